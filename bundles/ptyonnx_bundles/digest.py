@@ -1,0 +1,70 @@
+"""Digests that show whether two bundles are the same function.
+
+The weight digest covers every initializer bit for bit; the graph digest covers topology,
+attributes and interfaces without the weights. Bundles whose two digests are equal compute
+the same function, whatever framework they come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.onnx_file import OnnxFile
+
+__all__ = ["graph_digest", "weight_digest"]
+
+
+def weight_digest(weights: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over name, dtype, shape and little-endian bytes of every array, sorted by name.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        All initializers of a graph.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.asarray(weights[name])
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(json.dumps([name, array.dtype.name, list(array.shape)]).encode())
+        digest.update(little.tobytes())
+    return digest.hexdigest()
+
+
+def graph_digest(model: OnnxFile) -> str:
+    """SHA-256 over operators, attributes, names, inputs and outputs; no weight takes part.
+
+    Parameters
+    ----------
+    model : OnnxFile
+        The decoded model; its nodes are taken in the order in which they stand.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    description = {
+        "opset": model.opset,
+        "nodes": [
+            [node.name, node.operator, node.inputs, node.outputs, sorted(node.attributes.items())]
+            for node in model.nodes
+        ],
+        "inputs": [[value.name, value.dtype, value.shape] for value in model.inputs],
+        "outputs": [[value.name, value.dtype, value.shape] for value in model.outputs],
+        "initializers": [
+            [name, array.dtype.name, array.shape] for name, array in sorted(model.initializers.items())
+        ],
+    }
+    return hashlib.sha256(json.dumps(description, separators=(",", ":")).encode()).hexdigest()
