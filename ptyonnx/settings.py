@@ -1,0 +1,65 @@
+"""What can be set about training, frozen once read. Where settings come from: `configuration`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ptyonnx_bundles import Recipe
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """Settings of one training. Field descriptions are the help of the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    # the network
+    gridsize: int = Field(1, ge=1, le=4, description="gridsize^2 neighbouring patterns enter together")
+    filters_scale: float = Field(0.5, gt=0, le=8, description="factor on the number of filters")
+    depth: int | None = Field(None, ge=1, le=6, description="number of poolings; by default from N")
+
+    # the data
+    n_subsample: int | None = Field(None, ge=1, description="use only this many patterns, drawn at random")
+    subsample_seed: int = Field(0, ge=0, description="seed of that drawing")
+    n_groups: int | None = Field(None, ge=1, description="groups per epoch; by default every pattern once")
+    neighbor_count: int = Field(7, ge=1, description="gridsize > 1: members of a group come from this many nearest")
+    validation_fraction: float = Field(0.05, ge=0, lt=0.5, description="patterns held out for validation")
+    probe_photons: Literal["auto", "patterns", "as-is"] = Field(
+        "auto", description="scale the probe to the patterns' photons; auto: only where they differ by more than 2x"
+    )
+
+    # the optimisation
+    epochs: int = Field(40, ge=1, description="passes over the training patterns")
+    region_size: int = Field(16, ge=1, description="patterns near each other that must agree on the object")
+    batch_size: int = Field(1, ge=1, description="regions per optimiser step")
+    loss: Literal["poisson", "amplitude_mse", "amplitude_mae"] = Field("poisson", description="what is minimised")
+    rate: float = Field(2e-3, gt=0, description="peak of the one-cycle learning rate (Adam)")
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
+    clip: float = Field(0.2, gt=0, description="largest global norm of the gradient")
+    seed: int = Field(0, ge=0, description="seed of initial weights and of the order of batches")
+    patience: int = Field(20, ge=1, description="epochs without a better validation loss before stopping early")
+    train_probe: bool = Field(False, description="refine the probe together with the network")
+    probe_rate: float = Field(0.1, gt=0, le=1, description="step of the probe relative to that of the weights")
+
+    # the machine
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
+    precision: Literal["auto", "float32", "mixed"] = Field("auto", description="mixed: 16 bit on a GPU")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as cores")
+    tensorboard: bool = Field(False, description="also write TensorBoard logs (needs tensorboard)")
+
+    def recipe(self, N: int) -> Recipe:
+        """The recipe of these settings for patterns of N x N pixels."""
+        return Recipe(N=N, gridsize=self.gridsize, filters_scale=self.filters_scale, depth=self.depth or 0)
+
+    @property
+    def channels(self) -> int:
+        """Patterns per group, C = gridsize squared."""
+        return self.gridsize**2
+
+    @property
+    def groups_per_region(self) -> int:
+        """Groups whose patterns together make up one region."""
+        return max(1, self.region_size // self.channels)
