@@ -25,7 +25,11 @@ class Settings(BaseModel):
     n_subsample: int | None = Field(None, ge=1, description="use only this many patterns, drawn at random")
     subsample_seed: int = Field(0, ge=0, description="seed of that drawing")
     n_groups: int | None = Field(None, ge=1, description="groups per epoch; by default every pattern once")
-    neighbor_count: int = Field(7, ge=1, description="gridsize > 1: members of a group come from this many nearest")
+    neighbor_count: int | None = Field(
+        None,
+        ge=1,
+        description="gridsize > 1: members of a group come from this many nearest; by default max(7, 2 gridsize^2)",
+    )
     validation_fraction: float = Field(0.05, ge=0, lt=0.5, description="patterns held out for validation")
     probe_photons: Literal["auto", "patterns", "as-is"] = Field(
         "auto", description="scale the probe to the patterns' photons; auto: only where they differ by more than 2x"

@@ -1,0 +1,163 @@
+"""Batches of overlapping patterns, drawn with NumPy so that every framework sees the same ones.
+
+A batch holds one or more *regions*: patterns near each other that must agree on the object.
+A region consists of groups, the C = gridsize^2 patterns that enter the network as channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx.settings import Settings
+from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.grouping import nearest
+from ptyonnx_runtime.physics import shift_matrices
+
+__all__ = ["Batch", "Regions"]
+
+_CANDIDATES_PER_MEMBER = 2  # members of a region come from the 2 x region_size nearest patterns
+
+
+class Batch(NamedTuple):
+    """What one optimiser step needs; float32 throughout.
+
+    Attributes
+    ----------
+    diffraction : (group, channel, N, N)
+        Groups of all regions, one region after the other. Amplitude.
+    rows, columns : (region, pattern, canvas, N)
+        Shift matrices along y and x of each pattern on its region's canvas.
+    """
+
+    diffraction: NDArray[np.float32]
+    rows: NDArray[np.float32]
+    columns: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Patterns of a scan and the regions they can be drawn in.
+
+    Attributes
+    ----------
+    diffraction : (pattern, N, N) float32, amplitude
+    positions_px : (pattern, 2) float64
+    settings : Settings
+    name : str
+        Of the scan, for errors.
+    """
+
+    diffraction: NDArray[np.float32]
+    positions_px: NDArray[np.float64]
+    settings: Settings
+    name: str = "scan"
+
+    def __post_init__(self) -> None:
+        if len(self.diffraction) < self.settings.channels:
+            raise ScanError(
+                "too few patterns for one group", file=self.name, key="diffraction", found=len(self.diffraction),
+                expected=f"at least {self.settings.channels} (gridsize squared)",
+                remedy="use a smaller gridsize or more patterns",
+            )  # fmt: skip
+
+    @property
+    def N(self) -> int:
+        return self.diffraction.shape[1]
+
+    @property
+    def groups_per_region(self) -> int:
+        """Groups in each region; fewer than the settings ask for where the scan is small."""
+        most = len(self.diffraction) // self.settings.channels
+        return max(1, min(self.settings.groups_per_region, most))
+
+    @property
+    def regions_per_epoch(self) -> int:
+        """Regions in which every pattern is seen once on average, or as many as `n_groups` asks for."""
+        groups = self.settings.n_groups or len(self.diffraction) / self.settings.channels
+        return max(1, round(groups / self.groups_per_region))
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.settings.batch_size, self.regions_per_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.regions_per_epoch // self.batch_size
+
+    @cached_property
+    def _region_candidates(self) -> NDArray[np.int64]:
+        """(pattern, candidate): the nearest patterns, the pattern itself first; none farther than N."""
+        count = min(
+            len(self.positions_px), max(1, _CANDIDATES_PER_MEMBER * self.groups_per_region * self.settings.channels)
+        )
+        return self._within_reach(count)
+
+    @cached_property
+    def _group_candidates(self) -> NDArray[np.int64]:
+        """(pattern, candidate): from where the other channels of a group come."""
+        wanted = self.settings.neighbor_count or max(7, 2 * self.settings.channels)
+        count = min(len(self.positions_px), max(wanted + 1, self.settings.channels))
+        return self._within_reach(count)
+
+    def _within_reach(self, count: int) -> NDArray[np.int64]:
+        """Nearest patterns; what is farther away than a patch is replaced by the pattern itself."""
+        every = np.arange(len(self.positions_px), dtype=np.int64)
+        members = nearest(self.positions_px, every, count)
+        distance = np.abs(self.positions_px[members] - self.positions_px[:, np.newaxis]).max(axis=-1)
+        return np.where(distance <= self.N, members, every[:, np.newaxis])
+
+    @cached_property
+    def canvas(self) -> int:
+        """Pixels along one side of a canvas that holds any region: static, so that graphs compile once."""
+        members = self._region_candidates
+        if self.settings.channels > 1:
+            members = self._group_candidates[members].reshape(len(members), -1)
+        if self.groups_per_region * self.settings.channels == 1:
+            return self.N
+        extent = np.ptp(self.positions_px[members], axis=1).max()
+        return self.N + math.ceil(extent) + 1
+
+    def epoch(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+        """The batches of one epoch as indices of patterns, from the seed and the epoch's number alone.
+
+        Returns
+        -------
+        list of (region, group, channel) int64
+        """
+        generator = np.random.default_rng([seed, epoch])
+        wanted = self.steps_per_epoch * self.batch_size
+        rounds = math.ceil(wanted / len(self.diffraction))
+        seeds = np.concatenate([generator.permutation(len(self.diffraction)) for _ in range(rounds)])[:wanted]
+        first = _draw(generator, self._region_candidates[seeds], self.groups_per_region)
+        groups = _draw(generator, self._group_candidates[first.reshape(-1)], self.settings.channels)
+        members = groups.reshape(self.steps_per_epoch, self.batch_size, self.groups_per_region, self.settings.channels)
+        return list(members)
+
+    def batch(self, members: NDArray[np.int64]) -> Batch:
+        """Gather one batch.
+
+        Parameters
+        ----------
+        members : (region, group, channel) int64
+        """
+        regions, _, channels = members.shape
+        flat = members.reshape(regions, -1)
+        positions = self.positions_px[flat]
+        offset = positions - positions.min(axis=1, keepdims=True)
+        return Batch(
+            self.diffraction[members.reshape(-1, channels)],
+            shift_matrices(offset[..., 0], self.canvas, self.N),
+            shift_matrices(offset[..., 1], self.canvas, self.N),
+        )
+
+
+def _draw(generator: np.random.Generator, candidates: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Of each row the first candidate and `count - 1` random others, without repetition."""
+    others = generator.permuted(candidates[:, 1:], axis=1)[:, : count - 1]
+    return np.concatenate([candidates[:, :1], others], axis=1)

@@ -1,0 +1,219 @@
+"""A training task: scan and settings turned into arrays, the same for every framework."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx.settings import Settings
+from ptyonnx.training.observer import Observer
+from ptyonnx.training.regions import Batch, Regions
+from ptyonnx.training.schedule import one_cycle
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.physics import WEIGHT_FLOOR, Pair, pair_from_complex
+from ptyonnx_runtime.scan import Scan
+
+__all__ = ["Task", "prepare", "scan_digest"]
+
+_VALIDATION_EPOCH = 2**31  # draws the validation regions; no training epoch has this number
+_MOST_VALIDATION_PATTERNS = 1024
+_FLUX_TOLERANCE = 0.1  # relative: beyond this a test scan is scaled, as at reconstruction
+_PROBE_TOLERANCE = 2.0  # factor: beyond this the probe's photons cannot be those of the patterns
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Everything a backend needs to train.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    settings : Settings
+    training, validation : Regions
+    probe : (mode, N, N) complex64, sqrt(photons)
+    initial_weights : dict of str to ndarray
+        Canonical names, including the two whitening constants.
+    mean_photons : float
+        Per pattern of the training scan.
+    """
+
+    recipe: Recipe
+    settings: Settings
+    training: Regions
+    validation: Regions
+    probe: NDArray[np.complex64]
+    initial_weights: dict[str, NDArray[np.float32]]
+    mean_photons: float
+
+    @cached_property
+    def overlap_weight(self) -> NDArray[np.float32]:
+        """(N, N): probe intensity relative to its largest, with a floor."""
+        illumination = np.sum(np.abs(self.probe) ** 2, axis=0)
+        return np.asarray(illumination / illumination.max() + WEIGHT_FLOOR, np.float32)
+
+    @cached_property
+    def probe_pair(self) -> Pair:
+        """The initial probe as real arrays."""
+        return pair_from_complex(self.probe)
+
+    @property
+    def probe_step(self) -> float:
+        """What a trained probe moves by where a weight would move by 1, in sqrt(photons)."""
+        return self.settings.probe_rate * float(np.abs(self.probe).max())
+
+    @cached_property
+    def mean_counts(self) -> float:
+        """Mean photons per pixel of the training patterns: losses are divided by it."""
+        return self.mean_photons / self.recipe.N**2
+
+    @cached_property
+    def rates(self) -> NDArray[np.float32]:
+        """Learning rate of every step of the whole training."""
+        steps = self.settings.epochs * self.training.steps_per_epoch
+        return one_cycle(self.settings.rate, steps, self.settings.warmup)
+
+    def epoch(self, number: int) -> list[NDArray[np.int64]]:
+        """Batches of one epoch, see :meth:`Regions.epoch`."""
+        return self.training.epoch(self.settings.seed, number)
+
+    @cached_property
+    def validation_batches(self) -> list[Batch]:
+        """The same batches after every epoch; they cover the held-out patterns about once."""
+        return [self.validation.batch(members) for members in self.validation.epoch(0, _VALIDATION_EPOCH)]
+
+
+def prepare(scan: Scan, settings: Settings, observer: Observer, test_scan: Scan | None = None) -> Task:
+    """Split, thin, whiten and check a scan for training.
+
+    Parameters
+    ----------
+    scan : Scan
+        To train on; needs a probe.
+    settings : Settings
+    observer : Observer
+        Is told of everything that was scaled or replaced.
+    test_scan : Scan, optional
+        To validate on; without it some patterns of `scan` are held out.
+
+    Raises
+    ------
+    ScanError
+        No probe, too few patterns, patterns without signal, a test scan of another N.
+    """
+    if scan.probe is None:
+        raise ScanError("no probe", file=scan.name, key="probeGuess", remedy="name one with --probe FILE")
+    recipe = settings.recipe(scan.N)
+    chosen = _subsample(len(scan), settings, scan.name)
+    trained, held_out = _split(chosen, settings, test_scan is not None, observer)
+    training = _regions(scan, trained, settings, scale=1.0)
+    mean_photons = float(np.vdot(training.diffraction, training.diffraction)) / len(trained)
+    if not mean_photons > 0:
+        raise ScanError("all patterns are zero", file=scan.name, key="diffraction")
+    if test_scan is not None:
+        validation = _test_regions(test_scan, scan.N, settings, mean_photons, observer)
+    else:
+        validation = _regions(scan, held_out, settings, scale=1.0)
+    return Task(
+        recipe=recipe,
+        settings=settings,
+        training=training,
+        validation=validation,
+        probe=_scaled_probe(scan.probe, mean_photons, settings, observer),
+        initial_weights={**recipe.initial_weights(settings.seed), **_whitening(training)},
+        mean_photons=mean_photons,
+    )
+
+
+def scan_digest(scan: Scan) -> str:
+    """SHA-256 of patterns, positions and probe: which data a network has seen."""
+    digest = hashlib.sha256()
+    for start in range(0, len(scan), 256):
+        digest.update(np.ascontiguousarray(scan.diffraction[start : start + 256], "<f4"))
+    digest.update(np.ascontiguousarray(scan.positions_px, "<f8"))
+    if scan.probe is not None:
+        digest.update(np.ascontiguousarray(scan.probe, "<c8"))
+    return digest.hexdigest()
+
+
+def _subsample(count: int, settings: Settings, name: str) -> NDArray[np.int64]:
+    every = np.arange(count, dtype=np.int64)
+    if settings.n_subsample is None:
+        return every
+    if settings.n_subsample > count:
+        raise ScanError(
+            "fewer patterns than n_subsample asks for", file=name, key="n_subsample", found=count,
+            expected=f"at least {settings.n_subsample}",
+        )  # fmt: skip
+    return np.sort(np.random.default_rng(settings.subsample_seed).choice(every, settings.n_subsample, replace=False))
+
+
+def _split(
+    chosen: NDArray[np.int64], settings: Settings, separate: bool, observer: Observer
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Patterns to train on and patterns held out."""
+    if separate:
+        return chosen, chosen[:0]
+    wanted = min(round(len(chosen) * settings.validation_fraction), _MOST_VALIDATION_PATTERNS)
+    if wanted < settings.channels:
+        observer.note("no patterns are held out: validation figures are those of the training patterns")
+        return chosen, chosen[:_MOST_VALIDATION_PATTERNS]
+    held_out = np.random.default_rng(settings.subsample_seed).choice(chosen, wanted, replace=False)
+    return np.setdiff1d(chosen, held_out), np.sort(held_out)
+
+
+def _regions(scan: Scan, members: NDArray[np.int64], settings: Settings, scale: float) -> Regions:
+    diffraction = np.asarray(scan.diffraction[members], np.float32) * np.float32(scale)
+    return Regions(diffraction, scan.positions_px[members], settings, scan.name)
+
+
+def _test_regions(test: Scan, N: int, settings: Settings, mean_photons: float, observer: Observer) -> Regions:
+    if test.N != N:
+        raise ScanError("another N than the training scan", file=test.name, key="diffraction", found=test.N, expected=N)
+    members = np.arange(len(test), dtype=np.int64)
+    if len(test) > _MOST_VALIDATION_PATTERNS:
+        members = np.sort(np.random.default_rng(0).choice(members, _MOST_VALIDATION_PATTERNS, replace=False))
+    ratio = mean_photons / test.mean_photons
+    if abs(ratio - 1) <= _FLUX_TOLERANCE:
+        ratio = 1.0
+    else:
+        observer.note(f"{test.name}: amplitudes scaled by {math.sqrt(ratio):.4g} to the photons of the training scan")
+    return _regions(test, members, settings.model_copy(update={"n_groups": None}), math.sqrt(ratio))
+
+
+def _whitening(training: Regions) -> dict[str, NDArray[np.float32]]:
+    """Mean pattern and one over the one standard deviation: constants of the graph."""
+    mean = training.diffraction.mean(axis=0, dtype=np.float64)
+    variance = sum(float(np.square(pattern - mean).mean()) for pattern in training.diffraction)
+    deviation = math.sqrt(variance / len(training.diffraction))
+    if not deviation > 0:
+        raise ScanError(
+            "all patterns are equal",
+            file=training.name,
+            key="diffraction",
+            remedy="there is nothing to learn from them",
+        )
+    return {
+        "whitening.mean": mean.astype(np.float32),
+        "whitening.scale": np.asarray(1 / deviation, np.float32),
+    }
+
+
+def _scaled_probe(
+    probe: NDArray[np.complex64], mean_photons: float, settings: Settings, observer: Observer
+) -> NDArray[np.complex64]:
+    photons = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
+    ratio = mean_photons / photons
+    off = max(ratio, 1 / ratio) > _PROBE_TOLERANCE
+    if settings.probe_photons == "as-is" or (settings.probe_photons == "auto" and not off):
+        return probe
+    observer.note(
+        f"probe scaled by {math.sqrt(ratio):.4g}: it held {photons:.3g} photons, the patterns hold {mean_photons:.3g} "
+        "on average (probe_photons: as-is leaves it)"
+    )
+    return (probe * math.sqrt(ratio)).astype(np.complex64)
