@@ -35,10 +35,12 @@ SELFTEST_TOLERANCE = 5e-5
 def example_probe(N: int, modes: int = 1, photons: float = MEAN_PHOTONS) -> NDArray[np.complex64]:
     """Gaussian probes with curved phase, `photons` in all; higher modes are weaker and tilted."""
     y, x = (np.indices((N, N)) - N // 2) / N
-    probe = np.stack([
-        np.exp(-(x**2 + y**2) / (2 * 0.13**2) + 6j * (x**2 + y**2)) * (2 * x) ** mode * 0.7**mode
-        for mode in range(modes)
-    ])
+    probe = np.stack(
+        [
+            np.exp(-(x**2 + y**2) / (2 * 0.13**2) + 6j * (x**2 + y**2)) * (2 * x) ** mode * 0.7**mode
+            for mode in range(modes)
+        ]
+    )
     return (probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))).astype(np.complex64)
 
 
@@ -61,7 +63,7 @@ def canonical_model(recipe: Recipe, weights: Mapping[str, NDArray[np.generic]]) 
     ]
     shape = ["batch", recipe.channels, recipe.N, recipe.N]
     initializers = [
-        numpy_helper.from_array(np.ascontiguousarray(array), name)
+        numpy_helper.from_array(np.asarray(array, order="C"), name)
         for name, array in {**weights, **recipe.graph_constants()}.items()
     ]
     graph = helper.make_graph(
@@ -117,15 +119,15 @@ def make_bundle(
     model = canonical_model(recipe, weights or example_weights(recipe, seed))
     generator = np.random.default_rng(seed)
     diffraction = generator.gamma(2.0, 5.0, (2, recipe.channels, recipe.N, recipe.N)).astype(np.float32)
-    manifest = Manifest.model_validate({
-        "recipe": recipe,
-        "producer": Producer.model_validate({"framework": framework, "versions": {"onnx": onnx.__version__}}),
-        "physics": Physics(
-            N=recipe.N, gridsize=recipe.gridsize, probe_modes=len(probe), mean_photons=mean_photons
-        ),
-        "training_data": TrainingData(name="made by a test", digest="0" * 64, patterns=1),
-        "settings": {"seed": seed},
-        "digests": digests(model),
-    })
+    manifest = Manifest.model_validate(
+        {
+            "recipe": recipe,
+            "producer": Producer.model_validate({"framework": framework, "versions": {"onnx": onnx.__version__}}),
+            "physics": Physics(N=recipe.N, gridsize=recipe.gridsize, probe_modes=len(probe), mean_photons=mean_photons),
+            "training_data": TrainingData(name="made by a test", digest="0" * 64, patterns=1),
+            "settings": {"seed": seed},
+            "digests": digests(model),
+        }
+    )
     selftest = SelfTest(diffraction, run_model(model, diffraction), SELFTEST_TOLERANCE)
     return write_bundle(path, model, manifest, probe, selftest)

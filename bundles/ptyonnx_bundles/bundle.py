@@ -256,7 +256,7 @@ def _check_digests(graph: OnnxFile, manifest: Manifest, file: str) -> None:
 
 def _encode_array(array: NDArray[Any]) -> str:
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    np.save(buffer, np.asarray(array, order="C"), allow_pickle=False)  # ascontiguousarray would make a scalar 1-D
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
