@@ -1,1 +1,79 @@
-"""."""
+"""The selector: a name, and the framework behind it, loaded when it is needed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
+
+if TYPE_CHECKING:
+    from ptyonnx.training.journal import Journal
+    from ptyonnx.training.task import Task
+    from ptyonnx_bundles import Recipe
+
+__all__ = ["ALIASES", "BACKENDS", "Backend", "canonical_name", "load"]
+
+BACKENDS = ("pytorch", "tensorflow")
+ALIASES = {"tf": "tensorflow", "tensorflow": "tensorflow", "torch": "pytorch", "pytorch": "pytorch"}
+_EXTRAS = {"pytorch": "torch", "tensorflow": "tensorflow"}
+_PACKAGES = {"pytorch": ("torch", "lightning"), "tensorflow": ("tensorflow", "keras")}
+
+Native = Callable[[NDArray[np.float32]], NDArray[np.complex64]]
+
+
+class Backend(Protocol):
+    """What each framework offers; the modules `backends.pytorch` and `backends.tensorflow`."""
+
+    def fit(self, task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
+        """Train, from the last checkpoint if asked to; best and last weights end in `checkpoints`."""
+
+    def convert(self, recipe: Recipe, weights: Mapping[str, NDArray[Any]]) -> tuple[bytes, Native]:
+        """The canonical ONNX model of these weights, and the native network to compare it with."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that take part."""
+
+
+def canonical_name(name: str) -> str:
+    """The one name of a backend.
+
+    Raises
+    ------
+    SettingsError
+        There is no such backend.
+    """
+    try:
+        return ALIASES[name.lower()]
+    except KeyError:
+        near = difflib.get_close_matches(name.lower(), ALIASES, n=1)
+        raise SettingsError(
+            "no such backend", key="backend", found=name, expected=f"one of {', '.join(ALIASES)}",
+            remedy=f"did you mean '{near[0]}'?" if near else None,
+        ) from None  # fmt: skip
+
+
+def load(name: str) -> Backend:
+    """Import a backend.
+
+    Raises
+    ------
+    MissingDependencyError
+        The framework is not installed.
+    """
+    canonical = canonical_name(name)
+    try:
+        return import_module(f"ptyonnx.backends.{canonical}.training")  # type: ignore[return-value]
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _PACKAGES[canonical]:
+            raise
+        raise MissingDependencyError(
+            f"the backend '{canonical}' needs {error.name}, which is not installed",
+            remedy=f"pip install 'ptyonnx[{_EXTRAS[canonical]}]'",
+        ) from None

@@ -40,8 +40,11 @@ def head_spread(amplitude: NDArray[Any], phase_rad: NDArray[Any]) -> HeadSpread:
 
     Parameters
     ----------
-    amplitude, phase_rad : (pattern, y, x)
+    amplitude, phase_rad : (pattern, channel, y, x)
+        NaN is returned for a single pattern: one alone cannot tell.
     """
+    if len(amplitude) < 2:
+        return HeadSpread(np.nan, np.nan)
     return HeadSpread(*(float(np.std(np.asarray(head, np.float64), axis=0).mean()) for head in (amplitude, phase_rad)))
 
 

@@ -5,47 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from ptyonnx_runtime.physics import Pair, intensity, overlap_average
+from ptyonnx_runtime.physics import Pair, hat, intensity, overlap_average
 
-__all__ = ["LOG_FLOOR", "Shifts", "expected_intensity", "loss_terms"]
+__all__ = ["LOG_FLOOR", "Scene", "expected_intensity", "loss_terms"]
 
 LOG_FLOOR = 1e-3  # photons: keeps the logarithm finite where nothing is expected
 
 
-class Shifts(NamedTuple):
-    """Shift matrices of a batch and their transposes, arrays of one framework.
+class Scene(NamedTuple):
+    """What does not change while training, as float32 arrays of one framework.
 
     Attributes
     ----------
-    rows, columns : (region, pattern, canvas, N)
-    rows_transposed, columns_transposed : (region, pattern, N, canvas)
+    weight : (N, N)
+        Of each patch pixel where patches overlap.
+    lattice, lattice_transposed : (canvas, N), (N, canvas)
+        Canvas index minus patch index.
+    dft : Pair of (N, N)
     """
 
-    rows: Any
-    rows_transposed: Any
-    columns: Any
-    columns_transposed: Any
+    weight: Any
+    lattice: Any
+    lattice_transposed: Any
+    dft: Pair
 
 
-def expected_intensity(patch: Pair, probe: Pair, weight: Any, shifts: Shifts, dft: Pair) -> Any:
+def expected_intensity(patch: Pair, offset_px: Any, probe: Pair, scene: Scene) -> Any:
     """Photons expected on the detector once overlapping patches agree.
 
     Parameters
     ----------
     patch : Pair of (region, pattern, N, N)
         What the network made of each pattern.
+    offset_px : (region, pattern, 2)
+        (y, x) of each patch on its region's canvas.
     probe : Pair of (mode, N, N), sqrt(photons)
-    weight : (N, N)
-        Of each patch pixel in the average.
-    shifts : Shifts
-    dft : Pair of (N, N)
+    scene : Scene
 
     Returns
     -------
     (region, pattern, N, N)
     """
-    agreed = overlap_average(patch, weight, *shifts)
-    return intensity(agreed, probe, dft)
+    y, x = offset_px[..., 0, None, None], offset_px[..., 1, None, None]
+    agreed = overlap_average(
+        patch,
+        scene.weight,
+        rows=hat(scene.lattice - y),
+        rows_transposed=hat(scene.lattice_transposed - y),
+        columns=hat(scene.lattice - x),
+        columns_transposed=hat(scene.lattice_transposed - x),
+    )
+    return intensity(agreed, probe, scene.dft)
 
 
 def loss_terms(

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ptyonnx.settings import Settings
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.grouping import nearest
-from ptyonnx_runtime.physics import shift_matrices
 
 __all__ = ["Batch", "Regions"]
 
@@ -31,13 +30,12 @@ class Batch(NamedTuple):
     ----------
     diffraction : (group, channel, N, N)
         Groups of all regions, one region after the other. Amplitude.
-    rows, columns : (region, pattern, canvas, N)
-        Shift matrices along y and x of each pattern on its region's canvas.
+    offset_px : (region, pattern, 2)
+        (y, x) of each patch's first pixel on its region's canvas.
     """
 
     diffraction: NDArray[np.float32]
-    rows: NDArray[np.float32]
-    columns: NDArray[np.float32]
+    offset_px: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +66,8 @@ class Regions:
 
     @property
     def N(self) -> int:
-        return self.diffraction.shape[1]
+        """Pattern width and height, pixels."""
+        return int(self.diffraction.shape[1])
 
     @property
     def groups_per_region(self) -> int:
@@ -84,10 +83,12 @@ class Regions:
 
     @property
     def batch_size(self) -> int:
+        """Regions per step."""
         return min(self.settings.batch_size, self.regions_per_epoch)
 
     @property
     def steps_per_epoch(self) -> int:
+        """Optimiser steps per epoch; an incomplete last batch is left out."""
         return self.regions_per_epoch // self.batch_size
 
     @cached_property
@@ -121,7 +122,17 @@ class Regions:
         if self.groups_per_region * self.settings.channels == 1:
             return self.N
         extent = np.ptp(self.positions_px[members], axis=1).max()
-        return self.N + math.ceil(extent) + 1
+        return self.N + math.ceil(float(extent)) + 1
+
+    def watched(self, most: int) -> NDArray[np.float32]:
+        """Up to `most` groups spread evenly over the scan, to see how outputs differ between patterns.
+
+        Returns
+        -------
+        (group, channel, N, N) float32
+        """
+        seeds = np.unique(np.linspace(0, len(self.diffraction) - 1, most).round().astype(np.int64))
+        return self.diffraction[self._group_candidates[seeds, : self.settings.channels]]
 
     def epoch(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         """The batches of one epoch as indices of patterns, from the seed and the epoch's number alone.
@@ -150,11 +161,7 @@ class Regions:
         flat = members.reshape(regions, -1)
         positions = self.positions_px[flat]
         offset = positions - positions.min(axis=1, keepdims=True)
-        return Batch(
-            self.diffraction[members.reshape(-1, channels)],
-            shift_matrices(offset[..., 0], self.canvas, self.N),
-            shift_matrices(offset[..., 1], self.canvas, self.N),
-        )
+        return Batch(self.diffraction[members.reshape(-1, channels)], offset.astype(np.float32))
 
 
 def _draw(generator: np.random.Generator, candidates: NDArray[np.int64], count: int) -> NDArray[np.int64]:

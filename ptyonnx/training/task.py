@@ -11,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.settings import Settings
+from ptyonnx.training.objective import Scene
 from ptyonnx.training.observer import Observer
-from ptyonnx.training.regions import Batch, Regions
+from ptyonnx.training.regions import Regions
 from ptyonnx.training.schedule import one_cycle
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.physics import WEIGHT_FLOOR, Pair, pair_from_complex
+from ptyonnx_runtime.physics import WEIGHT_FLOOR, Pair, dft_matrix, pair_from_complex
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["Task", "prepare", "scan_digest"]
 
 _VALIDATION_EPOCH = 2**31  # draws the validation regions; no training epoch has this number
 _MOST_VALIDATION_PATTERNS = 1024
+_WATCHED_GROUPS = 64
 _FLUX_TOLERANCE = 0.1  # relative: beyond this a test scan is scaled, as at reconstruction
 _PROBE_TOLERANCE = 2.0  # factor: beyond this the probe's photons cannot be those of the patterns
 
@@ -62,6 +64,17 @@ class Task:
         """The initial probe as real arrays."""
         return pair_from_complex(self.probe)
 
+    def scene(self, canvas: int) -> Scene:
+        """Constants of the objective, as NumPy arrays, for canvases of this size."""
+        N = self.recipe.N
+        lattice = (np.arange(canvas)[:, np.newaxis] - np.arange(N)).astype(np.float32)
+        return Scene(self.overlap_weight, lattice, np.ascontiguousarray(lattice.T), dft_matrix(N))
+
+    @cached_property
+    def watched(self) -> NDArray[np.float32]:
+        """(group, channel, N, N): patterns on which collapse would be seen."""
+        return self.training.watched(_WATCHED_GROUPS)
+
     @property
     def probe_step(self) -> float:
         """What a trained probe moves by where a weight would move by 1, in sqrt(photons)."""
@@ -83,9 +96,9 @@ class Task:
         return self.training.epoch(self.settings.seed, number)
 
     @cached_property
-    def validation_batches(self) -> list[Batch]:
+    def validation_members(self) -> list[NDArray[np.int64]]:
         """The same batches after every epoch; they cover the held-out patterns about once."""
-        return [self.validation.batch(members) for members in self.validation.epoch(0, _VALIDATION_EPOCH)]
+        return self.validation.epoch(0, _VALIDATION_EPOCH)
 
 
 def prepare(scan: Scan, settings: Settings, observer: Observer, test_scan: Scan | None = None) -> Task:
@@ -134,10 +147,10 @@ def scan_digest(scan: Scan) -> str:
     """SHA-256 of patterns, positions and probe: which data a network has seen."""
     digest = hashlib.sha256()
     for start in range(0, len(scan), 256):
-        digest.update(np.ascontiguousarray(scan.diffraction[start : start + 256], "<f4"))
-    digest.update(np.ascontiguousarray(scan.positions_px, "<f8"))
+        digest.update(np.asarray(scan.diffraction[start : start + 256], "<f4").tobytes())
+    digest.update(np.asarray(scan.positions_px, "<f8").tobytes())
     if scan.probe is not None:
-        digest.update(np.ascontiguousarray(scan.probe, "<c8"))
+        digest.update(np.asarray(scan.probe, "<c8").tobytes())
     return digest.hexdigest()
 
 

@@ -1,0 +1,299 @@
+"""Train with PyTorch: a LightningModule, its data, and the Trainer. Twin of the TensorFlow file."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from ptyonnx.backends.pytorch.network import Network
+from ptyonnx.run import save_weights
+from ptyonnx.training.health import HeadSpread, head_spread
+from ptyonnx.training.journal import Journal, Metrics
+from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
+from ptyonnx.training.regions import Batch, Regions
+from ptyonnx.training.task import Task
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import ProviderError
+from ptyonnx_converters import from_pytorch
+from ptyonnx_runtime.physics import Pair
+
+__all__ = ["Reconstructor", "convert", "fit", "versions"]
+
+_ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
+
+
+class Reconstructor(lightning.LightningModule):
+    """The network inside the forward model: patterns in, loss against the same patterns out."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.network = Network(task.recipe)
+        self.network.set_weights_by_name(task.initial_weights)
+        shape = task.probe.shape
+        self.probe_shift = torch.nn.ParameterList(
+            [torch.nn.Parameter(torch.zeros(shape), requires_grad=task.settings.train_probe) for _ in range(2)]
+        )
+        self._constants: dict[int, Scene] = {}
+        self._probe = Pair(*(torch.from_numpy(part) for part in task.probe_pair))
+        self.validation: list[torch.Tensor] = []
+
+    def probe(self) -> Pair:
+        """The probe: fixed, or as far as it has been refined."""
+        step = self.task.probe_step
+        real, imag = (part.to(self.device) for part in self._probe)
+        if not self.task.settings.train_probe:
+            return Pair(real, imag)
+        return Pair(real + step * self.probe_shift[0], imag + step * self.probe_shift[1])
+
+    def scene(self, canvas: int) -> Scene:
+        """Constants of the objective on this device."""
+        if canvas not in self._constants:
+            weight, lattice, transposed, dft = self.task.scene(canvas)
+            arrays = (torch.from_numpy(array).to(self.device) for array in (weight, lattice, transposed, *dft))
+            weight, lattice, transposed, real, imag = arrays
+            self._constants[canvas] = Scene(weight, lattice, transposed, Pair(real, imag))
+        return self._constants[canvas]
+
+    def loss_and_r(self, batch: Batch, canvas: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and R-factor of a batch."""
+        diffraction, offset_px = batch
+        real, imag = self.network.real_and_imag(diffraction)
+        with torch.autocast(diffraction.device.type, enabled=False):
+            shape = (*offset_px.shape[:2], *diffraction.shape[-2:])
+            patch = Pair(real.float().reshape(shape), imag.float().reshape(shape))
+            expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas))
+            amplitude = diffraction.reshape(shape)
+            terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, torch.log)
+            with torch.no_grad():
+                residual = torch.sqrt(expected) - amplitude
+                r_factor = torch.sqrt(torch.sum(residual * residual) / torch.sum(amplitude * amplitude))
+            return torch.mean(terms), r_factor
+
+    def training_step(self, batch: Batch, _index: int) -> dict[str, torch.Tensor]:
+        """One batch of regions."""
+        loss, r_factor = self.loss_and_r(batch, self.task.training.canvas)
+        return {"loss": loss, "r_factor": r_factor}
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """One batch of held-out regions."""
+        self.validation.append(torch.stack(self.loss_and_r(batch, self.task.validation.canvas)))
+
+    def configure_optimizers(self) -> Any:
+        """Adam, its rate taken from the task's one-cycle table."""
+        rates = self.task.rates
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=1.0, **_ADAM)  # type: ignore[arg-type]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(rates[min(step, len(rates) - 1)]))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def spread(self) -> HeadSpread:
+        """How much both heads depend on the pattern."""
+        with torch.no_grad():
+            heads = self.network.amplitude_and_phase(torch.from_numpy(self.task.watched).to(self.device))
+        return head_spread(*(head.float().cpu().numpy() for head in heads))
+
+    def save(self, path: Path) -> None:
+        """Canonical weights and probe, as safetensors."""
+        real, imag = (part.detach().cpu().numpy() for part in self.probe())
+        save_weights(path, self.network.weights_by_name(), real + 1j * imag)
+
+
+class _Batches(Dataset[Batch]):
+    def __init__(self, regions: Regions, members: Sequence[NDArray[np.int64]]) -> None:
+        self.regions = regions
+        self.members = members
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, index: int) -> Batch:
+        return Batch(*(torch.from_numpy(array) for array in self.regions.batch(self.members[index])))  # type: ignore[arg-type]
+
+
+class _Data(lightning.LightningDataModule):
+    """Batches in the task's order, drawn anew for every epoch."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return DataLoader(_Batches(self.task.training, self.task.epoch(epoch)), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(_Batches(self.task.validation, self.task.validation_members), batch_size=None)
+
+
+class _Report(lightning.Callback):
+    """Tells the journal of steps and epochs, and keeps the checkpoints it asks for."""
+
+    def __init__(self, open_journal: Callable[[int], Journal], checkpoints: Path) -> None:
+        self.open_journal = open_journal
+        self.checkpoints = checkpoints
+        self.interrupted = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del pl_module
+        self.journal = self.open_journal(trainer.current_epoch)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        del trainer, pl_module
+        self.journal.step(float(outputs["loss"]), float(outputs["r_factor"]))
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, Reconstructor)
+        validation = torch.stack(pl_module.validation).mean(dim=0)
+        pl_module.validation.clear()
+        rate = float(pl_module.task.rates[min(trainer.global_step, len(pl_module.task.rates)) - 1])
+        verdict = self.journal.epoch(Metrics(float(validation[0]), float(validation[1])), rate, pl_module.spread())
+        for name in ("last", "best") if verdict.best else ("last",):
+            trainer.save_checkpoint(self.checkpoints / f"{name}.ckpt")
+            pl_module.save(self.checkpoints / f"{name}.safetensors")
+        trainer.should_stop = verdict.stop
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        del trainer, pl_module
+        self.interrupted = isinstance(exception, KeyboardInterrupt)
+
+
+def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
+    """Train a network.
+
+    Parameters
+    ----------
+    task : Task
+    open_journal : callable
+        Given the number of epochs already done, returns the journal to report to.
+    checkpoints : Path
+        Directory for ``best`` and ``last``.
+    resume : bool
+        Go on from ``last``, if there is one.
+
+    Raises
+    ------
+    CollapseError, DivergenceError, ProviderError
+    KeyboardInterrupt
+        Stopped by the user; ``last`` holds the last complete epoch.
+    """
+    settings = task.settings
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.set_flush_denormal(True)  # dying activations would otherwise slow a CPU down tenfold
+    gpu = _use_gpu(settings.device)
+    report = _Report(open_journal, checkpoints)
+    last = checkpoints / "last.ckpt"
+    with _quiet(), _interruptible(report):
+        trainer = lightning.Trainer(
+            accelerator="gpu" if gpu else "cpu",
+            devices=1,
+            precision=_precision(settings.precision, gpu=gpu),
+            max_epochs=settings.epochs,
+            gradient_clip_val=settings.clip,
+            gradient_clip_algorithm="norm",
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            callbacks=[report],
+            logger=_logger(checkpoints) if settings.tensorboard else False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=checkpoints,
+        )
+        model = Reconstructor(task).to(memory_format=torch.channels_last)
+        ckpt_path = last if resume and last.exists() else None
+        trainer.fit(model, datamodule=_Data(task), ckpt_path=ckpt_path, weights_only=True)
+
+
+def convert(
+    recipe: Recipe, weights: Mapping[str, NDArray[Any]]
+) -> tuple[bytes, Callable[[NDArray[np.float32]], NDArray[np.complex64]]]:
+    """The canonical ONNX model of these weights, and the native network to compare it with."""
+    network = Network(recipe)
+    network.set_weights_by_name(weights)
+    network.eval()
+
+    def native(diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        with torch.no_grad():
+            output: NDArray[np.float32] = network(torch.from_numpy(diffraction)).numpy()
+        return np.ascontiguousarray(output).view(np.complex64)[..., 0]
+
+    return from_pytorch.convert(network, recipe), native
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that take part."""
+    return {name: version(name) for name in ("torch", "lightning", "onnx", "onnxscript")}
+
+
+def _use_gpu(device: str) -> bool:
+    available = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if device == "gpu" and not available:
+        raise ProviderError(
+            "PyTorch sees no GPU", key="device", found=f"torch {torch.__version__}",
+            remedy="install a CUDA build of torch, or train with --device cpu",
+        )  # fmt: skip
+    return available and device != "cpu"
+
+
+def _precision(precision: str, *, gpu: bool) -> Any:
+    """16 bit on a GPU that has bfloat16, whose exponents need no loss scaling; else 32."""
+    if precision == "float32" or not gpu:
+        return "32-true"
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported():
+        return "bf16-mixed"
+    return "16-mixed" if precision == "mixed" else "32-true"
+
+
+def _logger(checkpoints: Path) -> Any:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(save_dir=checkpoints.parent, name="", version="tensorboard")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice about data loaders and hardware does not concern our users."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible(report: _Report) -> Iterator[None]:
+    """Lightning turns Ctrl-C into SystemExit and switches SIGINT off: undo both."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if report.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+
+

@@ -1,0 +1,263 @@
+"""Train with TensorFlow: a Keras model with its own train step. Twin of the PyTorch file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptyonnx.backends.tensorflow.network import Network
+from ptyonnx.run import save_weights
+from ptyonnx.training.health import HeadSpread, head_spread
+from ptyonnx.training.journal import Journal, Metrics
+from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
+from ptyonnx.training.regions import Batch, Regions
+from ptyonnx.training.task import Task
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import ProviderError
+from ptyonnx_converters import from_tensorflow
+from ptyonnx_runtime.physics import Pair
+
+__all__ = ["Reconstructor", "convert", "fit", "versions"]
+
+_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+
+
+class Reconstructor(keras.Model):  # type: ignore[misc]
+    """The network inside the forward model: patterns in, loss against the same patterns out."""
+
+    def __init__(self, task: Task, dtype: str = "float32") -> None:
+        super().__init__()
+        self.task = task
+        self.network = Network(task.recipe, dtype=dtype)
+        self.network.set_weights_by_name(task.initial_weights)
+        self.probe_shift = [
+            self.add_weight(shape=task.probe.shape, initializer="zeros", trainable=task.settings.train_probe, name=name)
+            for name in ("probe_shift_real", "probe_shift_imag")
+        ]
+        self.built = True
+
+    def probe(self) -> Pair:
+        """The probe: fixed, or as far as it has been refined."""
+        step = self.task.probe_step
+        real, imag = (tf.constant(part) for part in self.task.probe_pair)
+        if not self.task.settings.train_probe:
+            return Pair(real, imag)
+        shift_real, shift_imag = (tf.convert_to_tensor(shift) for shift in self.probe_shift)
+        return Pair(real + step * shift_real, imag + step * shift_imag)
+
+    def scene(self, canvas: int) -> Scene:
+        """Constants of the objective."""
+        weight, lattice, transposed, dft = self.task.scene(canvas)
+        weight, lattice, transposed, real, imag = map(tf.constant, (weight, lattice, transposed, *dft))
+        return Scene(weight, lattice, transposed, Pair(real, imag))
+
+    def loss_and_r(self, batch: Batch, canvas: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss and R-factor of a batch."""
+        diffraction, offset_px = batch
+        real, imag = self.network.real_and_imag(diffraction)
+        N = self.task.recipe.N
+        shape = (-1, offset_px.shape[1], N, N)
+        patch = Pair(*(tf.reshape(tf.cast(part, tf.float32), shape) for part in (real, imag)))
+        expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas))
+        amplitude = tf.reshape(diffraction, shape)
+        terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, tf.math.log)
+        residual = tf.stop_gradient(tf.sqrt(expected)) - amplitude
+        r_factor = tf.sqrt(tf.reduce_sum(residual * residual) / tf.reduce_sum(amplitude * amplitude))
+        return tf.reduce_mean(terms), r_factor
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One batch of regions."""
+        with tf.GradientTape() as tape:
+            loss, r_factor = self.loss_and_r(Batch(*data), self.task.training.canvas)
+            scaled = self.optimizer.scale_loss(loss)
+        trained = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, trained), trained, strict=True))
+        return {"loss": loss, "r_factor": r_factor}
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One batch of held-out regions."""
+        loss, r_factor = self.loss_and_r(Batch(*data), self.task.validation.canvas)
+        return {"loss": loss, "r_factor": r_factor}
+
+    def spread(self) -> HeadSpread:
+        """How much both heads depend on the pattern."""
+        heads = self.network.amplitude_and_phase(tf.constant(self.task.watched))
+        return head_spread(*(tf.cast(head, tf.float32).numpy() for head in heads))
+
+    def save_canonical(self, path: Path) -> None:
+        """Canonical weights and probe, as safetensors."""
+        real, imag = (part.numpy() for part in self.probe())
+        save_weights(path, self.network.weights_by_name(), real + 1j * imag)
+
+
+class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """The task's one-cycle table."""
+
+    def __init__(self, rates: NDArray[np.float32]) -> None:
+        self.rates = rates
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        return tf.gather(tf.constant(self.rates), tf.minimum(tf.cast(step, tf.int64), len(self.rates) - 1))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rates": self.rates.tolist()}
+
+
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches in the task's order, drawn anew for every epoch."""
+
+    def __init__(self, regions: Regions, draw: Callable[[int], list[NDArray[np.int64]]], epoch: int = 0) -> None:
+        super().__init__(workers=1)
+        self.regions = regions
+        self.draw = draw
+        self.number = epoch
+        self.members = draw(epoch)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, index: int) -> Batch:
+        return tuple(self.regions.batch(self.members[index]))  # type: ignore[return-value]
+
+    def on_epoch_end(self) -> None:
+        """Draw the next epoch."""
+        self.number += 1
+        self.members = self.draw(self.number)
+
+
+class _Report(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells the journal of steps and epochs, and keeps the checkpoints it asks for."""
+
+    def __init__(self, journal: Journal, checkpoints: Path, managers: Mapping[str, tf.train.CheckpointManager]) -> None:
+        super().__init__()
+        self.journal = journal
+        self.checkpoints = checkpoints
+        self.managers = managers
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Note the step."""
+        assert logs is not None
+        self.journal.step(float(logs["loss"]), float(logs["r_factor"]))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Note the epoch, keep checkpoints."""
+        assert logs is not None
+        validation = Metrics(float(logs["val_loss"]), float(logs["val_r_factor"]))
+        rates = self.model.task.rates
+        rate = float(rates[min(int(self.model.optimizer.iterations), len(rates)) - 1])
+        verdict = self.journal.epoch(validation, rate, self.model.spread())
+        for name in ("last", "best") if verdict.best else ("last",):
+            self.managers[name].save(checkpoint_number=epoch + 1)
+            self.model.save_canonical(self.checkpoints / f"{name}.safetensors")
+        self.model.stop_training = verdict.stop
+
+
+def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
+    """Train a network.
+
+    Parameters
+    ----------
+    task : Task
+    open_journal : callable
+        Given the number of epochs already done, returns the journal to report to.
+    checkpoints : Path
+        Directory for ``best`` and ``last``.
+    resume : bool
+        Go on from ``last``, if there is one.
+
+    Raises
+    ------
+    CollapseError, DivergenceError, ProviderError
+    KeyboardInterrupt
+        Stopped by the user; ``last`` holds the last complete epoch.
+    """
+    settings = task.settings
+    if settings.threads:
+        _set_threads(settings.threads)
+    gpu = _use_gpu(settings.device)
+    with tf.device("/GPU:0" if gpu else "/CPU:0"):
+        model = Reconstructor(task, dtype=_precision(settings.precision, gpu=gpu))
+        optimizer = keras.optimizers.Adam(_Rates(task.rates), global_clipnorm=settings.clip, **_ADAM)
+        model.compile(optimizer=optimizer)
+        optimizer.build(model.trainable_variables)
+        checkpoint = tf.train.Checkpoint(
+            weights=model.network.variables + model.probe_shift, optimizer=optimizer.variables
+        )
+        managers = {
+            name: tf.train.CheckpointManager(checkpoint, str(checkpoints / name), max_to_keep=1, checkpoint_name="epoch")
+            for name in ("best", "last")
+        }
+        epochs_done = _restore(checkpoint, managers["last"]) if resume else 0
+        callbacks: list[keras.callbacks.Callback] = [_Report(open_journal(epochs_done), checkpoints, managers)]
+        if settings.tensorboard:
+            callbacks.append(keras.callbacks.TensorBoard(str(checkpoints.parent / "tensorboard")))
+        model.fit(
+            _Batches(task.training, task.epoch, epochs_done),
+            validation_data=_Batches(task.validation, lambda _epoch: task.validation_members),
+            initial_epoch=epochs_done,
+            epochs=settings.epochs,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+
+
+def convert(
+    recipe: Recipe, weights: Mapping[str, NDArray[Any]]
+) -> tuple[bytes, Callable[[NDArray[np.float32]], NDArray[np.complex64]]]:
+    """The canonical ONNX model of these weights, and the native network to compare it with."""
+    network = Network(recipe)
+    network.set_weights_by_name(weights)
+
+    def native(diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        output: NDArray[np.float32] = network(tf.constant(diffraction)).numpy()
+        return np.ascontiguousarray(output).view(np.complex64)[..., 0]
+
+    return from_tensorflow.convert(network, recipe), native
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that take part."""
+    return {"tensorflow": tf.__version__, "keras": keras.__version__} | {
+        name: version(name) for name in ("onnx", "tf2onnx")
+    }
+
+
+def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager) -> int:
+    """Go back to the last complete epoch; returns how many are done."""
+    if manager.latest_checkpoint is None:
+        return 0
+    checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    return int(manager.latest_checkpoint.rsplit("-", 1)[1])
+
+
+def _set_threads(threads: int) -> None:
+    """Possible only before TensorFlow has run anything; later its pools stay as they are."""
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        return
+
+
+def _use_gpu(device: str) -> bool:
+    available = bool(tf.config.list_physical_devices("GPU"))
+    if device == "gpu" and not available:
+        raise ProviderError(
+            "TensorFlow sees no GPU", key="device", found=f"tensorflow {tf.__version__}",
+            remedy="install tensorflow[and-cuda], or train with --device cpu",
+        )  # fmt: skip
+    return available and device != "cpu"
+
+
+def _precision(precision: str, *, gpu: bool) -> str:
+    """16 bit on a GPU, as bfloat16, whose exponents need no loss scaling; else 32."""
+    return "mixed_bfloat16" if gpu and precision != "float32" else "float32"
+
+

@@ -1,0 +1,173 @@
+"""The run directory: what a training leaves behind, readable without any framework.
+
+    run/
+      settings.yaml               settings as resolved
+      run.json                    backend, data, physics, state, where the bundle is
+      history.csv                 one line per epoch
+      checkpoints/
+        best.safetensors          canonical weights and probe of the best epoch
+        last.safetensors          the same, of the last
+        …                         the framework's own checkpoints, from which `--resume` goes on
+      bundle.onnx                 what was exported
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ptyonnx.settings import Settings
+from ptyonnx.training.journal import read_history
+from ptyonnx_bundles import Physics, Producer, Recipe, TrainingData, atomic_write
+from ptyonnx_bundles.errors import RunError
+
+__all__ = ["Record", "Run", "load_weights", "save_weights"]
+
+State = Literal["training", "interrupted", "failed", "complete"]
+
+
+class Record(BaseModel):
+    """What `run.json` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Literal["pytorch", "tensorflow"]
+    producer: Producer
+    recipe: Recipe
+    physics: Physics
+    training_data: TrainingData
+    state: State = "training"
+    message: str = ""
+    metrics: dict[str, float] = {}
+    bundle: Path | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and what stands in it.
+
+    Attributes
+    ----------
+    directory : Path
+    record : Record
+    settings : Settings
+    """
+
+    directory: Path
+    record: Record
+    settings: Settings
+
+    @classmethod
+    def open(cls, directory: Path | str) -> Run:
+        """Read a run directory.
+
+        Raises
+        ------
+        RunError
+            Missing, or not a run directory.
+        """
+        directory = Path(directory)
+        record = _parse(directory / "run.json", Record.model_validate_json)
+        settings = _parse(directory / "settings.yaml", lambda text: Settings.model_validate(yaml.safe_load(text)))
+        return cls(directory, record, settings)
+
+    def write(self, **changes: Any) -> Run:
+        """Write the run's files, with the given fields of the record changed."""
+        run = Run(self.directory, self.record.model_copy(update=changes), self.settings)
+        text = yaml.safe_dump(self.settings.model_dump(mode="json"), sort_keys=False)
+        atomic_write(self.directory / "settings.yaml", text.encode())
+        atomic_write(self.directory / "run.json", (run.record.model_dump_json(indent=2) + "\n").encode())
+        return run
+
+    @property
+    def backend(self) -> str:
+        """Canonical name of the framework."""
+        return self.record.backend
+
+    @property
+    def recipe(self) -> Recipe:
+        """The network's recipe."""
+        return self.record.recipe
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Figures of the best epoch."""
+        return self.record.metrics
+
+    @property
+    def bundle(self) -> Path | None:
+        """The exported bundle, if there is one."""
+        return self.record.bundle
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.directory / "checkpoints"
+
+    @property
+    def history_path(self) -> Path:
+        """The history, CSV."""
+        return self.directory / "history.csv"
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row per epoch, oldest first."""
+        return read_history(self.history_path)
+
+    def weights(self, which: Literal["best", "last"] = "best") -> dict[str, NDArray[np.float32]]:
+        """Canonical weights, including the whitening constants."""
+        return load_weights(self.checkpoints / f"{which}.safetensors")[0]
+
+    def probe(self, which: Literal["best", "last"] = "best") -> NDArray[np.complex64]:
+        """(mode, N, N) complex64, sqrt(photons): the probe that the weights were trained with."""
+        return load_weights(self.checkpoints / f"{which}.safetensors")[1]
+
+
+def save_weights(path: Path, weights: Mapping[str, NDArray[np.float32]], probe: NDArray[np.complex64]) -> None:
+    """Write canonical weights and the probe as safetensors, atomically."""
+    arrays = {**weights, "probe.real": probe.real, "probe.imag": probe.imag}
+    atomic_write(path, save_tensors({name: np.array(array, "<f4", order="C") for name, array in arrays.items()}))
+
+
+def load_weights(path: Path) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.complex64]]:
+    """Read what :func:`save_weights` wrote.
+
+    Raises
+    ------
+    RunError
+        Missing, damaged, or without a probe.
+    """
+    try:
+        arrays = load_tensors(path.read_bytes())
+        probe = arrays.pop("probe.real") + 1j * arrays.pop("probe.imag")
+    except OSError as error:
+        raise RunError(
+            f"cannot be read ({error.strerror})", file=path, remedy="the run has no checkpoint yet: train first"
+        ) from None
+    except (SafetensorError, KeyError):
+        raise RunError("not weights of a run", file=path, remedy="the file is damaged: train anew") from None
+    return arrays, probe.astype(np.complex64)
+
+
+def _parse(path: Path, parse: Any) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(
+            f"cannot be read ({error.strerror})", file=path, remedy="name a directory that 'ptyonnx train' made"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunError(f"not a run: {first['msg']}", file=path, key=".".join(map(str, first["loc"]))) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise RunError("not a run: unreadable", file=path) from None

@@ -1,0 +1,135 @@
+"""Train a network: from a scan and settings to a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ptyonnx import backends
+from ptyonnx.run import Record, Run, save_weights
+from ptyonnx.settings import Settings
+from ptyonnx.training.journal import Journal, summary
+from ptyonnx.training.observer import Observer, Unobserved
+from ptyonnx.training.task import Task, prepare, scan_digest
+from ptyonnx_bundles import Physics, Producer, TrainingData
+from ptyonnx_bundles.errors import PtyonnxError, RunError
+from ptyonnx_runtime.scan import Scan
+
+__all__ = ["train"]
+
+PLANCK_CONSTANT_eV_m = 1.239841984e-6  # h c, CODATA 2018
+
+
+def train(
+    backend: str,
+    scan: Scan,
+    settings: Settings,
+    directory: Path | str,
+    *,
+    test_scan: Scan | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """Train a network with one framework.
+
+    Parameters
+    ----------
+    backend : str
+        ``pytorch`` or ``tensorflow``, or a short name of these.
+    scan : Scan
+        With a probe.
+    settings : Settings
+    directory : path-like
+        Where the run is written; must not hold one already unless resuming.
+    test_scan : Scan, optional
+        To validate on; otherwise some patterns of `scan` are held out.
+    resume : bool
+        Go on from the last checkpoint of `directory`, with the settings of that run.
+    observer : Observer, optional
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    CollapseError, DivergenceError
+        Training cannot lead to a usable network; the run says so and is not exported.
+    ScanError, SettingsError, RunError, MissingDependencyError
+    """
+    name = backends.canonical_name(backend)
+    engine = backends.load(name)
+    observer = observer or Unobserved()
+    directory = Path(directory)
+    if resume:
+        run = _earlier_run(directory, name, scan)
+        task = prepare(scan, run.settings, observer, test_scan)
+    else:
+        task = prepare(scan, settings, observer, test_scan)
+        run = _new_run(directory, name, engine.versions(), scan, task)
+        save_weights(run.checkpoints / "last.safetensors", task.initial_weights, task.probe)
+
+    def open_journal(epochs_done: int) -> Journal:
+        return Journal(run.history_path, run.settings, observer, epochs_done)
+
+    run = run.write(state="training", message="")
+    try:
+        engine.fit(task, open_journal, run.checkpoints, resume=resume)
+    except KeyboardInterrupt:
+        run.write(state="interrupted", message="stopped by the user")
+        raise
+    except PtyonnxError as error:
+        run.write(state="failed", message=str(error))
+        raise
+    journal = open_journal(len(run.history))
+    return run.write(state="complete", metrics=dict(summary(journal.rows, journal.best_epoch)))
+
+
+def _new_run(directory: Path, backend: str, versions: dict[str, str], scan: Scan, task: Task) -> Run:
+    if (directory / "run.json").exists():
+        raise RunError(
+            "holds a run already", file=directory,
+            remedy="go on with it (--resume), replace it (--overwrite) or name another directory (-o)",
+        )  # fmt: skip
+    record = Record.model_validate(
+        {
+            "backend": backend,
+            "producer": Producer.model_validate({"framework": backend, "versions": versions}),
+            "recipe": task.recipe,
+            "physics": _physics(scan, task),
+            "training_data": TrainingData(
+                name=Path(scan.name).name, digest=scan_digest(scan), patterns=len(task.training.diffraction)
+            ),
+        }
+    )
+    return Run(directory, record, task.settings).write()
+
+
+def _earlier_run(directory: Path, backend: str, scan: Scan) -> Run:
+    run = Run.open(directory)
+    if run.backend != backend:
+        raise RunError(
+            "was trained with another backend", file=directory, key="backend", found=run.backend, expected=backend,
+            remedy=f"resume with --backend {run.backend}",
+        )  # fmt: skip
+    if run.record.training_data.digest != scan_digest(scan):
+        raise RunError(
+            "was trained on other data", file=directory, key="training_data", found=scan.name,
+            expected=run.record.training_data.name, remedy="resume with the scan that the run began with",
+        )  # fmt: skip
+    return run
+
+
+def _physics(scan: Scan, task: Task) -> Physics:
+    optional: dict[str, Any] = {}
+    if scan.photon_energy_eV:
+        optional["wavelength_m"] = PLANCK_CONSTANT_eV_m / scan.photon_energy_eV
+    if scan.object_pixel_size_m:
+        optional["object_pixel_size_m"] = scan.object_pixel_size_m
+    return Physics(
+        N=scan.N,
+        gridsize=task.recipe.gridsize,
+        probe_modes=len(task.probe),
+        mean_photons=task.mean_photons,
+        **optional,
+    )
