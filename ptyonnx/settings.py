@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import SettingsError
 
 __all__ = ["Settings"]
 
@@ -55,8 +56,17 @@ class Settings(BaseModel):
     tensorboard: bool = Field(False, description="also write TensorBoard logs (needs tensorboard)")
 
     def recipe(self, N: int) -> Recipe:
-        """The recipe of these settings for patterns of N x N pixels."""
-        return Recipe(N=N, gridsize=self.gridsize, filters_scale=self.filters_scale, depth=self.depth or 0)
+        """Give the recipe of these settings for patterns of N x N pixels.
+
+        Raises
+        ------
+        SettingsError
+            There is no such network: N or the depth does not fit.
+        """
+        try:
+            return Recipe(N=N, gridsize=self.gridsize, filters_scale=self.filters_scale, depth=self.depth or 0)
+        except ValidationError as error:
+            raise SettingsError.from_validation(error) from None
 
     @property
     def channels(self) -> int:

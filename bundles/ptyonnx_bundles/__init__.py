@@ -1,7 +1,9 @@
 """The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
 
-from ptyonnx_bundles.bundle import Bundle, SelfTest, atomic_write, digests, read_bundle, write_bundle
+from ptyonnx_bundles.atomic import atomic_write
+from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import graph_digest, weight_digest
+from ptyonnx_bundles.graph import check_graph
 from ptyonnx_bundles.manifest import (
     PROTOCOL,
     Digests,
@@ -33,6 +35,7 @@ __all__ = [
     "SelfTest",
     "TrainingData",
     "atomic_write",
+    "check_graph",
     "digests",
     "graph_digest",
     "parse_manifest",

@@ -6,36 +6,34 @@ without running the network; running the self-test is the runtime's business.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import os
-import tempfile
+import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx_bundles.atomic import atomic_write
 from ptyonnx_bundles.digest import graph_digest, weight_digest
-from ptyonnx_bundles.errors import BundleError, DigestError, OutputError
+from ptyonnx_bundles.errors import BundleError, DigestError
+from ptyonnx_bundles.graph import check_graph
 from ptyonnx_bundles.manifest import Digests, Manifest, parse_manifest
-from ptyonnx_bundles.onnx_file import OnnxFile, OnnxValue, append_metadata, read_onnx, strip_metadata
+from ptyonnx_bundles.npy import decode_array, encode_array
+from ptyonnx_bundles.onnx_file import OnnxFile, append_metadata, read_onnx, strip_metadata
 
-__all__ = ["Bundle", "SelfTest", "atomic_write", "digests", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "SelfTest", "digests", "read_bundle", "write_bundle"]
 
 PREFIX = "ptyonnx."
 MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest"
 LARGEST_FILE_BYTES = 2**30
 LARGEST_MANIFEST_BYTES = 2**20
-LARGEST_ARRAY_BYTES = 2**27
-_LARGEST_HEADER_BYTES = 1024
+LARGEST_TOLERANCE = 1e-2  # |object| is at most 1.5; a laxer test would pass a wrong network
 _SELFTEST_PARTS = ("diffraction", "object", "tolerance")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SelfTest:
     """A pattern, what the native network made of it, and how far one may be from that.
 
@@ -54,7 +52,7 @@ class SelfTest:
     tolerance: float
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bundle:
     """An opened bundle: checked, not yet run.
 
@@ -63,27 +61,32 @@ class Bundle:
     model : bytes
         The file's bytes, an ONNX model.
     manifest : Manifest
+        What is known about it.
     probe : (mode, y, x) complex64, sqrt(photons)
+        The probe of the training scan.
     selftest : SelfTest
-    weights : mapping of str to ndarray
-        Every initializer of the graph by canonical name, read-only.
+        What the native network computed.
     graph : OnnxFile
+        The decoded model.
     path : Path or None
+        Where it was read from.
     """
 
     model: bytes
     manifest: Manifest
     probe: NDArray[np.complex64]
     selftest: SelfTest
-    graph: OnnxFile = field(compare=False)
+    graph: OnnxFile
     path: Path | None = None
 
     @property
     def weights(self) -> Mapping[str, NDArray[np.generic]]:
+        """Every initializer of the graph by canonical name, read-only."""
         return self.graph.initializers
 
     @property
     def name(self) -> str:
+        """The file's name."""
         return self.path.name if self.path else "bundle"
 
     def __repr__(self) -> str:
@@ -100,6 +103,7 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
     Parameters
     ----------
     source : path-like or bytes
+        A file, or all of its bytes.
 
     Raises
     ------
@@ -114,15 +118,16 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
     file = str(path) if path else "bundle"
     model = source if isinstance(source, bytes) else _read_file(Path(source))
     graph = read_onnx(model, file)
-    texts = {key: _metadata(graph, key, file) for key in (MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY)}
-    if len(texts[MANIFEST_KEY]) > LARGEST_MANIFEST_BYTES:
-        raise BundleError("the manifest is larger than 1 MiB", file=file, key=MANIFEST_KEY)
-    manifest = parse_manifest(texts[MANIFEST_KEY], file)
-    _check_interface(graph, manifest, file)
+    manifest_text, probe_text, selftest_text = _metadata(graph, file)
+    manifest = parse_manifest(manifest_text, file)
+    _check_agreement(manifest, file)
     _check_digests(graph, manifest, file)
-    N, channels = manifest.physics.N, manifest.physics.gridsize**2
-    probe = _decode_array(texts[PROBE_KEY], file, PROBE_KEY, np.dtype("<c8"), (manifest.physics.probe_modes, N, N))
-    selftest = _decode_selftest(texts[SELFTEST_KEY], file, channels, N)
+    check_graph(graph, manifest.recipe, file)
+    N, modes = manifest.physics.N, manifest.physics.probe_modes
+    probe = decode_array(probe_text, file, PROBE_KEY, "<c8", (modes, N, N))
+    if not np.any(probe):
+        raise BundleError("the probe is zero everywhere", file=file, key=PROBE_KEY)
+    selftest = _decode_selftest(selftest_text, file, manifest.recipe.channels, N)
     return Bundle(model, manifest, probe, selftest, graph, path)
 
 
@@ -144,7 +149,9 @@ def write_bundle(
     manifest : Manifest
         Its digests must be those of `model` (see :func:`digests`).
     probe : (mode, y, x) complex64, sqrt(photons)
+        The probe of the training scan.
     selftest : SelfTest
+        Patterns and what the native network makes of them.
 
     Raises
     ------
@@ -155,9 +162,10 @@ def write_bundle(
     """
     entries = {
         MANIFEST_KEY: manifest.to_json(),
-        PROBE_KEY: _encode_array(np.asarray(probe, "<c8")),
+        PROBE_KEY: encode_array(np.asarray(probe, "<c8")),
         SELFTEST_KEY: _encode_selftest(selftest),
     }
+    read_onnx(model)
     complete = append_metadata(strip_metadata(model, PREFIX), entries)
     checked = read_bundle(complete)
     atomic_write(path, complete)
@@ -165,123 +173,68 @@ def write_bundle(
 
 
 def digests(model: bytes) -> Digests:
-    """The two digests of an ONNX model."""
+    """Compute the two digests of an ONNX model.
+
+    Parameters
+    ----------
+    model : bytes
+        The canonical ONNX model, with or without the metadata of a bundle.
+    """
     graph = read_onnx(model)
     return Digests(weights=weight_digest(graph.initializers), graph=graph_digest(graph))
 
 
-def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file completely or not at all: temporary file beside it, fsync, rename.
-
-    Raises
-    ------
-    OutputError
-        Nothing was changed.
-    """
-    target = Path(path)
-    temporary: str | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot be written ({error.strerror})", file=target, remedy="nothing was changed; choose another place"
-        ) from None
-
-
 def _read_file(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE_BYTES:
-            raise BundleError("too large for a bundle", file=path, found=f"{size} bytes", expected="at most 1 GiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"cannot be read ({error.strerror})", file=path, remedy="check the path") from None
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            raise BundleError("not a file", file=path, remedy="a bundle is one .onnx file")
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise BundleError(f"cannot be read ({reason})", file=path, remedy="check the path") from None
+    if len(content) > LARGEST_FILE_BYTES:
+        raise BundleError("too large for a bundle", file=path, expected="at most 1 GiB")
+    return content
 
 
-def _metadata(graph: OnnxFile, key: str, file: str) -> str:
-    try:
-        return graph.metadata[key]
-    except KeyError:
-        raise BundleError(
-            "missing from the model's metadata", file=file, key=key,
-            remedy="an ordinary ONNX model is not a bundle; make one with 'ptyonnx export'",
-        ) from None  # fmt: skip
-
-
-def _check_interface(graph: OnnxFile, manifest: Manifest, file: str) -> None:
-    physics = manifest.physics
-    C, N = physics.gridsize**2, physics.N
-    expected = (
-        OnnxValue("diffraction", "float32", ("batch", C, N, N)),
-        OnnxValue("object", "float32", ("batch", C, N, N, 2)),
-    )
-    for found, wanted, side in ((graph.inputs, expected[0], "input"), (graph.outputs, expected[1], "output")):
-        if found != (wanted,):
+def _metadata(graph: OnnxFile, file: str) -> tuple[str, str, str]:
+    keys = (MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY)
+    for key in keys:
+        if key not in graph.metadata:
             raise BundleError(
-                f"wrong {side} of the graph", file=file, key=wanted.name,
-                found=[(value.name, value.dtype, value.shape) for value in found],
-                expected=(wanted.name, wanted.dtype, wanted.shape),
+                "missing from the model's metadata", file=file, key=key,
+                remedy="an ordinary ONNX model is not a bundle; make one with 'ptyonnx export'",
             )  # fmt: skip
-    if (manifest.recipe.N, manifest.recipe.gridsize) != (N, physics.gridsize):
-        raise BundleError("recipe and physics differ in N or gridsize", file=file, key="physics")
+    unknown = sorted(key for key in graph.metadata if key.startswith(PREFIX) and key not in keys)
+    if unknown:
+        raise BundleError("unknown entry in the model's metadata", file=file, key=unknown[0])
+    if len(graph.metadata[MANIFEST_KEY].encode()) > LARGEST_MANIFEST_BYTES:
+        raise BundleError("the manifest is larger than 1 MiB", file=file, key=MANIFEST_KEY)
+    return graph.metadata[MANIFEST_KEY], graph.metadata[PROBE_KEY], graph.metadata[SELFTEST_KEY]
+
+
+def _check_agreement(manifest: Manifest, file: str) -> None:
+    recipe, physics = manifest.recipe, manifest.physics
+    if (recipe.N, recipe.gridsize) != (physics.N, physics.gridsize):
+        raise BundleError(
+            "recipe and physics differ", file=file, key="physics",
+            found=f"N = {physics.N}, gridsize {physics.gridsize}", expected=f"N = {recipe.N}, gridsize {recipe.gridsize}",
+        )  # fmt: skip
 
 
 def _check_digests(graph: OnnxFile, manifest: Manifest, file: str) -> None:
-    for key, computed, stated in (
-        ("weights", weight_digest(graph.initializers), manifest.digests.weights),
-        ("graph", graph_digest(graph), manifest.digests.graph),
+    stated = manifest.digests
+    for key, what, computed, expected in (
+        ("weights", "the weights were", weight_digest(graph.initializers), stated.weights),
+        ("graph", "the graph was", graph_digest(graph), stated.graph),
     ):
-        if computed != stated:
+        if computed != expected:
             raise DigestError(
-                f"the {key} were changed after the bundle was made" if key == "weights" else
-                "the graph was changed after the bundle was made",
-                file=file, key=f"digests.{key}", found=computed[:16] + "…", expected=stated[:16] + "…",
+                f"{what} changed after the bundle was made", file=file, key=f"digests.{key}",
+                found=computed[:16] + "…", expected=expected[:16] + "…",
                 remedy="fetch the bundle again, or export it anew",
             )  # fmt: skip
-    bad = [name for name, array in graph.initializers.items() if not np.isfinite(array).all()]
-    if bad:
-        raise BundleError("NaN or infinity among the weights", file=file, key=bad[0])
-
-
-def _encode_array(array: NDArray[Any]) -> str:
-    buffer = io.BytesIO()
-    np.save(buffer, np.asarray(array, order="C"), allow_pickle=False)  # ascontiguousarray would make a scalar 1-D
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _decode_array(
-    text: str, file: str, key: str, dtype: np.dtype[Any], shape: tuple[int | None, ...]
-) -> NDArray[Any]:
-    """Decode base64 of `.npy` bytes; a None in `shape` allows any size of that axis."""
-    try:
-        content = base64.b64decode(text, validate=True)
-        if len(content) > LARGEST_ARRAY_BYTES:
-            raise BundleError("larger than 128 MiB", file=file, key=key)
-        array = np.lib.format.read_array(
-            io.BytesIO(content), allow_pickle=False, max_header_size=_LARGEST_HEADER_BYTES
-        )
-    except (binascii.Error, ValueError, EOFError, SyntaxError, MemoryError):
-        raise BundleError("not the base64 of a plain .npy array", file=file, key=key) from None
-    fits = len(array.shape) == len(shape) and all(b in (a, None) for a, b in zip(array.shape, shape, strict=True))
-    if array.dtype != dtype or not fits:
-        raise BundleError(
-            "wrong array", file=file, key=key,
-            found=f"{array.dtype} {array.shape}", expected=f"{dtype} {shape}",
-        )  # fmt: skip
-    if not np.isfinite(array).all():
-        raise BundleError("NaN or infinity", file=file, key=key)
-    return array
 
 
 def _encode_selftest(selftest: SelfTest) -> str:
@@ -290,7 +243,7 @@ def _encode_selftest(selftest: SelfTest) -> str:
         np.asarray(selftest.object, "<c8"),
         np.asarray(selftest.tolerance, "<f8"),
     )
-    return "\n".join(_encode_array(part) for part in parts)
+    return "\n".join(encode_array(part) for part in parts)
 
 
 def _decode_selftest(text: str, file: str, channels: int, N: int) -> SelfTest:
@@ -299,10 +252,12 @@ def _decode_selftest(text: str, file: str, channels: int, N: int) -> SelfTest:
         raise BundleError(
             "wrong number of arrays", file=file, key=SELFTEST_KEY, found=len(lines), expected=len(_SELFTEST_PARTS)
         )
-    shape = (None, channels, N, N)
-    diffraction = _decode_array(lines[0], file, SELFTEST_KEY, np.dtype("<f4"), shape)
-    obj = _decode_array(lines[1], file, SELFTEST_KEY, np.dtype("<c8"), (len(diffraction), *shape[1:]))
-    tolerance = float(_decode_array(lines[2], file, SELFTEST_KEY, np.dtype("<f8"), ()))
-    if len(diffraction) == 0 or not tolerance > 0:
-        raise BundleError("an empty self-test proves nothing", file=file, key=SELFTEST_KEY)
+    diffraction = decode_array(lines[0], file, SELFTEST_KEY, "<f4", (None, channels, N, N))
+    obj = decode_array(lines[1], file, SELFTEST_KEY, "<c8", diffraction.shape)
+    tolerance = float(decode_array(lines[2], file, SELFTEST_KEY, "<f8", ()))
+    if not 0 < tolerance <= LARGEST_TOLERANCE:
+        raise BundleError(
+            "a self-test with this tolerance proves nothing", file=file, key=SELFTEST_KEY, found=tolerance,
+            expected=f"above 0, at most {LARGEST_TOLERANCE}",
+        )  # fmt: skip
     return SelfTest(diffraction, obj, tolerance)

@@ -37,7 +37,7 @@ def weight_digest(weights: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(weights):
         array = np.asarray(weights[name])
         little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest.update(json.dumps([name, array.dtype.name, list(array.shape)]).encode())
+        digest.update(_compact([name, array.dtype.name, array.shape]))
         digest.update(little.tobytes())
     return digest.hexdigest()
 
@@ -55,16 +55,24 @@ def graph_digest(model: OnnxFile) -> str:
     str
         64 hexadecimal digits.
     """
-    description = {
-        "opset": model.opset,
-        "nodes": [
-            [node.name, node.operator, node.inputs, node.outputs, sorted(node.attributes.items())]
-            for node in model.nodes
-        ],
-        "inputs": [[value.name, value.dtype, value.shape] for value in model.inputs],
-        "outputs": [[value.name, value.dtype, value.shape] for value in model.outputs],
-        "initializers": [
-            [name, array.dtype.name, array.shape] for name, array in sorted(model.initializers.items())
-        ],
-    }
-    return hashlib.sha256(json.dumps(description, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        _compact(
+            {
+                "opset": model.opset,
+                "nodes": [
+                    [node.name, node.operator, node.inputs, node.outputs, sorted(node.attributes.items())]
+                    for node in model.nodes
+                ],
+                "inputs": [[value.name, value.dtype, value.shape] for value in model.inputs],
+                "outputs": [[value.name, value.dtype, value.shape] for value in model.outputs],
+                "initializers": [
+                    [name, array.dtype.name, array.shape] for name, array in sorted(model.initializers.items())
+                ],
+            }
+        )
+    ).hexdigest()
+
+
+def _compact(value: object) -> bytes:
+    """JSON without spaces, in ASCII."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")

@@ -1,28 +1,35 @@
 """Every error that a user can cause, in one tree.
 
-    PtyonnxError              one line for the user; the command line exits with code 2
-    ├── ScanError             measured data that cannot be used
-    ├── ObjectError           an object, probe or image file that cannot be used
-    ├── SettingsError         a setting, flag or configuration key
-    ├── BundleError           not a bundle, or a damaged one
-    │   ├── ProtocolError     a bundle of another protocol than this version reads
-    │   └── DigestError       weights or graph differ from what the manifest says
-    ├── RunError              a run directory that cannot be used
-    ├── OutputError           a result that could not be written
-    ├── TrainingError         training that cannot lead to a usable network
-    │   ├── CollapseError     a head of the network stopped depending on its input
-    │   └── DivergenceError   NaN or infinity in the loss
-    ├── ConversionError       an exported graph that is not the native network
-    ├── ProviderError         an execution provider that this machine does not have
-    └── MissingDependencyError  a package to install first
+::
+
+    PtyonnxError                    one line for the user; the command line exits with code 2
+    ├── ScanError                   measured data that cannot be used
+    ├── ObjectError                 an object, probe or image file that cannot be used
+    ├── SettingsError               a setting, flag or configuration key
+    ├── BundleError                 not a bundle, or a damaged one
+    │   ├── ProtocolError           a bundle of another protocol than this version reads
+    │   └── DigestError             weights or graph differ from what the manifest says
+    ├── RunError                    a run directory that cannot be used
+    ├── OutputError                 a result that could not be written
+    ├── TrainingError               training that cannot lead to a usable network
+    │   ├── CollapseError           a head of the network stopped depending on its input
+    │   └── DivergenceError         NaN or infinity in the loss
+    ├── ConversionError             an exported graph that is not the native network
+    ├── ProviderError               an execution provider that this machine does not have
+    └── MissingDependencyError      a package to install first
+
+What an error says may come from a stranger's file, so its line is made safe for a terminal:
+control characters are shown as escapes and long values are cut.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from pydantic import ValidationError
 
 __all__ = [
     "BundleError",
@@ -41,6 +48,8 @@ __all__ = [
     "SettingsError",
     "TrainingError",
 ]
+
+LONGEST_PART = 300  # characters; enough for a shape, a list of names or a sentence
 
 
 class PtyonnxError(Exception):
@@ -79,16 +88,59 @@ class PtyonnxError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        place = ": ".join(part for part in (self.file, self.key and f"'{self.key}'") if part)
-        sentence = self.problem
+        place = ": ".join(
+            part for part in (self.file and _visible(self.file), self.key and f"'{_short(self.key)}'") if part
+        )
+        sentence = _short(self.problem)
         if self.found is not None:
-            sentence += f", found {self.found}"
+            sentence += f", found {_short(self.found)}"
         if self.expected is not None:
-            sentence += f", expected {self.expected}"
+            sentence += f", expected {_short(self.expected)}"
         if self.remedy is not None:
-            sentence += f"; {self.remedy}"
-        line = f"{place}: {sentence}" if place else sentence
-        return " ".join(line.split())
+            sentence += f"; {_short(self.remedy)}"
+        return f"{place}: {sentence}" if place else sentence
+
+    @classmethod
+    def from_validation(
+        cls, error: ValidationError, *, file: str | PathLike[str] | None = None, key: str | None = None
+    ) -> Self:
+        """Say the first complaint of a validation in one line.
+
+        Parameters
+        ----------
+        error : pydantic.ValidationError
+            Raised by a model whose values come from a user or a file.
+        file : path-like, optional
+            The file that holds the values.
+        key : str, optional
+            Named where the complaint concerns the whole and not one field.
+        """
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or key
+        if first["type"] == "missing":
+            return cls("missing", file=file, key=field)
+        if first["type"] == "extra_forbidden":
+            return cls("there is no such key", file=file, key=field)
+        value = first["input"]
+        shown = repr(value) if first["loc"] and isinstance(value, bool | int | float | str) else None
+        problem = first["msg"]
+        if first["type"] == "value_error":
+            problem = problem.removeprefix("Value error, ")
+        else:
+            problem = problem[:1].lower() + problem[1:]
+        return cls(problem, file=file, key=field, found=shown)
+
+
+def _short(part: object) -> str:
+    text = " ".join(str(part).split())
+    return _visible(text if len(text) <= LONGEST_PART else text[: LONGEST_PART - 1] + "…")
+
+
+def _visible(text: str) -> str:
+    """Show what a terminal would obey (escape sequences, line breaks, text direction) instead of sending it."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 class ScanError(PtyonnxError):

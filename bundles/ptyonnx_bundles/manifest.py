@@ -1,7 +1,7 @@
 """The manifest: everything that has to be known about a bundle beside its graph.
 
-The JSON schema in `schema.json` is generated from these classes (`python -m
-ptyonnx_bundles.manifest`), and a test keeps it current.
+The JSON schema in `schema.json` is generated from these classes (`python
+bundles/make_schema.py`), and a test keeps it current.
 """
 
 from __future__ import annotations
@@ -11,17 +11,43 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 
 from ptyonnx_bundles.errors import BundleError, ProtocolError
 from ptyonnx_bundles.recipe import Recipe
 
-__all__ = ["PROTOCOL", "Digests", "Manifest", "Physics", "Producer", "TrainingData", "parse_manifest", "schema"]
+__all__ = [
+    "PROTOCOL",
+    "Digests",
+    "Manifest",
+    "Physics",
+    "Producer",
+    "TrainingData",
+    "generate_schema",
+    "parse_manifest",
+    "schema",
+]
 
-PROTOCOL = 1
+PROTOCOL: Literal[1] = 1
+_KEY = "ptyonnx.manifest"
+
+
+def _refuse_infinities(value: JsonValue) -> JsonValue:
+    json.dumps(value, allow_nan=False)
+    return value
+
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Setting = bool | int | float | str | None | list[Any] | dict[str, Any]
+Setting = Annotated[JsonValue, AfterValidator(_refuse_infinities)]
 
 
 class _Part(BaseModel):
@@ -72,7 +98,7 @@ class Manifest(_Part):
         since unknown fields are errors.
     """
 
-    protocol: int = Field(default=PROTOCOL, ge=1)
+    protocol: Literal[1] = PROTOCOL
     recipe: Recipe
     producer: Producer
     physics: Physics
@@ -85,12 +111,19 @@ class Manifest(_Part):
     notes: str = ""
 
     def to_json(self) -> str:
-        """The manifest as JSON text, keys in the order of the specification."""
+        """Write the manifest as JSON text, keys in the order of the specification."""
         return self.model_dump_json()
 
 
 def parse_manifest(text: str, file: str | None = None) -> Manifest:
     """Read a manifest from its JSON text.
+
+    Parameters
+    ----------
+    text : str
+        From a stranger.
+    file : str, optional
+        Named in errors.
 
     Raises
     ------
@@ -100,38 +133,45 @@ def parse_manifest(text: str, file: str | None = None) -> Manifest:
         Not JSON, or a field is missing, unknown or of the wrong kind.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     except (ValueError, RecursionError):
-        raise BundleError("the manifest is not JSON", file=file, key="ptyonnx.manifest") from None
+        raise BundleError("the manifest is not JSON", file=file, key=_KEY) from None
     protocol = values.get("protocol") if isinstance(values, dict) else None
-    if not isinstance(protocol, int) or isinstance(protocol, bool) or protocol != PROTOCOL:
+    if not isinstance(protocol, int) or isinstance(protocol, bool):
+        raise ProtocolError("the manifest states no protocol number", file=file, key="protocol", expected=PROTOCOL)
+    if protocol != PROTOCOL:
         raise ProtocolError(
             "cannot read this protocol", file=file, key="protocol", found=protocol, expected=PROTOCOL,
-            remedy="a newer ptyonnx may read it: pip install --upgrade ptyonnx",
+            remedy="a newer ptyonnx may read it: pip install --upgrade ptyonnx" if protocol > PROTOCOL else None,
         )  # fmt: skip
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BundleError(
-            f"the manifest does not follow the schema: {first['msg']}",
-            file=file, key=".".join(str(part) for part in first["loc"]) or "ptyonnx.manifest",
-        ) from None  # fmt: skip
+        raise BundleError.from_validation(error, file=file, key=_KEY) from None
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key stands twice")
+    return values
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of the manifest, as published in `schema.json`."""
-    return json.loads(resources.files("ptyonnx_bundles").joinpath("schema.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    """Give the JSON schema of the manifest, as published in `schema.json`."""
+    text = resources.files("ptyonnx_bundles").joinpath("schema.json").read_text(encoding="utf-8")
+    published: dict[str, Any] = json.loads(text)
+    return published
 
 
 def generate_schema() -> str:
-    """The text that `schema.json` must hold."""
+    """Generate the text that `schema.json` must hold."""
     described = Manifest.model_json_schema()
+    described["required"].insert(0, "protocol")  # has a default in Python, never in a file
     described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     described["$id"] = f"urn:ptyonnx:manifest:{PROTOCOL}"
     return json.dumps(described, indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    with resources.as_file(resources.files("ptyonnx_bundles").joinpath("schema.json")) as path:
-        path.write_text(generate_schema(), encoding="utf-8")

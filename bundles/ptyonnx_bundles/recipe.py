@@ -93,7 +93,7 @@ class Recipe(BaseModel):
         Number of poolings. Chosen from N where it is not given.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: Literal["two-headed-cnn-1"] = "two-headed-cnn-1"
     N: int = Field(ge=SMALLEST_N, le=LARGEST_N)
@@ -104,8 +104,9 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _choose_depth(cls, values: object) -> object:
-        if isinstance(values, dict) and not values.get("depth") and isinstance(values.get("N"), int):
-            return {**values, "depth": default_depth(values["N"])}
+        N = values.get("N") if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(N, int) and values.get("depth", 0) == 0:
+            return {**values, "depth": default_depth(N)}
         return values
 
     @model_validator(mode="after")
@@ -195,7 +196,7 @@ class Recipe(BaseModel):
         return weights
 
     def nodes(self) -> tuple[Node, ...]:
-        """The canonical graph from `diffraction` to `object`, in order of computation."""
+        """List the canonical graph from `diffraction` to `object`, in order of computation."""
         nodes = [
             Node("whitening.centred", "Sub", ("diffraction", "whitening.mean")),
             Node("whitening.scaled", "Mul", ("whitening.centred", "whitening.scale")),
@@ -219,7 +220,7 @@ class Recipe(BaseModel):
         return tuple(nodes)
 
     def graph_constants(self) -> dict[str, NDArray[np.generic]]:
-        """Initializers of the canonical graph that follow from the recipe alone."""
+        """Give the initializers of the canonical graph that follow from the recipe alone."""
         return {
             "upsample.scales": np.array([1, 1, 2, 2], np.float32),
             "amplitude.maximum": np.array(AMPLITUDE_MAX, np.float32),
@@ -253,7 +254,7 @@ def _add_decoder(nodes: list[Node], head: str, value: str, depth: int) -> None:
 
 
 def default_depth(N: int) -> int:
-    """Number of poolings for patterns of N x N pixels: 3 at 64, 4 at 128, 5 at 256.
+    """Choose the number of poolings for patterns of N x N pixels: 3 at 64, 4 at 128, 5 at 256.
 
     Where N is not divisible often enough, as deep as it allows.
     """

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, check_heads
 from ptyonnx.training.observer import Observer
-from ptyonnx_bundles.bundle import atomic_write
+from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import DivergenceError, RunError
 
 __all__ = ["Journal", "Metrics", "Verdict", "read_history"]

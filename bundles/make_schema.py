@@ -1,0 +1,9 @@
+"""Write `ptyonnx_bundles/schema.json` anew from the classes of the manifest."""
+
+from pathlib import Path
+
+import ptyonnx_bundles
+from ptyonnx_bundles.manifest import generate_schema
+
+if __name__ == "__main__":
+    Path(ptyonnx_bundles.__file__).with_name("schema.json").write_text(generate_schema(), encoding="utf-8")

@@ -1,0 +1,82 @@
+"""Write a file completely or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from ptyonnx_bundles.errors import OutputError
+
+__all__ = ["atomic_write"]
+
+
+def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file completely or not at all: temporary file beside it, fsync, rename.
+
+    A symbolic link stays, the file it points to is replaced; the permissions of a file that
+    stood there stay. After a power cut there is either the old file or the new one.
+
+    Parameters
+    ----------
+    path : path-like
+        Missing folders are made.
+    content : bytes
+        All of the new file.
+
+    Raises
+    ------
+    OutputError
+        The file could not be written; what stood there is as it was.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        mode = _mode_of(target)
+        temporary = target.with_name(f".ptyonnx-{secrets.token_hex(8)}.tmp")
+        try:
+            _write_durably(temporary, content, mode)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise OutputError(
+            f"cannot be written ({reason})", file=path, remedy="what stood there is unchanged; choose another place"
+        ) from None
+
+
+def _mode_of(target: Path) -> int | None:
+    """Permissions of the file that is to be replaced, None where there is none."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        raise ValueError("not an ordinary file")
+    if not os.access(target, os.W_OK):
+        raise ValueError("write-protected")
+    return stat.S_IMODE(mode)
+
+
+def _write_durably(path: Path, content: bytes, mode: int | None) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if mode is not None:
+        path.chmod(mode)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename durable, where folders can be synchronised: not on Windows and some network drives."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,102 @@
+"""The graph that a recipe prescribes, and whether a file holds exactly that.
+
+A bundle cannot compute anything else than its recipe says: operators, names, attributes,
+order, interface and the shapes of all weights are compared, only the weights are free.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptyonnx_bundles.errors import BundleError
+from ptyonnx_bundles.onnx_file import OnnxFile, OnnxNode, OnnxValue
+from ptyonnx_bundles.recipe import Recipe
+
+__all__ = ["check_graph", "expected_input", "expected_output"]
+
+
+def expected_input(recipe: Recipe) -> OnnxValue:
+    """Describe the one input: measured amplitude, zero frequency in the centre."""
+    return OnnxValue("diffraction", "float32", ("batch", recipe.channels, recipe.N, recipe.N))
+
+
+def expected_output(recipe: Recipe) -> OnnxValue:
+    """Describe the one output: the complex object, real and imaginary part last."""
+    return OnnxValue("object", "float32", ("batch", recipe.channels, recipe.N, recipe.N, 2))
+
+
+def check_graph(graph: OnnxFile, recipe: Recipe, file: str | None = None) -> None:
+    """Check that a file holds the recipe's graph and nothing else.
+
+    Parameters
+    ----------
+    graph : OnnxFile
+        The decoded file.
+    recipe : Recipe
+        What it claims to be.
+    file : str, optional
+        Named in errors.
+
+    Raises
+    ------
+    BundleError
+        Another interface, a missing, additional or different operator, a missing, additional
+        or wrongly shaped initializer, another value of a constant, NaN among the weights.
+    """
+    for found, wanted, side in (
+        (graph.inputs, expected_input(recipe), "input"),
+        (graph.outputs, expected_output(recipe), "output"),
+    ):
+        if found != (wanted,):
+            raise BundleError(
+                f"wrong {side} of the graph", file=file, key=wanted.name,
+                found=[(value.name, value.dtype, value.shape) for value in found],
+                expected=(wanted.name, wanted.dtype, wanted.shape),
+            )  # fmt: skip
+    _check_nodes(graph.nodes, recipe, file)
+    _check_initializers(graph, recipe, file)
+
+
+def _check_nodes(nodes: tuple[OnnxNode, ...], recipe: Recipe, file: str | None) -> None:
+    wanted = [
+        OnnxNode(node.name, node.operator, node.inputs, (node.name,), dict(node.attributes)) for node in recipe.nodes()
+    ]
+    if len(nodes) != len(wanted):
+        raise BundleError(
+            "not the graph of the recipe", file=file, found=f"{len(nodes)} operators", expected=len(wanted)
+        )
+    for found, node in zip(nodes, wanted, strict=True):
+        if _spell(found) != _spell(node):
+            raise BundleError(
+                "not the graph of the recipe", file=file, key=node.name, found=_spell(found), expected=_spell(node)
+            )
+
+
+def _spell(node: OnnxNode) -> str:
+    """Write a node out; 1 and 1.0 are equal in Python but not in ONNX."""
+    return repr((node.name, node.operator, node.inputs, node.outputs, sorted(node.attributes.items())))
+
+
+def _check_initializers(graph: OnnxFile, recipe: Recipe, file: str | None) -> None:
+    constants = recipe.graph_constants()
+    shapes = {**recipe.weight_shapes(), **recipe.constant_shapes()}
+    different = set(graph.initializers) ^ {*shapes, *constants}
+    if different:
+        name = min(different)
+        problem = "not an initializer of the recipe" if name in graph.initializers else "the initializer is missing"
+        raise BundleError(problem, file=file, key=name)
+    for name, array in graph.initializers.items():
+        constant = constants.get(name)
+        if constant is not None:
+            dtype, shape = constant.dtype, constant.shape
+        else:
+            dtype, shape = np.dtype(np.float32), shapes[name]
+        if (array.dtype, array.shape) != (dtype, shape):
+            raise BundleError(
+                "wrong initializer", file=file, key=name,
+                found=f"{array.dtype} {array.shape}", expected=f"{dtype} {shape}",
+            )  # fmt: skip
+        if constant is not None and not np.array_equal(array, constant):
+            raise BundleError("the constant has another value", file=file, key=name, found=array, expected=constant)
+        if not np.isfinite(array).all():
+            raise BundleError("NaN or infinity among the weights", file=file, key=name)
