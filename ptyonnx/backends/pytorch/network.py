@@ -1,0 +1,137 @@
+"""The recipe as a `torch.nn.Module`; its state dict has the canonical names.
+
+Twin of `backends/tensorflow/network.py`: same names, same order. Training, devices and
+precision are decided elsewhere; here they only must not matter, so the whitening before
+the first convolution and all maths after the last one are float32 under autocast too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptyonnx.backends.weights import checked_weights, starting_weights
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.recipe import AMPLITUDE_MAX, HEADS, KERNEL
+
+__all__ = ["Network"]
+
+
+class Network(torch.nn.Module):
+    """Encoder and two decoders, from measured amplitudes to the object.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        N, channels, filters and depth. The network starts at the recipe's weights of seed 0.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.whitening = _Whitening(recipe.N)
+        into = (recipe.channels, *recipe.encoder_filters)
+        self.encoder = torch.nn.ModuleList(
+            _Level(into[level], filters) for level, filters in enumerate(recipe.encoder_filters)
+        )
+        self.decoder = torch.nn.ModuleDict({head: _decoder(recipe) for head in HEADS})
+        self.set_weights_by_name(starting_weights(recipe))
+
+    def set_weights_by_name(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take weights over bit for bit.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray
+            Canonical name -> float32, kernels (out, in, y, x), `whitening.mean` and
+            `whitening.scale` included.
+
+        Raises
+        ------
+        SettingsError
+            Not exactly the weights of the recipe; the network stays as it was.
+        """
+        checked = checked_weights(self.recipe, weights)
+        self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in checked.items()})
+
+    def weights_by_name(self) -> dict[str, NDArray[np.float32]]:
+        """Copy all weights: canonical name -> float32, kernels (out, in, y, x)."""
+        return {name: tensor.detach().cpu().numpy().copy(order="C") for name, tensor in self.state_dict().items()}
+
+    def amplitude_and_phase(self, diffraction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both heads, (B, C, N, N) float32 each: amplitude in (0, 1.5), phase in (-π, π) rad."""
+        value = self.whitening(diffraction)
+        for level in self.encoder:
+            value = torch.nn.functional.max_pool2d(level(value), 2)
+        amplitude = AMPLITUDE_MAX * torch.sigmoid(self._decode("amplitude", value))
+        phase = math.pi * torch.tanh(self._decode("phase", value))
+        return amplitude, phase
+
+    def real_and_imag(self, diffraction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Real and imaginary part of the object, (B, C, N, N) float32 each."""
+        amplitude, phase = self.amplitude_and_phase(diffraction)
+        return amplitude * torch.cos(phase), amplitude * torch.sin(phase)
+
+    def forward(self, diffraction: torch.Tensor) -> torch.Tensor:
+        """Predict the object.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Measured amplitude, sqrt(photons), zero frequency at (N//2, N//2).
+
+        Returns
+        -------
+        (B, C, N, N, 2) float32
+            Real and imaginary part last.
+        """
+        return torch.stack(self.real_and_imag(diffraction), dim=-1)
+
+    def _decode(self, head: str, value: torch.Tensor) -> torch.Tensor:
+        *levels, output = self.decoder[head].values()  # type: ignore[operator]
+        for level in levels:
+            value = torch.nn.functional.interpolate(level(value), scale_factor=2.0, mode="nearest")
+        logits: torch.Tensor = output(value)
+        return logits if logits.dtype == torch.float32 else logits.float()
+
+
+class _Whitening(torch.nn.Module):
+    """(diffraction - mean) · scale, with constants that are measured, not trained."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, N: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(N, N))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, diffraction: torch.Tensor) -> torch.Tensor:
+        return (diffraction - self.mean) * self.scale
+
+
+class _Level(torch.nn.Module):
+    """Convolution, ReLU, convolution, ReLU."""
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__()
+        self.conv = torch.nn.ModuleList([_convolution(channels, filters), _convolution(filters, filters)])
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        for convolution in self.conv:
+            value = torch.relu(convolution(value))
+        return value
+
+
+def _decoder(recipe: Recipe) -> torch.nn.ModuleDict:
+    into = (recipe.encoder_filters[-1], *recipe.decoder_filters)
+    levels = {str(level): _Level(into[level], filters) for level, filters in enumerate(recipe.decoder_filters)}
+    return torch.nn.ModuleDict({**levels, "output": _convolution(into[-1], recipe.channels)})
+
+
+def _convolution(channels: int, filters: int) -> torch.nn.Conv2d:
+    return torch.nn.Conv2d(channels, filters, KERNEL, padding=KERNEL // 2)

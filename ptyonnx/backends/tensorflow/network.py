@@ -1,0 +1,139 @@
+"""The recipe as a `keras.Model`; its layers and weights have the canonical names.
+
+Twin of `backends/pytorch/network.py`: same names, same order. Inside, channels come last,
+as TensorFlow's CPU kernels need them; at the edges everything is (B, C, N, N). Under a
+mixed-precision policy only the convolutions leave float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptyonnx.backends.weights import checked_weights, starting_weights
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.recipe import AMPLITUDE_MAX, KERNEL, Convolution
+
+__all__ = ["Network"]
+
+_HWIO_FROM_OIHW, _OIHW_FROM_HWIO = (2, 3, 1, 0), (3, 2, 0, 1)
+_LAST_FROM_FIRST, _FIRST_FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class Network(keras.Model):  # type: ignore[misc]  # keras has no types
+    """Encoder and two decoders, from measured amplitudes to the object.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        N, channels, filters and depth. The network starts at the recipe's weights of seed 0.
+    policy : str
+        Keras dtype policy of the convolutions; everything else is float32.
+    """
+
+    def __init__(self, recipe: Recipe, policy: str = "float32") -> None:
+        super().__init__(name="network", dtype="float32")
+        self.recipe = recipe
+        self.whitening = {
+            name: self.add_weight(name=name, shape=shape, dtype="float32", initializer="zeros", trainable=False)
+            for name, shape in recipe.constant_shapes().items()
+        }
+        self.convolutions = {layer.name: _convolution(layer, policy) for layer in recipe.convolutions()}
+        self.set_weights_by_name(starting_weights(recipe))
+
+    def set_weights_by_name(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take weights over bit for bit.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray
+            Canonical name -> float32, kernels (out, in, y, x), `whitening.mean` and
+            `whitening.scale` included.
+
+        Raises
+        ------
+        SettingsError
+            Not exactly the weights of the recipe; the network stays as it was.
+        """
+        checked = checked_weights(self.recipe, weights)
+        for name, variable in self._variables_by_name().items():
+            array = checked[name]
+            variable.assign(array.transpose(_HWIO_FROM_OIHW) if array.ndim == 4 else array)
+
+    def weights_by_name(self) -> dict[str, NDArray[np.float32]]:
+        """Copy all weights: canonical name -> float32, kernels (out, in, y, x)."""
+        arrays = {name: np.asarray(variable) for name, variable in self._variables_by_name().items()}
+        return {
+            name: (array.transpose(_OIHW_FROM_HWIO) if array.ndim == 4 else array).copy(order="C")
+            for name, array in arrays.items()
+        }
+
+    def amplitude_and_phase(self, diffraction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Both heads, (B, C, N, N) float32 each: amplitude in (0, 1.5), phase in (-π, π) rad."""
+        whitened = (diffraction - self.whitening["whitening.mean"]) * self.whitening["whitening.scale"]
+        value = tf.transpose(whitened, _LAST_FROM_FIRST)
+        for level in range(self.recipe.depth):
+            value = tf.nn.max_pool2d(self._level(f"encoder.{level}", value), 2, 2, "VALID")
+        amplitude = AMPLITUDE_MAX * tf.sigmoid(self._decode("amplitude", value))
+        phase = math.pi * tf.tanh(self._decode("phase", value))
+        return amplitude, phase
+
+    def real_and_imag(self, diffraction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Real and imaginary part of the object, (B, C, N, N) float32 each."""
+        amplitude, phase = self.amplitude_and_phase(diffraction)
+        return amplitude * tf.cos(phase), amplitude * tf.sin(phase)
+
+    def call(self, diffraction: tf.Tensor) -> tf.Tensor:
+        """Predict the object.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Measured amplitude, sqrt(photons), zero frequency at (N//2, N//2).
+
+        Returns
+        -------
+        (B, C, N, N, 2) float32
+            Real and imaginary part last.
+        """
+        return tf.stack(self.real_and_imag(diffraction), axis=-1)
+
+    def _decode(self, head: str, value: tf.Tensor) -> tf.Tensor:
+        for level in range(self.recipe.depth):
+            value = _upsample(self._level(f"decoder.{head}.{level}", value))
+        logits = tf.cast(self.convolutions[f"decoder.{head}.output"](value), tf.float32)
+        return tf.transpose(logits, _FIRST_FROM_LAST)
+
+    def _level(self, name: str, value: tf.Tensor) -> tf.Tensor:
+        """Convolution, ReLU, convolution, ReLU."""
+        for index in range(2):
+            value = tf.nn.relu(self.convolutions[f"{name}.conv.{index}"](value))
+        return value
+
+    def _variables_by_name(self) -> dict[str, Any]:
+        variables = dict(self.whitening)
+        for name, layer in self.convolutions.items():
+            variables |= {f"{name}.weight": layer.kernel, f"{name}.bias": layer.bias}
+        return variables
+
+
+def _upsample(value: tf.Tensor) -> tf.Tensor:
+    """Repeat every pixel twice along y and x; the one operator that exports to a plain Resize."""
+    size = (2 * value.shape[1], 2 * value.shape[2])
+    return tf.raw_ops.ResizeNearestNeighbor(images=value, size=size, half_pixel_centers=False)
+
+
+def _convolution(layer: Convolution, policy: str) -> keras.layers.Conv2D:
+    """Zeros beside each border: 'same' is symmetric, since the kernel is odd and the stride 1."""
+    convolution = keras.layers.Conv2D(
+        layer.channels_out, KERNEL, padding="same", data_format="channels_last",
+        kernel_initializer="zeros", name=layer.name, dtype=policy,
+    )  # fmt: skip
+    convolution.build((None, None, None, layer.channels_in))
+    return convolution

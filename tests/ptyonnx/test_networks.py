@@ -1,0 +1,185 @@
+"""The two native networks: the same weights are the same function."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+
+from ptyonnx.backends.pytorch.network import Network as TorchNetwork
+from ptyonnx.backends.tensorflow.network import Network as KerasNetwork
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import SettingsError
+
+Network = TorchNetwork | KerasNetwork
+
+# Measured over trained weights, float32: TensorFlow against PyTorch 2.3e-6 and 3.2e-5 rad at worst.
+AMPLITUDE_TOLERANCE = 5e-6
+PHASE_TOLERANCE_RAD = 5e-5
+BFLOAT16_TOLERANCE = 0.1  # 8 bits of mantissa through 13 layers
+
+NETWORKS = pytest.mark.parametrize("network_class", [TorchNetwork, KerasNetwork], ids=["pytorch", "tensorflow"])
+RECIPES = pytest.mark.parametrize(
+    "recipe",
+    [Recipe(N=N, gridsize=gridsize) for N, gridsize in ((64, 1), (128, 1), (48, 2), (96, 3), (64, 2))],
+    ids=lambda recipe: f"N{recipe.N}-gridsize{recipe.gridsize}",
+)
+
+
+def some_weights(recipe: Recipe) -> dict[str, np.ndarray]:
+    """Larger last convolutions than at the start of a training, and biases everywhere."""
+    generator = np.random.default_rng(7)
+    weights = recipe.initial_weights(seed=3)
+    for name, array in weights.items():
+        if name.endswith("bias"):
+            weights[name] = (array + 0.1 * generator.standard_normal(array.shape)).astype(np.float32)
+        elif "output" in name:
+            weights[name] = array * np.float32(5)
+    weights["whitening.mean"] = generator.random((recipe.N, recipe.N), np.float32)
+    weights["whitening.scale"] = np.asarray(0.7, np.float32)
+    return weights
+
+
+def some_patterns(recipe: Recipe, count: int = 2) -> np.ndarray:
+    shape = (count, recipe.channels, recipe.N, recipe.N)
+    return np.random.default_rng(11).random(shape, np.float32) * np.float32(3)
+
+
+def as_array(result: Any) -> np.ndarray:
+    return result.detach().numpy() if isinstance(result, torch.Tensor) else result.numpy()
+
+
+def as_input(network: Network, patterns: np.ndarray) -> Any:
+    return torch.from_numpy(patterns) if isinstance(network, TorchNetwork) else tf.constant(patterns)
+
+
+@RECIPES
+def test_the_same_weights_give_the_same_object_in_both_frameworks(recipe: Recipe) -> None:
+    weights, patterns = some_weights(recipe), some_patterns(recipe)
+    heads = []
+    for network in (TorchNetwork(recipe), KerasNetwork(recipe)):
+        network.set_weights_by_name(weights)
+        heads.append([as_array(head) for head in network.amplitude_and_phase(as_input(network, patterns))])
+    (torch_amplitude, torch_phase), (keras_amplitude, keras_phase) = heads
+    assert torch_amplitude.shape == patterns.shape
+    assert torch_amplitude.std() > 0.005
+    assert torch_phase.std() > 0.05
+    np.testing.assert_allclose(keras_amplitude, torch_amplitude, rtol=0, atol=AMPLITUDE_TOLERANCE)
+    np.testing.assert_allclose(keras_phase, torch_phase, rtol=0, atol=PHASE_TOLERANCE_RAD)
+
+
+@NETWORKS
+@RECIPES
+def test_weights_come_back_bit_for_bit(network_class: type[Network], recipe: Recipe) -> None:
+    network, weights = network_class(recipe), some_weights(recipe)
+    network.set_weights_by_name(weights)
+    returned = network.weights_by_name()
+    assert returned.keys() == weights.keys()
+    for name, array in returned.items():
+        assert (array.dtype, array.shape, array.tobytes()) == (np.float32, weights[name].shape, weights[name].tobytes())
+
+
+@NETWORKS
+def test_returned_weights_are_copies(network_class: type[Network]) -> None:
+    network = network_class(Recipe(N=64))
+    network.weights_by_name()["decoder.phase.output.bias"] += 1
+    assert network.weights_by_name()["decoder.phase.output.bias"] == 0
+
+
+@NETWORKS
+@RECIPES
+def test_training_starts_near_vacuum(network_class: type[Network], recipe: Recipe) -> None:
+    network = network_class(recipe)
+    whitened = np.random.default_rng(0).standard_normal((2, recipe.channels, recipe.N, recipe.N), np.float32)
+    amplitude, phase = (as_array(head) for head in network.amplitude_and_phase(as_input(network, whitened)))
+    assert abs(amplitude.mean() - 1) < 0.1
+    assert np.sqrt(np.mean((amplitude - 1) ** 2)) < 0.2
+    assert np.sqrt(np.mean(phase**2)) < 1.0
+
+
+@NETWORKS
+def test_the_object_is_amplitude_and_phase_as_real_and_imaginary_part(network_class: type[Network]) -> None:
+    recipe = Recipe(N=48, gridsize=2)
+    network = network_class(recipe)
+    patterns = as_input(network, some_patterns(recipe))
+    amplitude, phase = (as_array(head) for head in network.amplitude_and_phase(patterns))
+    expected = amplitude * np.exp(1j * phase.astype(np.complex128))
+    result = as_array(network(patterns))
+    assert result.shape == (2, 4, 48, 48, 2)
+    np.testing.assert_allclose(result.view(np.complex64)[..., 0], expected, rtol=0, atol=1e-6)
+
+
+@NETWORKS
+def test_patterns_equal_to_the_mean_are_vacuum(network_class: type[Network]) -> None:
+    recipe = Recipe(N=64)
+    network, weights = network_class(recipe), network_class(recipe).weights_by_name()
+    weights["whitening.mean"] = some_patterns(recipe, 1)[0, 0]
+    network.set_weights_by_name(weights)
+    amplitude, phase = network.amplitude_and_phase(as_input(network, some_patterns(recipe, 1)))
+    np.testing.assert_allclose(as_array(amplitude), 1, atol=1e-6)
+    assert not as_array(phase).any()
+
+
+def test_the_torch_state_dict_has_the_canonical_names() -> None:
+    recipe = Recipe(N=128, gridsize=2)
+    shapes = {name: tuple(tensor.shape) for name, tensor in TorchNetwork(recipe).state_dict().items()}
+    assert shapes == {**recipe.weight_shapes(), **recipe.constant_shapes()}
+
+
+def test_whitening_is_not_trained() -> None:
+    recipe = Recipe(N=64)
+    trained = set(recipe.weight_shapes())
+    assert {name for name, _ in TorchNetwork(recipe).named_parameters()} == trained
+    network = KerasNetwork(recipe)
+    assert len(network.trainable_weights) == len(trained)
+    assert {variable.name for variable in network.non_trainable_weights} == {"whitening.mean", "whitening.scale"}
+
+
+@NETWORKS
+@pytest.mark.parametrize(
+    "change, key",
+    [
+        ({"encoder.0.conv.0.bias": None}, "encoder.0.conv.0.bias"),
+        ({"whitening.scale": None}, "whitening.scale"),
+        ({"encoder.9.conv.0.bias": np.zeros(3, np.float32)}, "encoder.9.conv.0.bias"),
+        ({"encoder.0.conv.0.weight": np.zeros((3, 3, 1, 16), np.float32)}, "encoder.0.conv.0.weight"),
+        ({"whitening.mean": np.zeros((64, 64))}, "whitening.mean"),
+    ],
+    ids=["missing", "missing constant", "unknown", "HWIO", "float64"],
+)
+def test_weights_that_are_not_the_recipes_are_refused_and_change_nothing(
+    network_class: type[Network], change: dict[str, np.ndarray | None], key: str
+) -> None:
+    network = network_class(Recipe(N=64))
+    before = network.weights_by_name()
+    weights = {name: array + np.float32(1) for name, array in before.items()} | change
+    weights = {name: array for name, array in weights.items() if array is not None}
+    with pytest.raises(SettingsError) as refusal:
+        network.set_weights_by_name(weights)
+    assert refusal.value.key == key
+    after = network.weights_by_name()
+    assert all(after[name].tobytes() == array.tobytes() for name, array in before.items())
+
+
+def test_torch_autocast_leaves_both_heads_in_float32() -> None:
+    recipe = Recipe(N=64)
+    network, patterns = TorchNetwork(recipe), torch.from_numpy(some_patterns(recipe))
+    network.set_weights_by_name(some_weights(recipe))
+    exact = network(patterns)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network(patterns)
+    assert mixed.dtype == torch.float32
+    assert 0 < (mixed - exact).abs().max() < BFLOAT16_TOLERANCE
+
+
+def test_a_mixed_keras_policy_leaves_both_heads_in_float32() -> None:
+    recipe = Recipe(N=64)
+    patterns = tf.constant(some_patterns(recipe))
+    networks = [KerasNetwork(recipe), KerasNetwork(recipe, policy="mixed_bfloat16")]
+    for network in networks:
+        network.set_weights_by_name(some_weights(recipe))
+    exact, mixed = (network(patterns) for network in networks)
+    assert mixed.dtype == tf.float32
+    assert 0 < np.abs(mixed - exact).max() < BFLOAT16_TOLERANCE
+    assert all(weight.dtype == "float32" for weight in networks[1].weights)
