@@ -33,10 +33,10 @@ class Patterns(Protocol):
     def __len__(self) -> int: ...
 
     @overload
-    def __getitem__(self, index: slice) -> NDArray[np.float32]: ...
+    def __getitem__(self, index: NDArray[np.integer]) -> NDArray[np.float32]: ...  # type: ignore[type-arg]
 
     @overload
-    def __getitem__(self, index: NDArray[np.integer]) -> NDArray[np.float32]: ...  # type: ignore[type-arg]
+    def __getitem__(self, index: slice) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
