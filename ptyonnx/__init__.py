@@ -1,1 +1,75 @@
-"""."""
+"""Train a ptychography network, ship it as one ONNX bundle, reconstruct anywhere.
+
+The face of the project: ``from ptyonnx import load_scan, open_bundle, reconstruct``. Names
+are handed on lazily (PEP 562), so that importing the package loads nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptyonnx.comparison import Comparison, compare
+    from ptyonnx.exporting import export
+    from ptyonnx.formats import load_scan
+    from ptyonnx.reconstruction import Reconstruction, reconstruct
+    from ptyonnx.run import Run
+    from ptyonnx.settings import Settings
+    from ptyonnx.simulation import simulate
+    from ptyonnx.training import train
+    from ptyonnx_bundles import Bundle
+    from ptyonnx_bundles import read_bundle as open_bundle
+    from ptyonnx_bundles.errors import PtyonnxError
+    from ptyonnx_runtime.scan import Scan
+
+__all__ = [
+    "Bundle",
+    "Comparison",
+    "PtyonnxError",
+    "Reconstruction",
+    "Run",
+    "Scan",
+    "Settings",
+    "__version__",
+    "compare",
+    "export",
+    "load_scan",
+    "open_bundle",
+    "reconstruct",
+    "simulate",
+    "train",
+]
+
+_ORIGINS = {
+    "Bundle": ("ptyonnx_bundles", "Bundle"),
+    "Comparison": ("ptyonnx.comparison", "Comparison"),
+    "PtyonnxError": ("ptyonnx_bundles.errors", "PtyonnxError"),
+    "Reconstruction": ("ptyonnx.reconstruction", "Reconstruction"),
+    "Run": ("ptyonnx.run", "Run"),
+    "Scan": ("ptyonnx_runtime.scan", "Scan"),
+    "Settings": ("ptyonnx.settings", "Settings"),
+    "compare": ("ptyonnx.comparison", "compare"),
+    "export": ("ptyonnx.exporting", "export"),
+    "load_scan": ("ptyonnx.formats", "load_scan"),
+    "open_bundle": ("ptyonnx_bundles", "read_bundle"),
+    "reconstruct": ("ptyonnx.reconstruction", "reconstruct"),
+    "simulate": ("ptyonnx.simulation", "simulate"),
+    "train": ("ptyonnx.training", "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ptyonnx")
+    try:
+        module, attribute = _ORIGINS[name]
+    except KeyError:
+        raise AttributeError(f"module 'ptyonnx' has no attribute '{name}'") from None
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,8 @@
+"""``python -m ptyonnx`` is the command line."""
+
+import sys
+
+from ptyonnx.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

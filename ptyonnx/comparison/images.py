@@ -1,0 +1,175 @@
+"""How far two complex images are apart once their global phase and amplitude scale are removed.
+
+Diffraction does not know the global phase of an object, nor its scale where the probe's is
+unknown, so neither may count as a difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.errors import ObjectError
+
+__all__ = ["CENTRAL", "Difference", "aligned", "difference", "global_factor", "on_canvas", "phase_correlation"]
+
+CENTRAL = (0.23, 0.77)  # of each axis: where a scan's overlap is complete
+_WHOLE_PIXEL = 1e-6  # px: origins of canvases are whole numbers up to rounding
+
+Image = NDArray[np.complexfloating[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Distance of two complex arrays, the first multiplied by the factor that fits the second best.
+
+    Attributes
+    ----------
+    maximum, rms : float
+        Of the absolute difference.
+    amplitude_scale, phase_rad : float
+        The factor that was removed.
+    pixels : int
+        Compared.
+    """
+
+    maximum: float
+    rms: float
+    amplitude_scale: float
+    phase_rad: float
+    pixels: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Names and numbers, for JSON."""
+        return asdict(self)
+
+
+def global_factor(image: Image, reference: Image, mask: NDArray[np.bool_] | None = None) -> complex:
+    """Complex factor c that minimises ``sum |c image - reference|**2`` over the mask.
+
+    Parameters
+    ----------
+    image, reference : (...) complex
+        Pixels that are NaN in one of them do not count.
+    mask : (...) bool, optional
+        Pixels that count.
+
+    Returns
+    -------
+    complex
+        1 where the image is zero everywhere.
+    """
+    a, b = _common(image, reference, mask)
+    norm = float(np.vdot(a, a).real)
+    return complex(np.vdot(a, b) / norm) if norm > 0 else 1 + 0j
+
+
+def aligned(image: Image, reference: Image, mask: NDArray[np.bool_] | None = None) -> Image:
+    """The image times :func:`global_factor`."""
+    result: Image = image * np.complex64(global_factor(image, reference, mask))
+    return result
+
+
+def difference(image: Image, reference: Image, mask: NDArray[np.bool_] | None = None) -> Difference:
+    """Compare two arrays after removing the global phase and amplitude scale.
+
+    Parameters
+    ----------
+    image, reference : (...) complex
+        Pixels that are NaN in one of them do not count.
+    mask : (...) bool, optional
+
+    Raises
+    ------
+    ObjectError
+        Different shapes, or no pixel in common.
+    """
+    a, b = _common(image, reference, mask)
+    if a.size == 0:
+        raise ObjectError("the two images have no pixel in common")
+    factor = global_factor(a, b)
+    distance = np.abs(factor * a - b)
+    return Difference(
+        maximum=float(distance.max()),
+        rms=float(np.sqrt(np.mean(distance**2))),
+        amplitude_scale=abs(factor),
+        phase_rad=float(np.angle(factor)),
+        pixels=a.size,
+    )
+
+
+def phase_correlation(image: Image, reference: Image, central: tuple[float, float] = CENTRAL) -> float:
+    """Pearson correlation of two phase images over their central part, global phase removed.
+
+    Parameters
+    ----------
+    image, reference : (y, x) complex
+        On the same canvas; NaN pixels do not count.
+    central : pair of float
+        First and last fraction of each axis that counts.
+
+    Returns
+    -------
+    float
+        1 where they agree, 0 where one of them has no contrast.
+
+    Raises
+    ------
+    ObjectError
+        Different shapes, or no pixel in common.
+    """
+    part = tuple(slice(round(central[0] * size), round(central[1] * size)) for size in reference.shape)
+    _check_shapes(image, reference)
+    a, b = _common(image[part], reference[part], None)
+    if a.size == 0:
+        raise ObjectError("the two images have no pixel in common")
+    middle = np.conj(np.mean(b / np.maximum(np.abs(b), np.finfo(np.float32).tiny)))
+    factor = global_factor(a, b)
+    first, second = (phase - phase.mean() for phase in (np.angle(factor * a * middle), np.angle(b * middle)))
+    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / norm if norm > 0 else 0.0
+
+
+def on_canvas(image: Image, origin_px: tuple[float, float], shape: tuple[int, int]) -> Image:
+    """Lay an image on a canvas whose pixel (i, j) has the coordinate (i, j); NaN where it does not reach.
+
+    Parameters
+    ----------
+    image : (y, x) complex
+    origin_px : pair of float
+        (y, x) coordinate of its first pixel, whole numbers.
+    shape : pair of int
+        Of the canvas.
+
+    Raises
+    ------
+    ObjectError
+        The origin lies between pixels.
+    """
+    origin = np.round(np.asarray(origin_px, float)).astype(int)
+    if np.abs(origin - np.asarray(origin_px, float)).max() > _WHOLE_PIXEL:
+        raise ObjectError("the image lies between the pixels of the canvas", found=f"origin {tuple(origin_px)}")
+    canvas = np.full(shape, np.nan + 1j * np.nan, np.complex64)
+    first = np.maximum(origin, 0)
+    last = np.minimum(origin + image.shape, shape)
+    if (last > first).all():
+        inside = tuple(slice(low, high) for low, high in zip(first - origin, last - origin, strict=True))
+        canvas[first[0] : last[0], first[1] : last[1]] = image[inside]
+    return canvas
+
+
+def _common(image: Image, reference: Image, mask: NDArray[np.bool_] | None) -> tuple[NDArray[np.complex128], ...]:
+    """Both images where they are finite and the mask allows it, flat, in double precision."""
+    _check_shapes(image, reference)
+    counts = np.isfinite(image) & np.isfinite(reference)
+    if mask is not None:
+        counts &= mask
+    return image[counts].astype(np.complex128), reference[counts].astype(np.complex128)
+
+
+def _check_shapes(image: Image, reference: Image) -> None:
+    if image.shape != reference.shape:
+        raise ObjectError("images of different shapes", found=image.shape, expected=reference.shape)

@@ -1,0 +1,112 @@
+"""From object, probe and positions to measured patterns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.errors import ObjectError, ScanError
+from ptyonnx_runtime.physics import Pair, dft_matrix, intensity, pair_from_complex, shift_matrices, take
+from ptyonnx_runtime.scan import Scan, chunks
+
+__all__ = ["simulate"]
+
+_PATTERNS_AT_A_TIME = 64
+_ROUNDING = 1e-9  # px
+
+
+def simulate(
+    obj: NDArray[np.complexfloating[Any, Any]],
+    probe: NDArray[np.complexfloating[Any, Any]],
+    positions_px: NDArray[np.floating[Any]],
+    *,
+    photons: float | None = None,
+    noise: bool = True,
+    seed: int = 0,
+    name: str = "simulated",
+) -> Scan:
+    """Illuminate an object at every position and count photons.
+
+    Parameters
+    ----------
+    obj : (y, x) complex
+        Transmission; pixel (i, j) has the coordinate (i, j).
+    probe : (mode, y, x) complex
+        sqrt(photons).
+    positions_px : (pattern, 2) float
+        (y, x): the object pixel there lies at patch index ``(N//2, N//2)``. Between pixels the
+        object is interpolated linearly.
+    photons : float, optional
+        Mean photons per pattern through vacuum, to which the probe is scaled.
+    noise : bool
+        Draw Poisson counts; otherwise the patterns are the square roots of what is expected.
+    seed : int
+        Of the noise.
+    name : str
+
+    Returns
+    -------
+    Scan
+        With the (scaled) probe and the object as its truth.
+
+    Raises
+    ------
+    ObjectError
+        The object is not an image of finite complex numbers.
+    ScanError
+        A patch reaches beyond the object.
+    """
+    _check(obj, probe, positions_px, name)
+    if photons is not None:
+        probe = probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))
+    N = probe.shape[-1]
+    generator = np.random.default_rng(seed)
+    padded = pair_from_complex(np.pad(obj, ((0, 1), (0, 1))), np.float64)
+    modes, dft = pair_from_complex(probe, np.float64), dft_matrix(N, np.float64)
+    diffraction: NDArray[np.float32] = np.empty((len(positions_px), N, N), np.float32)
+    for part in chunks(len(positions_px), _PATTERNS_AT_A_TIME):
+        expected = intensity(_patches(padded, positions_px[part], N), modes, dft)
+        diffraction[part] = np.sqrt(generator.poisson(expected) if noise else expected)
+    return Scan(
+        diffraction=diffraction,
+        positions_px=np.asarray(positions_px, np.float64),
+        probe=np.asarray(probe, np.complex64),
+        object=np.asarray(obj, np.complex64),
+        name=name,
+    )
+
+
+def _patches(padded: Pair, positions_px: NDArray[np.floating[Any]], N: int) -> Pair:
+    """Take patches out of the object, which one more pixel follows on either axis."""
+    corner = np.asarray(positions_px, np.float64) - N // 2
+    whole = np.floor(corner + _ROUNDING).astype(int)
+    rows, columns = (shift_matrices(corner[:, axis] - whole[:, axis], N + 1, N, np.float64) for axis in (0, 1))
+    windows = (np.stack([part[y : y + N + 1, x : x + N + 1] for y, x in whole]) for part in (padded.real, padded.imag))
+    return Pair(*(take(window, rows.swapaxes(-1, -2), columns) for window in windows))
+
+
+def _check(
+    obj: NDArray[np.complexfloating[Any, Any]],
+    probe: NDArray[np.complexfloating[Any, Any]],
+    positions_px: NDArray[np.floating[Any]],
+    name: str,
+) -> None:
+    if obj.ndim != 2 or not np.iscomplexobj(obj):
+        raise ObjectError("not a complex image", key="object", found=f"{obj.dtype} {obj.shape}", expected="(y, x)")
+    if not np.isfinite(obj).all():
+        raise ObjectError("NaN or infinity", key="object")
+    if probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
+        raise ObjectError("wrong shape", key="probe", found=probe.shape, expected="(mode, N, N)")
+    if not np.isfinite(probe).all() or not np.any(probe):
+        raise ObjectError("zero everywhere, or not finite", key="probe")
+    half = probe.shape[-1] // 2
+    low = positions_px.min(axis=0)
+    high = positions_px.max(axis=0)
+    if (low < half - _ROUNDING).any() or (high > np.array(obj.shape) - half + _ROUNDING).any():
+        raise ScanError(
+            "patches reach beyond the object", file=name, key="positions",
+            found=f"y {low[0]:.1f} to {high[0]:.1f}, x {low[1]:.1f} to {high[1]:.1f}",
+            expected=f"y {half} to {obj.shape[0] - half}, x {half} to {obj.shape[1] - half}",
+        )  # fmt: skip
