@@ -23,7 +23,7 @@ __all__ = ["LARGEST_ARRAY_BYTES", "decode_array", "encode_array"]
 
 LARGEST_ARRAY_BYTES = 2**27
 _MAGIC = b"\x93NUMPY\x01\x00"  # version 1.0
-_HEADER = re.compile(rb"\{'descr': '(<[fc][0-9])', 'fortran_order': False, 'shape': \(([0-9, ]{0,100})\), \} *\n")
+_HEADER = re.compile(rb"\{'descr': '(<[fc][0-9]{1,2})', 'fortran_order': False, 'shape': \(([0-9, ]{0,100})\), \} *\n")
 _KIND = "the base64 of a plain .npy array (version 1.0, little-endian, C order)"
 
 

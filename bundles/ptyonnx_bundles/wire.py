@@ -52,7 +52,7 @@ class Message:
         self.values: dict[str, list[Value]] = {}
         for number, value, _ in fields(view):
             if number not in table:
-                raise BundleError(f"unknown field {number} in {kind}", expected="what the specification lists")
+                raise BundleError(f"not an ONNX model as a bundle holds it: unknown field {number} in {kind}")
             name, most = table[number]
             found = self.values.setdefault(name, [])
             if len(found) == most:

@@ -1,0 +1,67 @@
+"""Every damaged or hostile file is refused with one line that says what is wrong and where."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hostile import CASES, SAMPLE
+
+from ptyonnx_bundles import read_bundle
+from ptyonnx_bundles.errors import BundleError, DigestError, ProtocolError
+
+
+@pytest.fixture(scope="module")
+def good() -> bytes:
+    return SAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused_with_one_line_naming_the_file(name: str, good: bytes, tmp_path: Path) -> None:
+    damage, expected = CASES[name]
+    path = tmp_path / "bundle.onnx"
+    path.write_bytes(damage(good))
+    with pytest.raises(BundleError) as raised:
+        read_bundle(path)
+    message = str(raised.value)
+    assert expected in message
+    assert message.startswith(f"{path}: ")
+    assert message.isprintable()
+    assert len(message) < 2000
+
+
+@pytest.mark.parametrize("name", ["edited_weight", "edited_graph"])
+def test_edits_are_digest_errors(name: str, good: bytes) -> None:
+    with pytest.raises(DigestError):
+        read_bundle(CASES[name][0](good))
+
+
+@pytest.mark.parametrize("name", ["later_protocol", "no_protocol", "protocol_is_text"])
+def test_other_protocols_are_protocol_errors(name: str, good: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read_bundle(CASES[name][0](good))
+
+
+def test_only_a_later_protocol_is_told_to_upgrade(good: bytes) -> None:
+    with pytest.raises(ProtocolError, match="pip install --upgrade ptyonnx"):
+        read_bundle(CASES["later_protocol"][0](good))
+    with pytest.raises(ProtocolError) as raised:
+        read_bundle(CASES["no_protocol"][0](good))
+    assert "upgrade" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refusing_needs_little_memory(name: str, good: bytes) -> None:
+    """What a file can allocate is bounded by its own size, not by what it promises."""
+    damaged = CASES[name][0](good)
+    tracemalloc.start()
+    with pytest.raises(BundleError):
+        read_bundle(damaged)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(damaged) + 2**20
+
+
+def test_the_good_bundle_from_which_they_are_made_is_good(good: bytes) -> None:
+    assert read_bundle(good).manifest.protocol == 1

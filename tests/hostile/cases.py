@@ -1,0 +1,69 @@
+"""How a good bundle is turned into a bad one, and the list of all such cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+
+from ptyonnx_bundles import digests
+from ptyonnx_bundles.errors import BundleError
+
+SAMPLE = Path(__file__).parents[2] / "bundles" / "samples" / "protocol-1.onnx"
+MANIFEST, PROBE, SELFTEST = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest"
+
+Damage = Callable[[bytes], bytes]
+CASES: dict[str, tuple[Damage, str]] = {}
+
+
+def case(expected: str) -> Callable[[Damage], Damage]:
+    """Register a function that turns the bytes of a good bundle into a bad one."""
+
+    def register(damage: Damage) -> Damage:
+        CASES[damage.__name__] = (damage, expected)
+        return damage
+
+    return register
+
+
+def edit(name: str, expected: str, change: Callable[[onnx.ModelProto], object], *, seal: bool = True) -> None:
+    """Register a change of the model; sealed ones carry the digests of what they became."""
+
+    def damage(good: bytes) -> bytes:
+        model = onnx.load_model_from_string(good)
+        change(model)
+        return resealed(model) if seal else model.SerializeToString()
+
+    CASES[name] = (damage, expected)
+
+
+def entry(model: onnx.ModelProto, key: str) -> onnx.StringStringEntryProto:
+    return next(item for item in model.metadata_props if item.key == key)
+
+
+def resealed(model: onnx.ModelProto) -> bytes:
+    """State the digests that the changed model has, as somebody who means harm would."""
+    try:
+        found = digests(model.SerializeToString())
+        text = entry(model, MANIFEST)
+    except (BundleError, StopIteration):
+        return model.SerializeToString()
+    manifest = json.loads(text.value)
+    manifest["digests"] = found.model_dump()
+    text.value = json.dumps(manifest)
+    return model.SerializeToString()
+
+
+def varint(number: int) -> bytes:
+    encoded = b""
+    while number > 127:
+        encoded += bytes([number & 127 | 128])
+        number >>= 7
+    return encoded + bytes([number])
+
+
+def block(number: int, content: bytes) -> bytes:
+    """Write one length-delimited protobuf field."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
