@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, overload
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ScanError
 
-__all__ = ["CHUNK", "Patterns", "Scan", "chunks"]
+__all__ = ["CHUNK", "CountedPatterns", "Patterns", "Scan", "chunks"]
 
 CHUNK = 256  # patterns that are in memory at a time, unless told otherwise
 SMALLEST_N = 32
@@ -28,15 +28,21 @@ class Patterns(Protocol):
     """
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """(pattern, y, x)."""
 
     def __len__(self) -> int: ...
 
-    @overload
-    def __getitem__(self, index: NDArray[np.integer]) -> NDArray[np.float32]: ...  # type: ignore[type-arg]
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.float32]: ...
 
-    @overload
-    def __getitem__(self, index: slice) -> NDArray[np.float32]: ...
+
+@runtime_checkable
+class CountedPatterns(Patterns, Protocol):
+    """Patterns whose photons were counted when they were read."""
+
+    @property
+    def mean_photons(self) -> float:
+        """Mean of sum(A**2)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,9 +76,7 @@ class Scan:
     def __post_init__(self) -> None:
         shape = self.diffraction.shape
         if len(shape) != 3 or shape[1] != shape[2]:
-            raise ScanError(
-                "wrong shape", file=self.name, key="diffraction", found=shape, expected="(pattern, N, N)"
-            )
+            raise ScanError("wrong shape", file=self.name, key="diffraction", found=shape, expected="(pattern, N, N)")
         if shape[1] % 2 or shape[1] < SMALLEST_N:
             raise ScanError(
                 "unusable pattern size", file=self.name, key="diffraction", found=f"N = {shape[1]}",
@@ -113,7 +117,9 @@ class Scan:
 
     @cached_property
     def mean_photons(self) -> float:
-        """Mean photons per pattern: mean of sum(A**2), computed chunk by chunk."""
+        """Mean photons per pattern: mean of sum(A**2), computed chunk by chunk where nobody has."""
+        if isinstance(self.diffraction, CountedPatterns):
+            return self.diffraction.mean_photons
         total = 0.0
         for part in chunks(len(self), CHUNK):
             block = self.diffraction[part]

@@ -1,0 +1,108 @@
+"""How well a stitched object explains the measurement: the forward model against every pattern.
+
+Object pixels without data (NaN) are taken as vacuum. By the definition of the mask all patterns
+together put less than a hundredth of one pattern's peak light there, so the choice hardly
+changes any expected pattern.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_runtime.physics import Pair, dft_matrix, intensity, pair_from_complex
+from ptyonnx_runtime.stitching import Frame, interpolate, whole_and_part
+
+__all__ = ["ForwardModel", "Misfit", "r_factor"]
+
+VACUUM = np.complex64(1)
+
+
+class Misfit(NamedTuple):
+    """Sums over the pixels of each pattern, photons.
+
+    Attributes
+    ----------
+    object : (pattern,) float64
+        ``sum (sqrt(I) - A)**2`` for the stitched object.
+    vacuum : (pattern,) float64
+        The same for an object of ones.
+    measured : (pattern,) float64
+        ``sum A**2``.
+    """
+
+    object: NDArray[np.float64]
+    vacuum: NDArray[np.float64]
+    measured: NDArray[np.float64]
+
+
+def r_factor(misfit: NDArray[np.float64], measured: NDArray[np.float64]) -> float:
+    """``sqrt(sum misfit / sum measured)``, 0 for a perfect fit; NaN if nothing was measured."""
+    total = float(np.sum(measured))
+    return float(np.sqrt(np.sum(misfit) / total)) if total else float("nan")
+
+
+class ForwardModel:
+    """A known object and probe: what would have been measured, compared with what was.
+
+    Parameters
+    ----------
+    object_ : (y, x) complex64
+        NaN is taken as vacuum.
+    frame : Frame
+        Where the object lies.
+    probe : (mode, N, N) complex64
+        sqrt(photons).
+    """
+
+    def __init__(self, object_: NDArray[np.complex64], frame: Frame, probe: NDArray[np.complex64]) -> None:
+        N = probe.shape[-1]
+        filled = np.where(np.isnan(object_), VACUUM, object_)
+        padded = np.pad(filled, ((0, 1), (0, 1)), constant_values=VACUUM)  # N pixels between N + 1 pixels
+        planes = pair_from_complex(padded)
+        window = (N + 1, N + 1)
+        self._windows = [np.lib.stride_tricks.sliding_window_view(plane, window) for plane in planes]
+        self._origin_px = frame.origin_px
+        self._probe = pair_from_complex(probe)
+        self._dft = dft_matrix(N)
+        ones = np.ones((N, N), np.float32)
+        self._vacuum = np.sqrt(intensity(Pair(ones, 0 * ones), self._probe, self._dft))
+
+    def patches(self, positions_px: NDArray[np.float64]) -> Pair:
+        """The object around each position, by bilinear interpolation.
+
+        Parameters
+        ----------
+        positions_px : (pattern, 2) float64
+
+        Returns
+        -------
+        Pair of (pattern, N, N) float32
+        """
+        N = self._vacuum.shape[-1]
+        corner, fraction = whole_and_part(positions_px, self._origin_px, N)
+        y, x = corner.T
+        real, imag = (interpolate(windows[y, x], fraction) for windows in self._windows)
+        return Pair(real, imag)
+
+    def compare(self, diffraction: NDArray[np.float32], positions_px: NDArray[np.float64]) -> Misfit:
+        """Compare expected and measured amplitudes.
+
+        Parameters
+        ----------
+        diffraction : (pattern, N, N) float32
+            Measured amplitude, at the probe's photon scale.
+        positions_px : (pattern, 2) float64
+        """
+        expected = intensity(self.patches(positions_px), self._probe, self._dft)
+        difference = np.sqrt(expected, out=expected)
+        difference -= diffraction
+        return Misfit(_square_sums(difference), _square_sums(self._vacuum - diffraction), _square_sums(diffraction))
+
+
+def _square_sums(array: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum of squares of every pattern."""
+    flat = array.reshape(len(array), 1, -1)
+    return np.asarray((flat @ flat.transpose(0, 2, 1)).reshape(-1), np.float64)

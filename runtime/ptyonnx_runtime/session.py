@@ -1,0 +1,216 @@
+"""Open a bundle in onnxruntime, on the processor that was asked for and on no other.
+
+A bundle is handed over as bytes, never as a path (onnxruntime would follow links out of its
+folder), and no custom operator library is ever registered. What is computed with the session
+is the business of `verify` and `reconstruct`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["PROVIDERS", "Session", "cores", "providers"]
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+# TensorRT compiles for minutes and CoreML may compute in half precision: only on request.
+_AUTO = ("cuda", "directml", "openvino", "cpu")
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+_LOG_FATAL = 4  # onnxruntime raises what it also logs; users see one line
+
+_logger = logging.getLogger(__name__)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def providers() -> tuple[str, ...]:
+    """Names of the providers that the installed onnxruntime was built with, best first for `auto`.
+
+    A provider that is built in may still lack its driver; opening a session finds out.
+
+    Raises
+    ------
+    MissingDependencyError
+        onnxruntime is not installed.
+    """
+    built_in = _onnxruntime().get_available_providers()
+    ordered = (*_AUTO, *(name for name in PROVIDERS if name not in _AUTO))
+    return tuple(name for name in ordered if PROVIDERS[name] in built_in)
+
+
+class Session:
+    """A bundle, ready to compute.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    provider : str
+        ``"auto"`` or a key of :data:`PROVIDERS`. ``"auto"`` takes the first that works here;
+        any other name is used or is an error: never silently another one.
+    threads : int
+        Threads for one run on the CPU; 0: as many as there are cores.
+
+    Attributes
+    ----------
+    provider : str
+        The provider in use, a key of :data:`PROVIDERS`.
+
+    Raises
+    ------
+    ProviderError
+        The provider is unknown, not built in, or does not work on this machine.
+    MissingDependencyError
+        onnxruntime is not installed.
+    """
+
+    def __init__(self, bundle: Bundle, provider: str = "auto", threads: int = 0) -> None:
+        self._bundle_name = bundle.name
+        self.provider, self._session = _open(bundle.model, provider, threads)
+
+    def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Patches of the object from measured amplitudes. May be called from several threads.
+
+        Parameters
+        ----------
+        diffraction : (batch, channel, y, x) float32
+            Amplitude, zero frequency in the centre.
+
+        Returns
+        -------
+        (batch, channel, y, x) complex64
+
+        Raises
+        ------
+        ProviderError
+            The provider could not compute this batch, for example for lack of memory.
+        """
+        try:
+            (output,) = self._session.run(None, {"diffraction": np.ascontiguousarray(diffraction, np.float32)})
+        except _failures() as error:
+            raise ProviderError(
+                f"could not compute a batch of {len(diffraction)} on {self.provider} ({_first_line(error)})",
+                file=self._bundle_name, remedy="try a smaller batch size or another provider",
+            ) from None  # fmt: skip
+        patches: NDArray[np.complex64] = output.view(np.complex64)[..., 0]
+        return patches
+
+    def __repr__(self) -> str:
+        return f"<Session {self._bundle_name} on {self.provider}>"
+
+
+def _open(model: bytes, provider: str, threads: int) -> tuple[str, onnxruntime.InferenceSession]:
+    available = providers()
+    if provider == "auto":
+        candidates = tuple(name for name in _AUTO if name in available)
+    elif provider in available:
+        candidates = (provider,)
+    elif provider in PROVIDERS:
+        raise _unavailable(provider, "onnxruntime was built without it", available)
+    else:
+        raise ProviderError(
+            f"unknown provider '{provider}'", expected=f"auto, {', '.join(PROVIDERS)}",
+            remedy=f"this machine has {', '.join(available)}",
+        )  # fmt: skip
+    reason = ""
+    for name in candidates:
+        session, reason = _try(model, name, threads)
+        if session is not None:
+            return name, session
+        _logger.warning("provider %s cannot be used here (%s)", name, reason)
+    raise _unavailable(candidates[-1], reason, available)
+
+
+def _try(model: bytes, name: str, threads: int) -> tuple[onnxruntime.InferenceSession | None, str]:
+    """A session on exactly this provider, or the reason why there is none."""
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL  # NCHWc layout: twice as fast
+    options.intra_op_num_threads = threads or cores()
+    options.inter_op_num_threads = 1  # the graph is a chain
+    options.log_severity_level = _LOG_FATAL
+    if name == "directml":
+        options.enable_mem_pattern = False  # DirectML refuses it
+    wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if name == "tensorrt" else [PROVIDERS[name]]
+    try:
+        session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
+    except _failures() as error:
+        return None, _first_line(error)
+    session.disable_fallback()
+    if PROVIDERS[name] not in session.get_providers():
+        return None, "its driver or libraries were not found"
+    return session, ""
+
+
+def _unavailable(name: str, reason: str, available: tuple[str, ...]) -> ProviderError:
+    installed = _installed()
+    if "onnxruntime" in installed and "onnxruntime-gpu" in installed:
+        return ProviderError(
+            f"provider '{name}' is not available: onnxruntime and onnxruntime-gpu are both installed "
+            "and overwrite each other",
+            remedy="pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'ptyonnx[gpu]' (or [cpu])",
+        )
+    return ProviderError(
+        f"provider '{name}' is not available ({reason})", found=f"this machine has {', '.join(available)}",
+        remedy="pip uninstall -y onnxruntime, then pip install 'ptyonnx[gpu]'"
+        if name in ("cuda", "tensorrt") and "onnxruntime-gpu" not in installed
+        else "choose one of these, or auto",
+    )  # fmt: skip
+
+
+def _installed() -> tuple[str, ...]:
+    """Distributions that provide the module onnxruntime."""
+    found = []
+    for package in _PACKAGES:
+        try:
+            importlib.metadata.distribution(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.append(package)
+    return tuple(found)
+
+
+def _onnxruntime() -> Any:
+    """Import onnxruntime, which is installed by an extra: CPU and GPU builds exclude each other."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependencyError(
+            "onnxruntime is not installed",
+            remedy="pip install 'ptyonnx[cpu]', or 'ptyonnx[gpu]' for NVIDIA GPUs; never both",
+        ) from None
+    return onnxruntime
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: its own exceptions share no base class."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "NoModel", "NotImplemented", "RuntimeException")
+    return (RuntimeError, ValueError, *(getattr(state, name) for name in own if hasattr(state, name)))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

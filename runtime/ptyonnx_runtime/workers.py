@@ -1,0 +1,41 @@
+"""Work through a sequence with several threads, in order and with bounded memory.
+
+onnxruntime and NumPy's inner loops release the interpreter's lock, so plain threads use all
+cores; handing results out in order keeps what is summed from them reproducible.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["in_order"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Results of `function` in the order of `items`, at most ``2 * workers`` of them waiting.
+
+    Parameters
+    ----------
+    function : callable
+        Called in worker threads.
+    items : iterable
+    workers : int
+        Number of threads.
+    """
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="ptyonnx") as executor:
+        try:
+            for item in items:
+                waiting.append(executor.submit(function, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # an error or an interruption: do not work on what nobody will read
+            executor.shutdown(wait=False, cancel_futures=True)
