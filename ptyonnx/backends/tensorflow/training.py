@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,16 @@ _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
 class Reconstructor(keras.Model):  # type: ignore[misc]
     """The network inside the forward model: patterns in, loss against the same patterns out."""
 
-    def __init__(self, task: Task, dtype: str = "float32") -> None:
+    def __init__(self, task: Task, policy: str = "float32") -> None:
         super().__init__()
         self.task = task
-        self.network = Network(task.recipe, dtype=dtype)
+        self.network = Network(task.recipe, policy)
         self.network.set_weights_by_name(task.initial_weights)
         self.probe_shift = [
             self.add_weight(shape=task.probe.shape, initializer="zeros", trainable=task.settings.train_probe, name=name)
             for name in ("probe_shift_real", "probe_shift_imag")
         ]
-        self.built = True
+        self.network.built = self.built = True  # else Keras would build by consuming the first batch
 
     def probe(self) -> Pair:
         """The probe: fixed, or as far as it has been refined."""
@@ -110,26 +111,19 @@ class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[m
         return {"rates": self.rates.tolist()}
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches in the task's order, drawn anew for every epoch."""
+def _batches(regions: Regions, epochs: Iterable[list[NDArray[np.int64]]]) -> tf.data.Dataset:
+    """Batches in the task's order, one epoch after the other."""
+    C, N, patterns = regions.settings.channels, regions.N, regions.groups_per_region * regions.settings.channels
+    signature = (
+        tf.TensorSpec((regions.batch_size * regions.groups_per_region, C, N, N), tf.float32),
+        tf.TensorSpec((regions.batch_size, patterns, 2), tf.float32),
+    )
 
-    def __init__(self, regions: Regions, draw: Callable[[int], list[NDArray[np.int64]]], epoch: int = 0) -> None:
-        super().__init__(workers=1)
-        self.regions = regions
-        self.draw = draw
-        self.number = epoch
-        self.members = draw(epoch)
+    def generate() -> Iterator[Batch]:
+        for members in chain.from_iterable(epochs):
+            yield regions.batch(members)
 
-    def __len__(self) -> int:
-        return len(self.members)
-
-    def __getitem__(self, index: int) -> Batch:
-        return tuple(self.regions.batch(self.members[index]))  # type: ignore[return-value]
-
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch."""
-        self.number += 1
-        self.members = self.draw(self.number)
+    return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(1)
 
 
 class _Report(keras.callbacks.Callback):  # type: ignore[misc]
@@ -140,16 +134,25 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
         self.journal = journal
         self.checkpoints = checkpoints
         self.managers = managers
+        self.validation: list[Metrics] = []
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the step."""
+        del batch
         assert logs is not None
         self.journal.step(float(logs["loss"]), float(logs["r_factor"]))
 
+    def on_test_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Collect: Keras itself would keep the last batch only."""
+        del batch
+        assert logs is not None
+        self.validation.append(Metrics(float(logs["loss"]), float(logs["r_factor"])))
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch, keep checkpoints."""
-        assert logs is not None
-        validation = Metrics(float(logs["val_loss"]), float(logs["val_r_factor"]))
+        del logs
+        validation = Metrics(*np.mean(self.validation, axis=0, dtype=np.float64).tolist())
+        self.validation.clear()
         rates = self.model.task.rates
         rate = float(rates[min(int(self.model.optimizer.iterations), len(rates)) - 1])
         verdict = self.journal.epoch(validation, rate, self.model.spread())
@@ -183,7 +186,7 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
         _set_threads(settings.threads)
     gpu = _use_gpu(settings.device)
     with tf.device("/GPU:0" if gpu else "/CPU:0"):
-        model = Reconstructor(task, dtype=_precision(settings.precision, gpu=gpu))
+        model = Reconstructor(task, _precision(settings.precision, gpu=gpu))
         optimizer = keras.optimizers.Adam(_Rates(task.rates), global_clipnorm=settings.clip, **_ADAM)
         model.compile(optimizer=optimizer)
         optimizer.build(model.trainable_variables)
@@ -199,8 +202,9 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
         if settings.tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(str(checkpoints.parent / "tensorboard")))
         model.fit(
-            _Batches(task.training, task.epoch, epochs_done),
-            validation_data=_Batches(task.validation, lambda _epoch: task.validation_members),
+            _batches(task.training, map(task.epoch, range(epochs_done, settings.epochs))),
+            validation_data=_batches(task.validation, [task.validation_members]),
+            steps_per_epoch=task.training.steps_per_epoch,
             initial_epoch=epochs_done,
             epochs=settings.epochs,
             callbacks=callbacks,
