@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def train(
     *,
     test_scan: Scan | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Run:
     """Train a network with one framework.
@@ -40,11 +42,13 @@ def train(
         With a probe.
     settings : Settings
     directory : path-like
-        Where the run is written; must not hold one already unless resuming.
+        Where the run is written; must not hold one already unless resuming or overwriting.
     test_scan : Scan, optional
         To validate on; otherwise some patterns of `scan` are held out.
     resume : bool
         Go on from the last checkpoint of `directory`, with the settings of that run.
+    overwrite : bool
+        Replace a run that stands in `directory`, once scan and settings are known to be usable.
     observer : Observer, optional
 
     Returns
@@ -66,6 +70,7 @@ def train(
         task = prepare(scan, run.settings, observer, test_scan)
     else:
         task = prepare(scan, settings, observer, test_scan)
+        _make_room(directory, overwrite)
         run = _new_run(directory, name, engine.versions(), scan, task)
         save_weights(run.checkpoints / "last.safetensors", task.initial_weights, task.probe)
 
@@ -85,12 +90,21 @@ def train(
     return run.write(state="complete", metrics=dict(summary(journal.rows, journal.best_epoch)))
 
 
-def _new_run(directory: Path, backend: str, versions: dict[str, str], scan: Scan, task: Task) -> Run:
-    if (directory / "run.json").exists():
+def _make_room(directory: Path, overwrite: bool) -> None:
+    """Refuse where a run stands, or remove its files and nothing else."""
+    if not (directory / "run.json").exists():
+        return
+    if not overwrite:
         raise RunError(
             "holds a run already", file=directory,
             remedy="go on with it (--resume), replace it (--overwrite) or name another directory (-o)",
         )  # fmt: skip
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    for name in ("history.csv", "bundle.onnx", "settings.yaml", "run.json"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _new_run(directory: Path, backend: str, versions: dict[str, str], scan: Scan, task: Task) -> Run:
     record = Record.model_validate(
         {
             "backend": backend,
