@@ -1,1 +1,113 @@
-"""."""
+"""The command line: finds the verb, and says in one line what went wrong.
+
+Each verb is a file of its own; its docstring is its help. Nothing heavy is imported here or
+at the top of a verb's file, so that the help appears at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from ptyonnx.cli.verb import WithExamples, with_debug
+
+__all__ = ["VERBS", "main"]
+
+VERBS = ("train", "export", "reconstruct", "diff", "inspect", "verify", "simulate")
+REFUSED = 2  # exit code: the user can mend it
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
+
+
+class Verbs(WithExamples, click.Group):
+    """The verbs, each loaded from the file of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name the verbs in the order of work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Load one verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"ptyonnx.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which one is near."""
+        verb = args[0]
+        if verb not in VERBS and not verb.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(verb, VERBS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(VERBS)}"
+            ctx.fail(f"no such verb '{verb}'; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from ptyonnx import __version__
+
+        click.echo(f"ptyonnx {__version__}")
+        context.exit()
+
+
+@click.group(
+    cls=Verbs,
+    subcommand_metavar="VERB ...",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which version."
+)
+@with_debug
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Train a ptychography network, ship it as one ONNX bundle, reconstruct anywhere.
+
+    Example, from a scan to a picture:
+      ptyonnx train --backend pytorch --data scan.npz -o run
+      ptyonnx reconstruct run/bundle.onnx --data scan.npz -o result.h5 --plot result.png
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 not passed (`diff`, `verify`), 2 refused, 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        outcome = commands.main(given, prog_name="ptyonnx", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        if "--debug" in given:
+            traceback.print_exception(error)
+        click.echo(f"ptyonnx: error: {' '.join(error.format_message().split())}", err=True)
+        return REFUSED
+    except click.Abort as stop:
+        reason = str(stop.__cause__ or "")
+        click.echo(f"ptyonnx: interrupted; {reason or 'nothing half-written was left behind'}", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+        return 0
+    return outcome if isinstance(outcome, int) else 0

@@ -2,7 +2,7 @@
 
 from ptyonnx.simulation.forward import simulate
 from ptyonnx.simulation.objects import load_object, object_from_images
-from ptyonnx.simulation.positions import overlap_step, scan_positions
+from ptyonnx.simulation.positions import overlap_step, read_positions, scan_positions
 from ptyonnx.simulation.probes import add_modes, load_probe
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "load_probe",
     "object_from_images",
     "overlap_step",
+    "read_positions",
     "scan_positions",
     "simulate",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import zipfile
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ObjectError, ScanError, SettingsError
 
-__all__ = ["Kind", "overlap_step", "scan_positions"]
+__all__ = ["KINDS", "Kind", "overlap_step", "read_positions", "scan_positions"]
 
 Kind = Literal["raster", "fermat", "random"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _GOLDEN_ANGLE_rad = math.pi * (3 - math.sqrt(5))
 _SHRINK = 0.98  # of the step, until enough positions fit
 
@@ -86,8 +89,8 @@ def scan_positions(
         raise ObjectError(
             "the object leaves no room for a scan", found=object_shape, expected=f"more than {N} pixels along each axis"
         )
-    if kind not in get_args(Kind):
-        raise SettingsError("no such kind of scan", key="positions", found=kind, expected=", ".join(get_args(Kind)))
+    if kind not in KINDS:
+        raise SettingsError("no such kind of scan", key="positions", found=kind, expected=", ".join(KINDS))
     if (count is None and step_px is None) or (step_px is not None and not step_px > 0) or (count or 1) < 1:
         raise SettingsError("unusable value", key="step_px, count", found=(step_px, count), expected="positive numbers")
     points = _filled(kind, area, count or 1, seed) if step_px is None else _points(kind, area, step_px, count, seed)
@@ -97,6 +100,53 @@ def scan_positions(
             remedy="take a smaller step or a larger object",
         )  # fmt: skip
     return points[:count] + np.array(object_shape) / 2
+
+
+def read_positions(path: Path) -> NDArray[np.float64]:
+    """Read positions from a scan (`.npz` with ``ycoords`` and ``xcoords``), `.npy` or text.
+
+    Parameters
+    ----------
+    path : Path
+        `.npy` and text hold two columns, y and x; text may be separated by commas.
+
+    Returns
+    -------
+    (pattern, 2) float64
+        (y, x), pixels.
+
+    Raises
+    ------
+    ScanError
+        Missing, unreadable, or not two columns of finite numbers.
+    """
+    try:
+        array = _read_columns(path)
+    except OSError as error:
+        raise ScanError(
+            f"cannot be read ({error.strerror or error})", file=path, key="positions",
+            expected=f"{', '.join(KINDS)} or a file of positions",
+        ) from None  # fmt: skip
+    except KeyError as error:
+        raise ScanError("missing", file=path, key=str(error.args[0])) from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise ScanError("not positions", file=path, expected="two columns of numbers, y and x") from None
+    if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not np.isfinite(array).all():
+        raise ScanError(
+            "not positions", file=path, found=f"{array.dtype} {array.shape}", expected="finite (pattern, 2), y and x"
+        )
+    return array
+
+
+def _read_columns(path: Path) -> NDArray[np.float64]:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return np.stack([np.asarray(file[key], np.float64).reshape(-1) for key in ("ycoords", "xcoords")], axis=1)
+    if suffix == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+    text = path.read_text(encoding="utf-8").replace(",", " ")
+    return np.loadtxt(text.splitlines(), ndmin=2)
 
 
 def _filled(kind: Kind, area: tuple[int, int], count: int, seed: int) -> NDArray[np.float64]:

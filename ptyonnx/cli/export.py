@@ -1,0 +1,34 @@
+"""The verb `export`: a run in, a bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+__all__ = ["command"]
+
+
+@click.command(cls=Verb)
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The bundle. [RUN/bundle.onnx]")
+@click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
+@click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
+@with_debug
+def command(run: Path, output: Path | None, licence: str | None, notes: str) -> None:
+    """Write the best weights of a run as a bundle.
+
+    The exported graph is run beside the native network; beyond tolerance nothing is written.
+
+    Example:
+      ptyonnx export run -o siemens_star.onnx --licence CC-BY-4.0
+    """
+    from ptyonnx.exporting import export
+    from ptyonnx.run import Run
+
+    bundle = export(Run.open(run), output or run / "bundle.onnx", licence=licence, notes=notes)
+    click.echo(f"bundle    {bundle.path}")
+    click.echo(f"weights   {bundle.manifest.digests.weights}")
+    click.echo(f"graph     {bundle.manifest.digests.graph}")

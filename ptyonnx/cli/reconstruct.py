@@ -1,0 +1,110 @@
+"""The verb `reconstruct`: a bundle and a scan in, an object out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+_OBSOLETE = ("backend", "config", "n_images", "n_groups", "n_subsample", "subsample_seed", "neighbor_count")
+
+
+def _ptychopinn(function: Any) -> Any:
+    """Accept PtychoPINN's flags that choose a part of the scan or a framework."""
+    for name in _OBSOLETE:
+        function = click.option(f"--{name.replace('_', '-')}", name, hidden=True)(function)
+    return function
+
+
+@click.command(cls=Verb)
+@click.argument("bundle", type=_PATH, required=False, metavar="BUNDLE")
+@click.option("--data", "--test-data", type=_PATH, metavar="FILE", help="The scan.")
+@click.option("-o", "--output", type=_PATH, metavar="FILE", help="The result, .h5 or .npz.")
+@click.option("--plot", type=_PATH, metavar="IMAGE", help="Also a picture of amplitude and phase.")
+@click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
+@click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="NUMBER", help="Groups that run together.")
+@click.option("--flux", default="match", metavar="KIND", help="match scales amplitudes to the bundle's; as-is. [match]")
+@click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
+@click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--model-path", type=_PATH, hidden=True)
+@click.option("--output-dir", type=_PATH, hidden=True)
+@_ptychopinn
+@with_debug
+def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
+    """Reconstruct the object of a scan with a bundle.
+
+    Example:
+      ptyonnx reconstruct bundle.onnx --data scan.npz -o result.h5 --plot result.png
+      ptyonnx reconstruct --model_path run --test_data scan.npz --output_dir out
+    """
+    from time import perf_counter
+
+    from ptyonnx.cli.progress import bar
+    from ptyonnx.formats import load_scan
+    from ptyonnx.reconstruction import reconstruct
+    from ptyonnx_bundles import read_bundle
+    from ptyonnx_bundles.errors import SettingsError
+
+    for name in _OBSOLETE:
+        if options[name] is not None:
+            click.echo(f"note: {name} has no effect here: the bundle says all, and every pattern is used", err=True)
+    if data is None:
+        raise SettingsError("missing", key="--data", remedy="name the scan to reconstruct: --data scan.npz")
+    output, plot = _outputs(options)
+    opened = read_bundle(_bundle_path(bundle or options["model_path"]))
+    scan = load_scan(data, values=options["values"], axes=options["axes"])
+    start = perf_counter()
+    with bar("reconstructing", "group") as progress:
+        result = reconstruct(
+            opened,
+            scan,
+            provider=options["provider"],
+            threads=options["threads"],
+            batch_size=options["batch_size"],
+            flux=options["flux"],
+            progress=progress,
+        )
+    seconds = perf_counter() - start
+    result.save(output)
+    click.echo(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
+    click.echo(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {result.provider})")
+    click.echo(f"photons   {result.flux}")
+    click.echo(f"result    {output}")
+    if plot is not None:
+        result.plot(plot)
+        click.echo(f"picture   {plot}")
+
+
+def _bundle_path(path: Path | None) -> Path:
+    """A bundle, or that of a run directory."""
+    from ptyonnx_bundles.errors import BundleError, SettingsError
+
+    if path is None:
+        raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
+    if not path.is_dir():
+        return path
+    from ptyonnx.run import Run
+
+    exported = Run.open(path).bundle
+    if exported is None:
+        raise BundleError("the run has no bundle yet", file=path, remedy=f"make one: ptyonnx export {path}")
+    return exported
+
+
+def _outputs(options: dict[str, Any]) -> tuple[Path, Path | None]:
+    """Where result and picture go; a directory, PtychoPINN's way, gets both."""
+    from ptyonnx_bundles.errors import SettingsError
+
+    output, directory, plot = options["output"], options["output_dir"], options["plot"]
+    if output is None and directory is None:
+        raise SettingsError("missing", key="-o", remedy="name the result: -o result.h5")
+    if output is None:
+        return directory / "reconstruction.h5", plot or directory / "reconstruction.png"
+    return output, plot

@@ -1,0 +1,116 @@
+"""The verb `simulate`: an object and a probe in, a scan out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(cls=Verb)
+@click.option("--object", "object_file", type=_PATH, required=True, metavar="FILE", help=".npz, .npy, .h5 or an image.")
+@click.option("--probe", "probe_file", type=_PATH, required=True, metavar="FILE", help=".npz, .npy, .h5 or a bundle.")
+@click.option("-o", "--output", type=_PATH, required=True, metavar="FILE", help="The scan, .npz.")
+@click.option("--phase-range-rad", type=float, metavar="RAD", help="Image: phase of white; black is 0. [1]")
+@click.option("--amplitude", type=_PATH, metavar="IMAGE", help="Image: amplitude of the object. [1 everywhere]")
+@click.option("--amplitude-range", metavar="LOW,HIGH", help="Amplitude of black and of white. [0.9,1]")
+@click.option("--object-size", metavar="Y,X", help="Image: resample to this many pixels.")
+@click.option("--photons", type=float, metavar="NUMBER", help="Per pattern through vacuum. [those of the probe]")
+@click.option("--positions", default="fermat", metavar="KIND", help="raster, fermat, random or a file. [fermat]")
+@click.option("--overlap", type=float, metavar="FRACTION", help="Of neighbouring illuminations. [0.8]")
+@click.option("--step-px", type=float, metavar="PIXELS", help="Between neighbours, instead of --overlap.")
+@click.option("--count", type=int, metavar="NUMBER", help="Patterns; spread over the object unless a step is given.")
+@click.option("--probe-modes", type=int, metavar="NUMBER", help="Add incoherent modes.")
+@click.option("--second-mode-power", type=float, default=0.2, metavar="FRACTION", help="Of the first two. [0.2]")
+@click.option("--seed", type=int, default=0, metavar="NUMBER", help="Of noise and random positions. [0]")
+@click.option("--noise/--no-noise", default=True, help="Poisson noise. [on]")
+@with_debug
+def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -> None:
+    """Compute a scan from a known object and probe.
+
+    Example:
+      ptyonnx simulate --object phase.png --phase-range-rad 0.3 --probe scan.npz --photons 1e6 -o simulated.npz
+      ptyonnx simulate --object object.npz --probe bundle.onnx --probe-modes 2 --positions raster -o simulated.npz
+    """
+    from ptyonnx.formats import write_scan
+    from ptyonnx.simulation import add_modes, load_probe, simulate
+
+    probe = load_probe(probe_file)
+    if options["probe_modes"] is not None:
+        probe = add_modes(probe, options["probe_modes"], options["second_mode_power"])
+    obj = _object(object_file, options)
+    scan = simulate(
+        obj,
+        probe,
+        _positions(obj, probe, options),
+        photons=options["photons"],
+        noise=options["noise"],
+        seed=options["seed"],
+        name=output.name,
+    )
+    write_scan(output, scan)
+    click.echo(
+        f"{output}: {len(scan)} patterns of {scan.N} x {scan.N}, {scan.mean_photons:.3g} photons per pattern, "
+        f"{len(probe)} probe mode(s), object {obj.shape[0]} x {obj.shape[1]}"
+    )
+
+
+def _object(path: Path, options: dict[str, Any]) -> NDArray[np.complex64]:
+    """Complex numbers from a file, or made from images."""
+    from ptyonnx.simulation import load_object, object_from_images
+    from ptyonnx.simulation.arrays import COMPLEX_FILES
+    from ptyonnx_bundles.errors import SettingsError
+
+    of_images = ("phase_range_rad", "amplitude", "amplitude_range", "object_size")
+    if path.suffix.lower() in COMPLEX_FILES:
+        said = [f"--{name.replace('_', '-')}" for name in of_images if options[name] is not None]
+        if said:
+            raise SettingsError("only for images", key=", ".join(said), remedy=f"{path} holds complex numbers already")
+        return load_object(path)
+    low, high = _pair(options["amplitude_range"] or "0.9,1", "--amplitude-range")
+    size = None if options["object_size"] is None else _pair(options["object_size"], "--object-size")
+    return object_from_images(
+        path,
+        options["amplitude"],
+        phase_range_rad=1.0 if options["phase_range_rad"] is None else options["phase_range_rad"],
+        amplitude_range=(low, high),
+        shape=None if size is None else (round(size[0]), round(size[1])),
+    )
+
+
+def _positions(
+    obj: NDArray[np.complex64], probe: NDArray[np.complex64], options: dict[str, Any]
+) -> NDArray[np.float64]:
+    from ptyonnx.simulation import overlap_step, read_positions, scan_positions
+    from ptyonnx.simulation.positions import KINDS
+    from ptyonnx_bundles.errors import SettingsError
+
+    kind, step, count, overlap = (options[name] for name in ("positions", "step_px", "count", "overlap"))
+    if step is not None and overlap is not None:
+        raise SettingsError("say the same in two ways", key="--step-px, --overlap", remedy="give one of them")
+    if kind not in KINDS:
+        return read_positions(Path(kind))
+    if step is None and (overlap is not None or count is None):
+        step = overlap_step(probe, 0.8 if overlap is None else overlap)
+    return scan_positions(kind, obj.shape[:2], probe.shape[-1], step_px=step, count=count, seed=options["seed"])
+
+
+def _pair(text: str, key: str) -> tuple[float, float]:
+    from ptyonnx_bundles.errors import SettingsError
+
+    try:
+        first, second = map(float, text.replace("x", ",").split(","))
+    except ValueError:
+        raise SettingsError("not two numbers", key=key, found=text, expected="such as 0.9,1") from None
+    return first, second

@@ -1,0 +1,204 @@
+"""The verb `train`: a scan in, a run and its bundle out."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from ptyonnx.configuration import Configuration
+    from ptyonnx.run import Run
+    from ptyonnx_runtime.scan import Scan
+
+__all__ = ["command"]
+
+_ALONE = "true"  # what a flag without a value means
+
+
+class TrainVerb(Verb):
+    """Adds a flag for every setting, and hidden ones for PtychoPINN's names, when it is parsed."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Own flags, settings, PtychoPINN's names, help."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, *_setting_options(), *_ptychopinn_options(), help_option]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write two sections: what to train on, and how."""
+        settings = set(map(id, _setting_options()))
+        params = self.get_params(ctx)
+        for title, members in (
+            ("Options", [param for param in params if id(param) not in settings]),
+            ("Settings (flags, --set, or keys of --config)", [param for param in params if id(param) in settings]),
+        ):
+            with formatter.section(title):
+                formatter.write_dl([row for row in (param.get_help_record(ctx) for param in members) if row])
+
+
+@click.command(cls=TrainVerb)
+@click.option("--backend", metavar="NAME", help="tensorflow (tf) or pytorch (torch).")
+@click.option("--config", type=click.Path(path_type=Path), metavar="YAML", help="Settings; flags win.")
+@click.option("--data", "--train-data-file", metavar="FILE", help="The scan to train on.")
+@click.option("--test-data", "--test-data-file", metavar="FILE", help="A scan to validate on.")
+@click.option("-o", "--output", "--output-dir", metavar="DIR", help="The run. [runs/<data>-<backend>]")
+@click.option("--probe", metavar="FILE", help="Probe, for a scan without one.")
+@click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
+@click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--N", "N", metavar="PIXELS", hidden=True)
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting by name; may be repeated.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that stands there.")
+@click.option("--export/--no-export", "exporting", default=True, help="Write bundle.onnx into the run. [on]")
+@with_debug
+def command(
+    config: Path | None,
+    assignments: tuple[str, ...],
+    resume: bool,
+    overwrite: bool,
+    exporting: bool,
+    **flags: str | None,
+) -> None:
+    """Train a network on a scan and export it as a bundle.
+
+    Example:
+      ptyonnx train --backend pytorch --data scan.npz -o run
+      ptyonnx train --backend tf --config settings.yaml --epochs 20 --set seed=3
+      ptyonnx train --backend pytorch --data scan.npz -o run --resume
+
+    Names of PtychoPINN are understood, as keys and as flags: --train_data_file, --nepochs,
+    --n_groups, a `model:` block and so on. What has no effect here is said aloud.
+    """
+    from ptyonnx import backends
+    from ptyonnx.cli.progress import TrainingBars
+    from ptyonnx.configuration import configure
+    from ptyonnx.training import train
+
+    configuration = configure(config, flags, assignments)
+    with TrainingBars() as bars:
+        for note in configuration.notes:
+            bars.note(note)
+        output, backend = _place(configuration, resume=resume, overwrite=overwrite)
+        backends.load(backend)
+        scan, test_scan = _scans(configuration)
+        try:
+            run = train(
+                backend,
+                scan,
+                configuration.settings,
+                output,
+                test_scan=test_scan,
+                resume=resume,
+                overwrite=overwrite,
+                observer=bars,
+            )
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"'ptyonnx train --resume -o {output}' goes on from the last epoch") from stop
+    _report(run, exporting)
+
+
+def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
+    """Where the run goes and with which backend."""
+    from ptyonnx import backends
+    from ptyonnx_bundles.errors import RunError, SettingsError
+
+    if resume and overwrite:
+        raise SettingsError("contradict each other", key="--resume, --overwrite", remedy="give one of them")
+    if resume:
+        return _earlier(configuration)
+    if configuration.backend is None:
+        raise SettingsError("missing", key="--backend", expected=f"one of {', '.join(backends.ALIASES)}")
+    backend = backends.canonical_name(configuration.backend)
+    if configuration.data is None:
+        raise SettingsError("missing", key="--data", remedy="name the scan to train on: --data scan.npz")
+    output = configuration.output or Path("runs") / f"{configuration.data.stem}-{backend}"
+    if (output / "run.json").exists() and not overwrite:
+        raise RunError(
+            "holds a run already", file=output,
+            remedy="go on with it (--resume), replace it (--overwrite) or name another directory (-o)",
+        )  # fmt: skip
+    return output, backend
+
+
+def _earlier(configuration: Configuration) -> tuple[Path, str]:
+    """The run to go on with; its settings stay as they are."""
+    from ptyonnx.run import Run
+    from ptyonnx_bundles.errors import SettingsError
+
+    if configuration.output is None or configuration.data is None:
+        raise SettingsError("missing", key="-o, --data", remedy="name the run to go on with and the scan it began with")
+    run = Run.open(configuration.output)
+    for name in configuration.settings.model_fields_set:
+        wanted, kept = getattr(configuration.settings, name), getattr(run.settings, name)
+        if wanted != kept:
+            raise SettingsError(
+                "cannot change while resuming", file=run.directory, key=name, found=wanted, expected=kept,
+                remedy="leave it out, or train anew",
+            )  # fmt: skip
+    return configuration.output, configuration.backend or run.backend
+
+
+def _scans(configuration: Configuration) -> tuple[Scan, Scan | None]:
+    from ptyonnx.formats import load_scan
+
+    def load(path: Path | None) -> Scan | None:
+        if path is None:
+            return None
+        scan = load_scan(path, values=configuration.values, axes=configuration.axes, probe=configuration.probe)
+        configuration.check_size(scan.N, scan.name)
+        return scan
+
+    scan = load(configuration.data)
+    assert scan is not None, "_place has seen to it"
+    return scan, load(configuration.test_data)
+
+
+def _report(run: Run, exporting: bool) -> None:
+    """Export, and say what came out and where it is."""
+    from ptyonnx.exporting import export
+
+    bundle = export(run, run.directory / "bundle.onnx") if exporting else None
+    click.echo(f"backend   {run.backend}")
+    for name, value in run.metrics.items():
+        click.echo(f"{name:<9} {value:g}")
+    click.echo(f"run       {run.directory}")
+    click.echo(f"bundle    {bundle.path if bundle else 'none yet: ptyonnx export ' + str(run.directory)}")
+
+
+@cache
+def _setting_options() -> tuple[click.Option, ...]:
+    from ptyonnx.settings import Settings
+
+    return tuple(_setting_option(name, field) for name, field in Settings.model_fields.items())
+
+
+def _setting_option(name: str, field: FieldInfo) -> click.Option:
+    """A flag whose value is checked with those of the YAML file, not here."""
+    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
+    default = "" if field.default is None else f"  [{str(field.default).lower()}]"
+    help_text = f"{field.description}{default}"
+    if field.annotation is bool:
+        return _flag(name, help=help_text, metavar="", is_flag=False, flag_value=_ALONE)
+    kind = "|".join(choices) or ("NUMBER" if field.annotation is float else "INTEGER")
+    return _flag(name, help=help_text, metavar=kind)
+
+
+@cache
+def _ptychopinn_options() -> tuple[click.Option, ...]:
+    from ptyonnx.ptychopinn_names import KNOWN, OPTIONAL_VALUE
+
+    taken = {"train_data_file", "test_data_file", "output_dir"}
+    return tuple(
+        _flag(name, hidden=True, **({"is_flag": False, "flag_value": _ALONE} if name in OPTIONAL_VALUE else {}))
+        for name in sorted(KNOWN - taken)
+    )
+
+
+def _flag(name: str, **attributes: Any) -> click.Option:
+    return click.Option([f"--{name.replace('_', '-')}", name], **attributes)

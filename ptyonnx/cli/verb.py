@@ -1,0 +1,89 @@
+"""What all verbs have in common: spelling of flags, `--debug`, notes, and errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import cleandoc
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["Refusal", "Verb", "WithExamples", "with_debug"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LOGGERS = ("ptyonnx", "ptyonnx_bundles", "ptyonnx_converters", "ptyonnx_runtime")
+
+
+class Refusal(click.ClickException):
+    """An error that the user can mend, on its way to the last line on stderr."""
+
+
+class WithExamples(click.Command):
+    """Help is the docstring; a paragraph that begins with "Example" keeps its lines."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the docstring."""
+        with formatter.indentation():
+            for paragraph in cleandoc(self.help or "").split("\n\n"):
+                formatter.write_paragraph()
+                if paragraph.startswith("Example"):
+                    formatter.write("".join(f"  {line}\n" for line in paragraph.splitlines()))
+                else:
+                    formatter.write_text(paragraph)
+
+
+class Verb(WithExamples):
+    """A command that takes ``--train_data`` for ``--train-data`` and reports errors in one line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, whatever the spelling."""
+        return super().parse_args(ctx, [_hyphenated(argument) for argument in args])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb and turn what the user can mend into a refusal."""
+        from ptyonnx_bundles.errors import PtyonnxError
+
+        try:
+            with _log_on_stderr():
+                return super().invoke(ctx)
+        except PtyonnxError as error:
+            raise Refusal(str(error)) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            raise Refusal(f"{place}{error.strerror or error}") from error
+
+
+def with_debug(function: F) -> F:
+    """Add ``--debug``; :func:`ptyonnx.cli.main` looks for it."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the trace of an error.")(function)
+
+
+def _hyphenated(argument: str) -> str:
+    """Accept flags spelled with underscores: users of PtychoPINN do."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Say aloud what the libraries log as warnings."""
+    import logging
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(f"note: {record.getMessage()}", err=True)
+
+    notes = Notes(logging.WARNING)
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(notes)
+    try:
+        yield
+    finally:
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(notes)

@@ -1,0 +1,41 @@
+"""The verb `verify`: whether a bundle computes here what it computed at home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+__all__ = ["command"]
+
+_FAILED = 1  # exit code
+
+
+@click.command(cls=Verb)
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE")
+@click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
+@click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@with_debug
+def command(bundle: Path, provider: str, threads: int, as_json: bool) -> int:
+    """Check a bundle and run its self-test on this machine. Exit code 1 if it fails.
+
+    Example:
+      ptyonnx verify bundle.onnx --provider cpu
+    """
+    import json
+
+    from ptyonnx_bundles import read_bundle
+    from ptyonnx_runtime.verify import verify
+
+    found = verify(read_bundle(bundle), provider, threads)
+    if as_json:
+        click.echo(json.dumps({**vars(found), "passed": found.passed}))
+    else:
+        click.echo(
+            f"{bundle}: digests are right; on {found.provider} the self-test is {found.difference:.2g} "
+            f"from the native network, {found.tolerance:.2g} allowed: {'passed' if found.passed else 'FAILED'}"
+        )
+    return 0 if found.passed else _FAILED
