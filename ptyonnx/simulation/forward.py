@@ -104,7 +104,7 @@ def _check(
     half = probe.shape[-1] // 2
     low = positions_px.min(axis=0)
     high = positions_px.max(axis=0)
-    if (low < half - _ROUNDING).any() or (high > np.array(obj.shape) - half + _ROUNDING).any():
+    if not ((low >= half - _ROUNDING).all() and (high <= np.array(obj.shape) - half + _ROUNDING).all()):
         raise ScanError(
             "patches reach beyond the object", file=name, key="positions",
             found=f"y {low[0]:.1f} to {high[0]:.1f}, x {low[1]:.1f} to {high[1]:.1f}",

@@ -91,7 +91,8 @@ def scan_positions(
         )
     if kind not in KINDS:
         raise SettingsError("no such kind of scan", key="positions", found=kind, expected=", ".join(KINDS))
-    if (count is None and step_px is None) or (step_px is not None and not step_px > 0) or (count or 1) < 1:
+    given = [number for number in (step_px, count) if number is not None]
+    if not given or not all(number > 0 for number in given):
         raise SettingsError("unusable value", key="step_px, count", found=(step_px, count), expected="positive numbers")
     points = _filled(kind, area, count or 1, seed) if step_px is None else _points(kind, area, step_px, count, seed)
     if count is not None and len(points) < count:
