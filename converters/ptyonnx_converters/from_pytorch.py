@@ -1,0 +1,76 @@
+"""From a PyTorch network to canonical ONNX, by `torch.onnx` (dynamo).
+
+Twin of `from_tensorflow.py`. Only the export is here; that it is the recipe's graph with
+the network's weights is proved in `canonical.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ptyonnx_bundles import OPSET, Recipe
+from ptyonnx_converters.exporters import NativeNetwork, quiet, require
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["convert", "export"]
+
+_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+
+
+def convert(network: NativeNetwork, recipe: Recipe) -> bytes:
+    """Export a network.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Of the recipe's architecture, float32, with `weights_by_name()`.
+    recipe : Recipe
+
+    Returns
+    -------
+    bytes
+        An ONNX model without metadata: the same bytes for the same weights, whatever
+        framework they come from.
+
+    Raises
+    ------
+    ConversionError
+        The exporter's graph is not that of the recipe, or holds other weights.
+    MissingDependencyError
+        The exporter is not installed.
+    """
+    require("torch", "onnx", "onnxscript")
+    from ptyonnx_converters.canonical import canonical_model
+
+    return canonical_model(export(network, recipe), recipe, network.weights_by_name())
+
+
+def export(network: NativeNetwork, recipe: Recipe) -> ModelProto:
+    """Let the exporter write the graph as it likes.
+
+    Two patterns as example, since `torch.export` takes a batch of one for a constant.
+    Without `optimize`, which merges equal layers and folds constants; without external
+    data, which a bundle never has.
+    """
+    assert isinstance(network, torch.nn.Module)
+    device = next(network.parameters()).device
+    example = torch.zeros(2, recipe.channels, recipe.N, recipe.N, device=device)
+    with quiet(*_LOGGERS):
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=["diffraction"],
+            output_names=["object"],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
