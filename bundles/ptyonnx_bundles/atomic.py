@@ -6,14 +6,16 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from ptyonnx_bundles.errors import OutputError
 
 __all__ = ["atomic_write"]
 
 
-def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
+def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
     """Write a file completely or not at all: temporary file beside it, fsync, rename.
 
     A symbolic link stays, the file it points to is replaced; the permissions of a file that
@@ -23,8 +25,8 @@ def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
     ----------
     path : path-like
         Missing folders are made.
-    content : bytes
-        All of the new file.
+    content : bytes or callable
+        All of the new file, or what writes it into the open temporary file.
 
     Raises
     ------
@@ -62,10 +64,13 @@ def _mode_of(target: Path) -> int | None:
     return stat.S_IMODE(mode)
 
 
-def _write_durably(path: Path, content: bytes, mode: int | None) -> None:
+def _write_durably(path: Path, content: bytes | Callable[[BinaryIO], None], mode: int | None) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
     with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
+        if callable(content):
+            content(stream)
+        else:
+            stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     if mode is not None:

@@ -1,1 +1,147 @@
-"""."""
+"""Scans and results in files. One module per format; the content decides which one reads.
+
+The reader is the only place where another tool's axis order, sign or unit is known: what comes
+out follows this project's conventions.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from ptyonnx_bundles.errors import OutputError, ScanError, SettingsError
+
+if TYPE_CHECKING:
+    from ptyonnx.formats.result import Result
+    from ptyonnx_runtime.reconstruct import Reconstruction
+    from ptyonnx_runtime.scan import Scan
+
+__all__ = ["load_result", "load_scan", "write_result", "write_scan"]
+
+_ZIP, _HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
+_HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def load_scan(
+    path: str | os.PathLike[str],
+    *,
+    values: str | None = None,
+    axes: str | None = None,
+    probe: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+) -> Scan:
+    """Open a scan; its patterns are checked, and stay in the file.
+
+    Parameters
+    ----------
+    path : path-like
+        A PtychoPINN NPZ.
+    values : {"amplitude", "intensity"}, optional
+        Declares what the patterns are. By default amplitudes, and an error if they look like
+        intensities; declared intensities are square-rooted.
+    axes : {"nyx", "nxy", "yxn", "xyn"}, optional
+        Order of the patterns' axes in the file, n for the pattern. By default ``"nyx"``.
+    probe : path-like, optional
+        A file with the probe, for a scan without one, or with a bad one.
+    limit : int, optional
+        Only the first so many patterns.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    ScanError
+        The file cannot be used; the message names file and key.
+    SettingsError
+        A parameter does not exist.
+    """
+    from ptyonnx.formats.axes import AXES
+    from ptyonnx.formats.file_patterns import Values
+    from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
+
+    if values is not None and values not in get_args(Values):
+        raise SettingsError("unknown kind of values", key="values", found=values, expected="amplitude or intensity")
+    if axes is not None and axes not in AXES:
+        raise SettingsError("unknown order of axes", key="axes", found=axes, expected=", ".join(AXES))
+    if limit is not None and limit < 1:
+        raise SettingsError("must be positive", key="limit", found=limit)
+    file = Path(path)
+    start = _first_bytes(file)
+    if not start.startswith(_ZIP):
+        raise ScanError(
+            "not a scan that can be read", file=file, found="an HDF5 file" if start == _HDF5 else "something else",
+            expected="a PtychoPINN NPZ (diffraction, xcoords, ycoords, probeGuess)",
+            remedy="the file is truncated, empty or of another format",
+        )  # fmt: skip
+    scan = read_ptychopinn_npz(
+        file, values="intensity" if values == "intensity" else "amplitude" if values else None, axes=axes, limit=limit
+    )
+    if probe is None:
+        return scan
+    from ptyonnx.simulation.probes import load_probe
+
+    return replace(scan, probe=load_probe(Path(probe)))
+
+
+def write_scan(path: str | os.PathLike[str], scan: Scan) -> None:
+    """Write a scan as PtychoPINN NPZ, atomically.
+
+    Raises
+    ------
+    OutputError
+        Not named `.npz`, or not writable; nothing was changed.
+    """
+    from ptyonnx.formats.ptychopinn_npz import write_ptychopinn_npz
+
+    file = Path(path)
+    if file.suffix.lower() != ".npz":
+        raise OutputError("unknown format", file=file, found=f"'{file.suffix}'", expected=".npz")
+    write_ptychopinn_npz(file, scan)
+
+
+def write_result(path: str | os.PathLike[str], result: Reconstruction) -> None:
+    """Write a reconstruction, atomically: `.h5` or `.hdf5` as ptychodus product, or `.npz`.
+
+    Raises
+    ------
+    OutputError
+        Another suffix, or not writable; nothing was changed.
+    """
+    from ptyonnx.formats.product_hdf5 import write_product
+    from ptyonnx.formats.result_npz import write_result_npz
+
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix in _HDF5_SUFFIXES:
+        write_product(file, result)
+    elif suffix == ".npz":
+        write_result_npz(file, result)
+    else:
+        raise OutputError("unknown format", file=file, found=f"'{file.suffix}'", expected=".h5, .hdf5 or .npz")
+
+
+def load_result(path: str | os.PathLike[str]) -> Result:
+    """Read a reconstruction back, from what :func:`write_result` or ptychodus wrote.
+
+    Raises
+    ------
+    ObjectError
+        The file cannot be read as a result.
+    """
+    from ptyonnx.formats.product_hdf5 import read_product
+    from ptyonnx.formats.result_npz import read_result_npz
+
+    file = Path(path)
+    return read_result_npz(file) if _first_bytes(file).startswith(_ZIP) else read_product(file)
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_HDF5))
+    except OSError as error:
+        raise ScanError(f"cannot be read ({error.strerror})", file=path, remedy="check the path") from None

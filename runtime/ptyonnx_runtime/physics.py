@@ -176,7 +176,7 @@ def take(canvas: Any, rows: Any, columns: Any) -> Any:
 
 
 def overlap_average(
-    patch: Pair, weight: Any, rows: Any, rows_transposed: Any, columns: Any, columns_transposed: Any
+    patch: Pair, weight: Any, *, rows: Any, rows_transposed: Any, columns: Any, columns_transposed: Any
 ) -> Pair:
     """Make overlapping patches agree: place them, average by weight, take them out again.
 

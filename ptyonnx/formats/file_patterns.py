@@ -1,0 +1,186 @@
+"""Diffraction patterns that stay in their file and are read a few at a time.
+
+Finding them in a file is the business of the format's reader; this class only knows where they
+begin, and turns what is stored into float32 amplitudes.
+"""
+
+from __future__ import annotations
+
+import threading
+from io import FileIO
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.scan import chunks
+
+__all__ = ["FilePatterns", "Stored", "Values"]
+
+Values = Literal["amplitude", "intensity"]
+
+_BLOCK_BYTES = 2**20  # of patterns checked at a time: stays in a core's cache
+# More than any detector counts (2**32): such an "amplitude" is an intensity.
+_LARGEST_AMPLITUDE = 2.0**16
+
+
+class Stored(NamedTuple):
+    """Patterns as they lie in a file, one behind the other.
+
+    Attributes
+    ----------
+    stream : FileIO
+        Closed when the last reference goes.
+    offset : int
+        Byte at which the first pattern begins.
+    shape : (int, int, int)
+        (pattern, y, x), after transposing.
+    dtype : dtype
+    transposed : bool
+        Each pattern is stored as (x, y).
+    """
+
+    stream: FileIO
+    offset: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    transposed: bool
+
+
+class FilePatterns:
+    """Patterns in a file, as float32 amplitudes ``(pattern, y, x)``, checked once when opened.
+
+    Slices and arrays of indices are read when they are asked for; nothing is kept in memory.
+
+    Parameters
+    ----------
+    stored : Stored
+    values : {"amplitude", "intensity"} or None
+        What the numbers are, declared by the user. None: amplitude, unless they look like
+        intensities, which is an error and never converted silently.
+    file, key : str
+        Named in errors.
+
+    Raises
+    ------
+    ScanError
+        NaN, infinity, negative or only zero values; values that look like intensities.
+    """
+
+    def __init__(self, stored: Stored, values: Values | None, file: str, key: str) -> None:
+        self._stored = stored
+        self._file, self._key = file, key
+        self._lock = threading.Lock()
+        self._intensity = values == "intensity"
+        self.mean_photons = self._check(declared=values is not None)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(pattern, y, x)."""
+        return self._stored.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """Of what is returned, not of what is stored."""
+        return np.dtype(np.float32)
+
+    @property
+    def ndim(self) -> int:
+        """3."""
+        return 3
+
+    def __len__(self) -> int:
+        return self._stored.shape[0]
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        if isinstance(index, slice) and index.step in (None, 1):
+            start, stop, _ = index.indices(len(self))
+            return self._amplitudes(self._read(start, max(0, stop - start)))
+        chosen = np.atleast_1d(np.arange(len(self))[index])
+        raw = np.empty((len(chosen), *self.shape[1:]), self._stored.dtype)
+        for row, pattern in zip(raw, chosen.tolist(), strict=True):
+            row[...] = self._read(pattern, 1)[0]
+        return self._amplitudes(raw)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("patterns in a file cannot become an array without a copy")
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self) -> str:
+        return f"<FilePatterns {self.shape} in {self._file}>"
+
+    def _read(self, start: int, count: int) -> NDArray[Any]:
+        """Stored values of consecutive patterns."""
+        stored = self._stored
+        raw = np.empty((count, *stored.shape[1:]), stored.dtype)
+        view = raw.reshape(-1).view(np.uint8).data
+        with self._lock:
+            stored.stream.seek(stored.offset + start * raw.itemsize * stored.shape[1] * stored.shape[2])
+            filled = 0
+            while filled < len(view):
+                read = stored.stream.readinto(view[filled:])
+                if not read:
+                    raise ScanError(
+                        "ended while patterns were read", file=self._file, key=self._key,
+                        remedy="the file was changed or is truncated; fetch it again",
+                    )  # fmt: skip
+                filled += read
+        return raw
+
+    def _amplitudes(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        if self._stored.transposed:
+            raw = raw.transpose(0, 2, 1)
+        if self._intensity:
+            return np.ascontiguousarray(np.sqrt(raw), np.float32)
+        return np.ascontiguousarray(raw, np.float32)
+
+    def _check(self, *, declared: bool) -> float:
+        """Look at every value once; mean photons per pattern."""
+        total, largest = 0.0, 0.0
+        countlike = not declared
+        size = max(1, _BLOCK_BYTES // (self._stored.dtype.itemsize * self.shape[1] * self.shape[2]))
+        for part in chunks(len(self), size):
+            raw = self._read(part.start, part.stop - part.start)
+            low, high = raw.min(), raw.max()
+            if not (low >= 0 and high < np.inf):
+                raise self._bad_value(raw, part.start)
+            largest = max(largest, float(high))
+            countlike = countlike and _whole(raw)
+            flat = self._amplitudes(raw).reshape(len(raw), 1, -1)
+            total += float(np.sum(flat @ flat.transpose(0, 2, 1), dtype=np.float64))
+        if largest == 0:
+            raise ScanError(
+                "the patterns are zero everywhere", file=self._file, key=self._key,
+                remedy="check which array holds the measurement",
+            )  # fmt: skip
+        if not declared and (largest > _LARGEST_AMPLITUDE or (countlike and largest > 1)):
+            raise self._looks_like_intensity(largest, whole=countlike)
+        return total / len(self)
+
+    def _bad_value(self, raw: NDArray[Any], start: int) -> ScanError:
+        bad = ~(np.isfinite(raw) & (raw >= 0))
+        where = np.argwhere(bad)[0]
+        value = raw[tuple(where)]
+        negative = bool(value < 0) and bool(np.isfinite(value))
+        return ScanError(
+            "negative values" if negative else "NaN or infinity",
+            file=self._file, key=self._key,
+            found=f"{value} in pattern {start + int(where[0])} at (y, x) = {tuple(where[1:].tolist())}",
+            remedy="amplitudes and counts are never negative; clip background subtraction at 0" if negative
+            else "set bad pixels to 0",
+        )  # fmt: skip
+
+    def _looks_like_intensity(self, largest: float, *, whole: bool) -> ScanError:
+        sign = "every value is a whole number" if whole else "no detector counts the square of that"
+        return ScanError(
+            f"these look like intensities, not amplitudes ({sign}, the largest {largest:.6g})",
+            file=self._file, key=self._key, expected="amplitude, sqrt(counts)",
+            remedy="declare what they are: --values intensity (the square root is then taken), or --values amplitude",
+        )  # fmt: skip
+
+
+def _whole(raw: NDArray[Any]) -> bool:
+    """Whether all values are whole numbers, as counts are and their square roots are not."""
+    return raw.dtype.kind in "iub" or bool((raw[:1] == np.rint(raw[:1])).all() and (raw == np.rint(raw)).all())
