@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import ptyonnx_bundles
+from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.manifest import generate_schema
 
 if __name__ == "__main__":
-    Path(ptyonnx_bundles.__file__).with_name("schema.json").write_text(generate_schema(), encoding="utf-8")
+    atomic_write(Path(ptyonnx_bundles.__file__).with_name("schema.json"), generate_schema().encode())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.atomic import atomic_write
-from ptyonnx_bundles.digest import graph_digest, weight_digest
+from ptyonnx_bundles.digest import graph_digest, text_digest, weight_digest
 from ptyonnx_bundles.errors import BundleError, DigestError
 from ptyonnx_bundles.graph import check_graph
 from ptyonnx_bundles.manifest import Digests, Manifest, parse_manifest
@@ -27,6 +27,7 @@ __all__ = ["Bundle", "SelfTest", "digests", "read_bundle", "write_bundle"]
 
 PREFIX = "ptyonnx."
 MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest"
+DIGEST_KEY = "ptyonnx.digest"  # of the other three
 LARGEST_FILE_BYTES = 2**30
 LARGEST_MANIFEST_BYTES = 2**20
 LARGEST_TOLERANCE = 1e-2  # |object| is at most 1.5; a laxer test would pass a wrong network
@@ -118,16 +119,18 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
     file = str(path) if path else "bundle"
     model = source if isinstance(source, bytes) else _read_file(Path(source))
     graph = read_onnx(model, file)
-    manifest_text, probe_text, selftest_text = _metadata(graph, file)
+    manifest_text, probe_text, selftest_text, digest = _metadata(graph, file)
     manifest = parse_manifest(manifest_text, file)
     _check_agreement(manifest, file)
-    _check_digests(graph, manifest, file)
+    _check_digest("weights", weight_digest(graph.initializers), manifest.digests.weights, file)
+    _check_digest("graph", graph_digest(graph), manifest.digests.graph, file)
     check_graph(graph, manifest.recipe, file)
     N, modes = manifest.physics.N, manifest.physics.probe_modes
     probe = decode_array(probe_text, file, PROBE_KEY, "<c8", (modes, N, N))
     if not np.any(probe):
         raise BundleError("the probe is zero everywhere", file=file, key=PROBE_KEY)
     selftest = _decode_selftest(selftest_text, file, manifest.recipe.channels, N)
+    _check_digest("metadata", text_digest([manifest_text, probe_text, selftest_text]), digest, file)
     return Bundle(model, manifest, probe, selftest, graph, path)
 
 
@@ -165,6 +168,7 @@ def write_bundle(
         PROBE_KEY: encode_array(np.asarray(probe, "<c8")),
         SELFTEST_KEY: _encode_selftest(selftest),
     }
+    entries[DIGEST_KEY] = text_digest(list(entries.values()))
     read_onnx(model)
     complete = append_metadata(strip_metadata(model, PREFIX), entries)
     checked = read_bundle(complete)
@@ -198,8 +202,9 @@ def _read_file(path: Path) -> bytes:
     return content
 
 
-def _metadata(graph: OnnxFile, file: str) -> tuple[str, str, str]:
-    keys = (MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY)
+def _metadata(graph: OnnxFile, file: str) -> list[str]:
+    """Texts of the manifest, the probe, the self-test and their digest."""
+    keys = (MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY, DIGEST_KEY)
     for key in keys:
         if key not in graph.metadata:
             raise BundleError(
@@ -211,7 +216,7 @@ def _metadata(graph: OnnxFile, file: str) -> tuple[str, str, str]:
         raise BundleError("unknown entry in the model's metadata", file=file, key=unknown[0])
     if len(graph.metadata[MANIFEST_KEY].encode()) > LARGEST_MANIFEST_BYTES:
         raise BundleError("the manifest is larger than 1 MiB", file=file, key=MANIFEST_KEY)
-    return graph.metadata[MANIFEST_KEY], graph.metadata[PROBE_KEY], graph.metadata[SELFTEST_KEY]
+    return [graph.metadata[key] for key in keys]
 
 
 def _check_agreement(manifest: Manifest, file: str) -> None:
@@ -223,18 +228,12 @@ def _check_agreement(manifest: Manifest, file: str) -> None:
         )  # fmt: skip
 
 
-def _check_digests(graph: OnnxFile, manifest: Manifest, file: str) -> None:
-    stated = manifest.digests
-    for key, what, computed, expected in (
-        ("weights", "the weights were", weight_digest(graph.initializers), stated.weights),
-        ("graph", "the graph was", graph_digest(graph), stated.graph),
-    ):
-        if computed != expected:
-            raise DigestError(
-                f"{what} changed after the bundle was made", file=file, key=f"digests.{key}",
-                found=computed[:16] + "…", expected=expected[:16] + "…",
-                remedy="fetch the bundle again, or export it anew",
-            )  # fmt: skip
+def _check_digest(part: str, computed: str, stated: str, file: str) -> None:
+    if computed != stated:
+        raise DigestError(
+            f"the {part} changed after the bundle was made", file=file, key=f"digest of the {part}",
+            found=computed[:16] + "…", expected=stated[:16] + "…", remedy="fetch the bundle again, or export it anew",
+        )  # fmt: skip
 
 
 def _encode_selftest(selftest: SelfTest) -> str:

@@ -2,14 +2,15 @@
 
 The weight digest covers every initializer bit for bit; the graph digest covers topology,
 attributes and interfaces without the weights. Bundles whose two digests are equal compute
-the same function, whatever framework they come from.
+the same function, whatever framework they come from. The text digest covers what a bundle
+says beside its graph.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles.onnx_file import OnnxFile
 
-__all__ = ["graph_digest", "weight_digest"]
+__all__ = ["graph_digest", "text_digest", "weight_digest"]
 
 
 def weight_digest(weights: Mapping[str, NDArray[Any]]) -> str:
@@ -71,6 +72,22 @@ def graph_digest(model: OnnxFile) -> str:
             }
         )
     ).hexdigest()
+
+
+def text_digest(texts: Sequence[str]) -> str:
+    """SHA-256 over texts in UTF-8, with one line feed between them.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Manifest, probe and self-test as they stand in the metadata.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def _compact(value: object) -> bytes:

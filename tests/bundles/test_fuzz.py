@@ -1,4 +1,4 @@
-"""Arbitrary bytes never cause anything but a BundleError, and no accepted change alters the function."""
+"""Arbitrary bytes never cause anything but a BundleError, and no accepted change alters what a bundle is."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ptyonnx_bundles.npy import decode_array
 
 GOOD = SAMPLE.read_bytes()
 GRAPH_STRUCTURE = 9_000  # operators and attributes stand before the weights, in about this many bytes
+SEEN = read_bundle(GOOD)
 MODEL = onnx.load_model_from_string(GOOD)
 quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -31,6 +32,13 @@ def read_or_refuse(content: bytes) -> None:
         assert list(getattr(seen.graph, part)) == list(getattr(MODEL.graph, part))
     assert seen.opset_import == MODEL.opset_import
     assert {item.key: item.value for item in seen.metadata_props} == bundle.graph.metadata
+    assert bundle.manifest == SEEN.manifest
+    for found, expected in (
+        (bundle.probe, SEEN.probe),
+        (bundle.selftest.diffraction, SEEN.selftest.diffraction),
+        (bundle.selftest.object, SEEN.selftest.object),
+    ):
+        assert found.tobytes() == expected.tobytes()
 
 
 @quick

@@ -102,3 +102,7 @@ array_case(
     SELFTEST,
     lambda t: "\n".join([*t.split("\n")[:2], npy(np.float64("nan"))]),
 )
+edit(
+    "edited_probe", "'digest of the metadata': the metadata changed",
+    lambda m: setattr(entry(m, PROBE), "value", npy(PLAIN)), seal=False,
+)  # fmt: skip

@@ -12,7 +12,7 @@ from ptyonnx_bundles import digests
 from ptyonnx_bundles.errors import BundleError
 
 SAMPLE = Path(__file__).parents[2] / "bundles" / "samples" / "protocol-1.onnx"
-MANIFEST, PROBE, SELFTEST = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest"
+MANIFEST, PROBE, SELFTEST, DIGEST = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest", "ptyonnx.digest"
 
 Damage = Callable[[bytes], bytes]
 CASES: dict[str, tuple[Damage, str]] = {}

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import onnx
 
-from hostile.cases import MANIFEST, PROBE, SELFTEST, edit, entry
+from hostile.cases import DIGEST, MANIFEST, PROBE, SELFTEST, edit, entry
 
 edit(
     "ordinary_model",
     "'ptyonnx.manifest': missing from the model's metadata",
     lambda m: m.metadata_props.__delitem__(slice(None)),
 )
-for _key in (PROBE, SELFTEST):
+for _key in (PROBE, SELFTEST, DIGEST):
     edit(
         f"no_{_key[8:]}", f"'{_key}': missing from the model's metadata",
         lambda m, key=_key: m.metadata_props.remove(entry(m, key)),
@@ -74,3 +74,5 @@ manifest_case(
 )
 manifest_case("digest_is_not_one", "'digests.weights': ", replaced('"weights":"', '"weights":"g'))
 manifest_case("nested_settings", "'ptyonnx.manifest': ", replaced('"seed":4', '"seed":' + "[" * 500 + "]" * 500))
+manifest_case("edited_manifest", "'digest of the metadata': the metadata changed", replaced("450000.0", "450001.0"))
+edit("edited_digest", "'digest of the metadata': ", lambda m: setattr(entry(m, DIGEST), "value", "\x1b[2J"), seal=False)

@@ -198,10 +198,10 @@ edit(
 
 
 edit(
-    "edited_weight", "'digests.weights': the weights were changed after the bundle was made",
+    "edited_weight", "'digest of the weights': the weights changed after the bundle was made",
     lambda m: _put(m, "whitening.scale", np.float32(0.21)), seal=False,
 )  # fmt: skip
 edit(
-    "edited_graph", "'digests.graph': the graph was changed after the bundle was made",
+    "edited_graph", "'digest of the graph': the graph changed after the bundle was made",
     lambda m: setattr(_attribute(m, "encoder.0.conv.0", "group"), "i", 2), seal=False,
 )  # fmt: skip
