@@ -43,7 +43,7 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
       ptyonnx simulate --object phase.png --phase-range-rad 0.3 --probe scan.npz --photons 1e6 -o simulated.npz
       ptyonnx simulate --object object.npz --probe bundle.onnx --probe-modes 2 --positions raster -o simulated.npz
     """
-    from ptyonnx.formats.ptychopinn_npz import write_ptychopinn_npz
+    from ptyonnx.formats import write_scan
     from ptyonnx.simulation import add_modes, load_probe, simulate
 
     probe = load_probe(probe_file)
@@ -59,7 +59,7 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
         seed=options["seed"],
         name=output.name,
     )
-    write_ptychopinn_npz(output, scan)
+    write_scan(output, scan)
     click.echo(
         f"{output}: {len(scan)} patterns of {scan.N} x {scan.N}, {scan.mean_photons:.3g} photons per pattern, "
         f"{len(probe)} probe mode(s), object {obj.shape[0]} x {obj.shape[1]}"

@@ -95,14 +95,14 @@ class Comparison:
         return self.largest <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:
-        """Names and values, for JSON."""
+        """Names and values, for JSON; None stands for infinity."""
         return {
             "a": self.a,
             "b": self.b,
             "same_function": self.same_function,
             "passed": self.passed,
-            "tolerance": self.tolerance,
-            "largest": self.largest,
+            "tolerance": _finite(self.tolerance),
+            "largest": _finite(self.largest),
             "manifest": [entry.to_dict() for entry in self.manifest],
             "graph": self.graph.to_dict(),
             "weights": [entry.to_dict() for entry in self.weights],
@@ -169,3 +169,7 @@ def _compare_images(a: Bundle, b: Bundle, scan: Scan, provider: str) -> ImageCom
         r_factor_a=first.r_factor,
         r_factor_b=second.r_factor,
     )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
