@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ptyonnx.run import Run
     from ptyonnx.settings import Settings
     from ptyonnx.simulation import simulate
-    from ptyonnx.training import train
+    from ptyonnx.training.train import train
     from ptyonnx_bundles import Bundle
     from ptyonnx_bundles import read_bundle as open_bundle
     from ptyonnx_bundles.errors import PtyonnxError
@@ -55,7 +55,7 @@ _ORIGINS = {
     "open_bundle": ("ptyonnx_bundles", "read_bundle"),
     "reconstruct": ("ptyonnx.reconstruction", "reconstruct"),
     "simulate": ("ptyonnx.simulation", "simulate"),
-    "train": ("ptyonnx.training", "train"),
+    "train": ("ptyonnx.training.train", "train"),
 }
 
 

@@ -116,7 +116,10 @@ def configure(
     from_flags, flag_notes = _resolve(said_by_flag)
     merged = {**from_file, **from_flags}
     _settle_loss(merged)
-    return _validate(merged, tuple(dict.fromkeys(file_notes + flag_notes)))
+    notes = dict.fromkeys(file_notes + flag_notes)
+    if "batch_size" in merged and any(_name(said) in ptychopinn_names.KNOWN for said in said_in_file + said_by_flag):
+        notes[ptychopinn_names.BATCH_SIZE] = None
+    return _validate(merged, tuple(notes))
 
 
 def parse_assignments(assignments: Iterable[str]) -> list[Said]:
@@ -141,7 +144,7 @@ def _resolve(said: Iterable[Said]) -> tuple[dict[str, Said], list[str]]:
     resolved: dict[str, Said] = {}
     notes: list[str] = []
     for one in said:
-        name = one.key.lstrip("-").replace("-", "_")
+        name = _name(one)
         translation = ptychopinn_names.translate(name, one.value)
         if translation is None:
             _check_name(name, one)
@@ -151,6 +154,11 @@ def _resolve(said: Iterable[Said]) -> tuple[dict[str, Said], list[str]]:
         if translation.name is not None and translation.value is not None:
             _add(resolved, translation.name, one._replace(value=translation.value))
     return resolved, notes
+
+
+def _name(said: Said) -> str:
+    """The key as a name: flags have hyphens."""
+    return said.key.lstrip("-").replace("-", "_")
 
 
 def _settle_loss(resolved: dict[str, Said]) -> None:

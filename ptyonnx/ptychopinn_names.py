@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 __all__ = [
+    "BATCH_SIZE",
     "KNOWN",
     "LOSS_WEIGHTS",
     "OPTIONAL_VALUE",
@@ -94,6 +95,10 @@ REPLACED = {
 }  # fmt: skip
 
 MODEL_TYPE = "model_type"
+BATCH_SIZE = (
+    "batch_size counts regions of region_size overlapping patterns here, not single groups: "
+    "1 is a good value; region_size=1 gives it PtychoPINN's meaning"
+)
 LOSS_WEIGHTS = {"nll_weight": "poisson", "mae_weight": "amplitude_mae"}
 KNOWN = frozenset({*RENAMED, *REPLACED, *LOSS_WEIGHTS, MODEL_TYPE})
 OPTIONAL_VALUE = frozenset({*REPLACED, "probe_trainable"})

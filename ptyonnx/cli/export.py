@@ -25,10 +25,13 @@ def command(run: Path, output: Path | None, licence: str | None, notes: str) -> 
     Example:
       ptyonnx export run -o siemens_star.onnx --licence CC-BY-4.0
     """
+    from ptyonnx.cli.framework import load_quietly
     from ptyonnx.exporting import export
     from ptyonnx.run import Run
 
-    bundle = export(Run.open(run), output or run / "bundle.onnx", licence=licence, notes=notes)
+    opened = Run.open(run)
+    load_quietly(opened.backend)
+    bundle = export(opened, output or run / "bundle.onnx", licence=licence, notes=notes)
     click.echo(f"bundle    {bundle.path}")
     click.echo(f"weights   {bundle.manifest.digests.weights}")
     click.echo(f"graph     {bundle.manifest.digests.graph}")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_SETTINGS_PER_LINE = 5
+
 
 @click.command(cls=Verb)
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE")
@@ -87,7 +89,9 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
         yield "pixel size", f"{physics.object_pixel_size_m:.4g} m"
     for name, number in manifest.metrics.items():
         yield name, float(number)
-    yield "settings", ", ".join(f"{name}={value}" for name, value in manifest.settings.items())
+    settings = [f"{name}={value}" for name, value in manifest.settings.items()]
+    for start in range(0, len(settings), _SETTINGS_PER_LINE):
+        yield "" if start else "settings", ", ".join(settings[start : start + _SETTINGS_PER_LINE])
     yield "weights", manifest.digests.weights
     yield "graph", manifest.digests.graph
     yield "created", manifest.created.isoformat()

@@ -75,7 +75,7 @@ def command(
     Names of PtychoPINN are understood, as keys and as flags: --train_data_file, --nepochs,
     --n_groups, a `model:` block and so on. What has no effect here is said aloud.
     """
-    from ptyonnx import backends
+    from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.progress import TrainingBars
     from ptyonnx.configuration import configure
     from ptyonnx.training import train
@@ -85,7 +85,7 @@ def command(
         for note in configuration.notes:
             bars.note(note)
         output, backend = _place(configuration, resume=resume, overwrite=overwrite)
-        backends.load(backend)
+        load_quietly(backend)
         scan, test_scan = _scans(configuration)
         try:
             run = train(
@@ -161,14 +161,20 @@ def _scans(configuration: Configuration) -> tuple[Scan, Scan | None]:
 
 def _report(run: Run, exporting: bool) -> None:
     """Export, and say what came out and where it is."""
+    from ptyonnx.cli.tables import columns
     from ptyonnx.exporting import export
 
     bundle = export(run, run.directory / "bundle.onnx") if exporting else None
-    click.echo(f"backend   {run.backend}")
-    for name, value in run.metrics.items():
-        click.echo(f"{name:<9} {value:g}")
-    click.echo(f"run       {run.directory}")
-    click.echo(f"bundle    {bundle.path if bundle else 'none yet: ptyonnx export ' + str(run.directory)}")
+    click.echo(
+        columns(
+            [
+                ("backend", run.backend),
+                *run.metrics.items(),
+                ("run", run.directory),
+                ("bundle", bundle.path if bundle else f"none yet: ptyonnx export {run.directory}"),
+            ]
+        )
+    )
 
 
 @cache

@@ -14,6 +14,7 @@ from bundle_factory import make_bundle
 from ptyonnx import __version__, configuration
 from ptyonnx.cli import VERBS, main
 from ptyonnx.cli.progress import TrainingBars, bar
+from ptyonnx.ptychopinn_names import BATCH_SIZE
 from ptyonnx.settings import Settings
 from ptyonnx_bundles import Bundle, Recipe, write_bundle
 from ptyonnx_bundles.errors import SettingsError
@@ -247,6 +248,7 @@ def test_the_command_of_ptychopinns_users_gives_these_settings(backend: str, mon
         test_data=SCAN,
         output=Path("run"),
         settings=Settings(gridsize=2, n_groups=4, n_subsample=16, neighbor_count=7, batch_size=4, epochs=1),
+        notes=(BATCH_SIZE,),
     )
 
 

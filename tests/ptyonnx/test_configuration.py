@@ -67,6 +67,12 @@ def test_what_is_obsolete_is_said_aloud(yaml_file: Write) -> None:
     assert not any("gridsize" in note or "nepochs" in note for note in notes)
 
 
+def test_the_other_meaning_of_batch_size_is_said_to_ptychopinns_users_alone() -> None:
+    assert configure(flags={"batch_size": "4", "epochs": "3"}).notes == ()
+    (note,) = configure(flags={"batch_size": "4", "nepochs": "3"}).notes
+    assert "counts regions" in note
+
+
 def test_the_blocks_of_newer_ptychopinn_files_are_opened(yaml_file: Write) -> None:
     text = "sampling: {n_groups: 8, neighbor_count: 5}\ndata: {train_data_file: a.npz}\ngradient_clip: {val: 0.7}\n"
     found = configure(yaml_file(text))

@@ -1,0 +1,41 @@
+"""Load a training framework without its greetings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["load_quietly"]
+
+_STDERR = 2
+
+
+def load_quietly(backend: str) -> None:
+    """Import a backend; what TensorFlow says about the processor while it loads is left out.
+
+    Raises
+    ------
+    MissingDependencyError, SettingsError
+        See :func:`ptyonnx.backends.load`.
+    """
+    from ptyonnx import backends
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _without_stderr():
+        backends.load(backend)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Close the process's stderr for a while: native code writes there before its log level counts."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+        os.close(nowhere)
