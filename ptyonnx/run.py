@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from ptyonnx.history import read_history
 from ptyonnx.settings import Settings
-from ptyonnx.training.journal import read_history
 from ptyonnx_bundles import Physics, Producer, Recipe, TrainingData, atomic_write
 from ptyonnx_bundles.errors import RunError
 

@@ -6,21 +6,19 @@ divergence and collapse.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ptyonnx.history import read_history, write_history
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, check_heads
 from ptyonnx.training.observer import Observer
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import DivergenceError, RunError
 
-__all__ = ["Journal", "Metrics", "Verdict", "read_history"]
+__all__ = ["Journal", "Metrics", "Verdict"]
 
 _LEAST_IMPROVEMENT = 1e-6  # relative: less is rounding
 
@@ -131,32 +129,8 @@ class Journal:
         self._steps = []
         self._started = time.monotonic()
         self.rows.append(row)
-        self._write()
+        write_history(self.path, self.rows)
         self.observer.epoch(row)
         check_heads(spread, epoch=self.epochs_done, rate=self.settings.rate)
         since_best = self.epochs_done - 1 - self.best_epoch
         return Verdict(best=since_best == 0, stop=since_best >= self.settings.patience)
-
-    def _write(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        atomic_write(self.path, text.getvalue().encode())
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """The epochs of a training, oldest first; empty where there is no history yet."""
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise RunError(f"not a training history ({error})", file=path) from None
-
-
-def summary(rows: list[dict[str, float]], epoch: int) -> Mapping[str, float]:
-    """The figures of one epoch that a manifest records."""
-    kept = ("epoch", "loss", "r_factor", "val_loss", "val_r_factor")
-    return {key: rows[epoch][key] for key in kept}

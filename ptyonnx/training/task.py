@@ -56,7 +56,7 @@ class Task:
     @cached_property
     def overlap_weight(self) -> NDArray[np.float32]:
         """(N, N): probe intensity relative to its largest, with a floor."""
-        illumination = np.sum(np.abs(self.probe) ** 2, axis=0)
+        illumination = np.sum(np.abs(self.probe.astype(np.complex128)) ** 2, axis=0)
         return np.asarray(illumination / illumination.max() + WEIGHT_FLOOR, np.float32)
 
     @cached_property

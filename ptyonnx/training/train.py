@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ptyonnx import backends
+from ptyonnx.history import summary
 from ptyonnx.run import Record, Run, save_weights
 from ptyonnx.settings import Settings
-from ptyonnx.training.journal import Journal, summary
+from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.task import Task, prepare, scan_digest
 from ptyonnx_bundles import Physics, Producer, TrainingData
@@ -77,17 +78,25 @@ def train(
     def open_journal(epochs_done: int) -> Journal:
         return Journal(run.history_path, run.settings, observer, epochs_done)
 
+    def begin(epochs_done: int) -> Journal:
+        observer.started(run.settings.epochs, task.training.steps_per_epoch, epochs_done)
+        return open_journal(epochs_done)
+
     run = run.write(state="training", message="")
     try:
-        engine.fit(task, open_journal, run.checkpoints, resume=resume)
+        engine.fit(task, begin, run.checkpoints, resume=resume)
     except KeyboardInterrupt:
-        run.write(state="interrupted", message="stopped by the user")
+        run.write(state="interrupted", message="stopped by the user", metrics=_best(open_journal(len(run.history))))
         raise
     except PtyonnxError as error:
         run.write(state="failed", message=str(error))
         raise
-    journal = open_journal(len(run.history))
-    return run.write(state="complete", metrics=dict(summary(journal.rows, journal.best_epoch)))
+    return run.write(state="complete", metrics=_best(open_journal(len(run.history))))
+
+
+def _best(journal: Journal) -> dict[str, float]:
+    """Figures of the best epoch, if there is one yet."""
+    return summary(journal.rows[journal.best_epoch]) if journal.rows else {}
 
 
 def _make_room(directory: Path, overwrite: bool) -> None:

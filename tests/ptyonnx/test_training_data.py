@@ -201,7 +201,7 @@ def test_a_dead_head_is_named(tmp_path: Path, head: str, spread: HeadSpread) -> 
 
 def test_the_spread_of_heads_is_their_deviation_over_patterns() -> None:
     pattern = np.arange(4)[:, np.newaxis, np.newaxis, np.newaxis]
-    spread = head_spread(pattern * np.ones((1, 1, 8, 8)), np.zeros((4, 1, 8, 8)))
+    spread = head_spread(pattern * np.ones((1, 1, 8, 8)), np.zeros((4, 1, 8, 8)), np.ones((8, 8)))
     assert spread.amplitude == pytest.approx(np.std(np.arange(4)))
     assert spread.phase_rad == 0
-    assert math.isnan(head_spread(np.ones((1, 1, 8, 8)), np.ones((1, 1, 8, 8))).amplitude)
+    assert math.isnan(head_spread(np.ones((1, 1, 8, 8)), np.ones((1, 1, 8, 8)), np.ones((8, 8))).amplitude)

@@ -31,7 +31,8 @@ from ptyonnx_runtime.physics import Pair
 
 __all__ = ["Reconstructor", "convert", "fit", "versions"]
 
-_ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
+# Where TensorFlow adds epsilon differs from PyTorch: so small that it does not matter where.
+_ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
 
 
 class Reconstructor(lightning.LightningModule):
@@ -103,7 +104,7 @@ class Reconstructor(lightning.LightningModule):
         """How much both heads depend on the pattern."""
         with torch.no_grad():
             heads = self.network.amplitude_and_phase(torch.from_numpy(self.task.watched).to(self.device))
-        return head_spread(*(head.float().cpu().numpy() for head in heads))
+        return head_spread(*(head.float().cpu().numpy() for head in heads), self.task.overlap_weight)
 
     def save(self, path: Path) -> None:
         """Canonical weights and probe, as safetensors."""
@@ -277,6 +278,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # lightning 2.6, torch 2.13
             yield
     finally:
         logger.setLevel(level)

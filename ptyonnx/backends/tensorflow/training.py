@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from ptyonnx_runtime.physics import Pair
 
 __all__ = ["Reconstructor", "convert", "fit", "versions"]
 
-_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+# Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
+_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
 
 
 class Reconstructor(keras.Model):  # type: ignore[misc]
@@ -90,7 +91,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
     def spread(self) -> HeadSpread:
         """How much both heads depend on the pattern."""
         heads = self.network.amplitude_and_phase(tf.constant(self.task.watched))
-        return head_spread(*(tf.cast(head, tf.float32).numpy() for head in heads))
+        return head_spread(*(tf.cast(head, tf.float32).numpy() for head in heads), self.task.overlap_weight)
 
     def save_canonical(self, path: Path) -> None:
         """Canonical weights and probe, as safetensors."""
@@ -111,7 +112,9 @@ class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[m
         return {"rates": self.rates.tolist()}
 
 
-def _batches(regions: Regions, epochs: Iterable[list[NDArray[np.int64]]]) -> tf.data.Dataset:
+def _batches(
+    regions: Regions, epochs: Callable[[], Iterable[list[NDArray[np.int64]]]], length: int = tf.data.INFINITE_CARDINALITY
+) -> tf.data.Dataset:
     """Batches in the task's order, one epoch after the other."""
     C, N, patterns = regions.settings.channels, regions.N, regions.groups_per_region * regions.settings.channels
     signature = (
@@ -120,10 +123,11 @@ def _batches(regions: Regions, epochs: Iterable[list[NDArray[np.int64]]]) -> tf.
     )
 
     def generate() -> Iterator[Batch]:
-        for members in chain.from_iterable(epochs):
+        for members in chain.from_iterable(epochs()):
             yield regions.batch(members)
 
-    return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(1)
+    batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return batches.apply(tf.data.experimental.assert_cardinality(length)).prefetch(1)
 
 
 class _Report(keras.callbacks.Callback):  # type: ignore[misc]
@@ -201,9 +205,10 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
         callbacks: list[keras.callbacks.Callback] = [_Report(open_journal(epochs_done), checkpoints, managers)]
         if settings.tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(str(checkpoints.parent / "tensorboard")))
+        held_out = task.validation_members
         model.fit(
-            _batches(task.training, map(task.epoch, range(epochs_done, settings.epochs))),
-            validation_data=_batches(task.validation, [task.validation_members]),
+            _batches(task.training, lambda: map(task.epoch, count(epochs_done))),
+            validation_data=_batches(task.validation, lambda: [held_out], len(held_out)),
             steps_per_epoch=task.training.steps_per_epoch,
             initial_epoch=epochs_done,
             epochs=settings.epochs,

@@ -1,0 +1,252 @@
+"""Training itself, in both frameworks: the same rules, the same numbers."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from ptyonnx_bundles.errors import CollapseError, DivergenceError, MissingDependencyError, RunError, SettingsError
+from ptyonnx_runtime import physics
+from ptyonnx_runtime.scan import Scan
+
+from ptyonnx import backends
+from ptyonnx.run import Run
+from ptyonnx.settings import Settings
+from ptyonnx.training import Unobserved, train
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SMALL = {"filters_scale": 0.125, "epochs": 2, "region_size": 4, "threads": 1}  # threads that wait for a busy core are slow
+
+
+class Losses(Unobserved):
+    def __init__(self, stop_after_epochs: int = 10**9) -> None:
+        self.losses: list[float] = []
+        self.rows: list[dict[str, float]] = []
+        self.stop_after_epochs = stop_after_epochs
+
+    def step(self, loss: float, r_factor: float) -> None:
+        self.losses.append(loss)
+        if len(self.rows) == self.stop_after_epochs:
+            raise KeyboardInterrupt
+
+    def epoch(self, row: dict[str, float]) -> None:  # type: ignore[override]
+        self.rows.append(dict(row))
+
+
+def simulated_scan(N: int = 32, modes: int = 1, photons: float = 1e5, count: int = 48) -> Scan:
+    """A smooth random object under a Gaussian probe, noise included; independent of `simulate`."""
+    generator = np.random.default_rng(5)
+    size = 3 * N
+    spectrum = np.fft.fft2(generator.standard_normal((2, size, size)))
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    smooth = np.fft.ifft2(spectrum * np.exp(-((frequency * 12) ** 2))).real
+    smooth /= smooth.std(axis=(1, 2), keepdims=True)
+    obj = (0.9 + 0.05 * smooth[0]) * np.exp(0.4j * smooth[1])
+    y, x = np.mgrid[:N, :N] - N // 2
+    probe = np.stack([np.exp(-((x - 2 * m) ** 2 + y**2) / (N / 3) ** 2 + 0.3j * m * y) for m in range(modes)])
+    probe *= math.sqrt(photons / np.sum(np.abs(probe) ** 2))
+    corners = generator.integers(0, size - N, (count, 2))
+    patches = np.stack([obj[r : r + N, c : c + N] for r, c in corners])
+    fields = np.fft.fft2(np.fft.ifftshift(patches[:, np.newaxis] * probe, axes=(-2, -1)), norm="ortho")
+    counts = generator.poisson(np.sum(np.abs(np.fft.fftshift(fields, axes=(-2, -1))) ** 2, axis=1))
+    amplitude: NDArray[np.float32] = np.sqrt(counts).astype(np.float32)
+    return Scan(amplitude, corners + N / 2, probe.astype(np.complex64), obj.astype(np.complex64), name="made.npz")
+
+
+@pytest.fixture(params=backends.BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("options", [{}, {"gridsize": 2}, {"loss": "amplitude_mse"}, {"loss": "amplitude_mae"}, {"train_probe": True}])
+def test_both_frameworks_start_with_the_same_losses(tmp_path: Path, options: dict[str, object]) -> None:
+    # float32 rounds at 6e-8; the loss sums about 1e4 terms of it, and Adam's first steps move every
+    # weight by the rate whatever its gradient: below 1e-5 of the loss as long as the rate is warming up
+    settings = Settings.model_validate({**SMALL, "epochs": 100, "region_size": 16, **options})
+    curves = {}
+    for name in backends.BACKENDS:
+        observer = Losses(stop_after_epochs=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(name, simulated_scan(), settings, tmp_path / name, observer=observer)
+        curves[name] = np.array(observer.losses[:5])
+    np.testing.assert_allclose(curves["tensorflow"], curves["pytorch"], rtol=1e-5)
+    assert len(set(curves["pytorch"])) == 5
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+def test_training_lowers_the_loss_and_leaves_a_readable_run(tmp_path: Path, backend: str, modes: int) -> None:
+    observer = Losses()
+    settings = Settings.model_validate({**SMALL, "epochs": 6, "rate": 4e-3})
+    run = train(backend, simulated_scan(modes=modes), settings, tmp_path / "run", observer=observer)
+    assert run.record.state == "complete"
+    assert observer.rows[-1]["r_factor"] < observer.rows[0]["r_factor"]
+    opened = Run.open(tmp_path / "run")
+    assert (opened.backend, opened.settings, opened.recipe) == (backend, settings, settings.recipe(32))
+    assert opened.history == observer.rows
+    best = min(observer.rows, key=lambda row: row["val_loss"])
+    assert opened.metrics["val_loss"] == best["val_loss"]
+    assert opened.probe().shape == (modes, 32, 32)
+    assert set(opened.weights()) == {*settings.recipe(32).weight_shapes(), *settings.recipe(32).constant_shapes()}
+
+
+def test_a_fixed_probe_stays_and_a_trained_one_moves(tmp_path: Path, backend: str) -> None:
+    scan = simulated_scan()
+    assert scan.probe is not None
+    fixed = train(backend, scan, Settings.model_validate(SMALL), tmp_path / "fixed")
+    np.testing.assert_array_equal(fixed.probe("last"), scan.probe)
+    trained = train(backend, scan, Settings.model_validate({**SMALL, "train_probe": True}), tmp_path / "trained")
+    change = np.abs(trained.probe("last") - scan.probe)
+    assert change.max() > 1e-4 * np.abs(scan.probe).max()
+
+
+def test_a_trained_probe_moves_towards_the_true_one(tmp_path: Path, backend: str) -> None:
+    scan = simulated_scan()
+    assert scan.probe is not None
+    wrong = Scan(scan.diffraction, scan.positions_px, np.roll(scan.probe, 1, axis=1), name="wrong.npz")
+    settings = Settings.model_validate({**SMALL, "epochs": 30, "rate": 4e-3, "train_probe": True, "probe_rate": 1.0})
+    refined = train(backend, wrong, settings, tmp_path / "refined")
+    kept = train(backend, wrong, settings.model_copy(update={"train_probe": False}), tmp_path / "kept")
+    assert refined.history[-1]["r_factor"] < 0.97 * kept.history[-1]["r_factor"]
+
+
+def test_interrupted_training_resumes_to_the_same_history_as_an_uninterrupted_one(
+    tmp_path: Path, backend: str
+) -> None:
+    settings = Settings.model_validate({**SMALL, "epochs": 4})
+    scan = simulated_scan()
+    whole = train(backend, scan, settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(backend, scan, settings, tmp_path / "parts", observer=Losses(stop_after_epochs=2))
+    assert Run.open(tmp_path / "parts").record.state == "interrupted"
+    resumed = train(backend, scan, settings, tmp_path / "parts", resume=True)
+    assert resumed.record.state == "complete"
+    for part, row in zip(resumed.history, whole.history, strict=True):
+        np.testing.assert_allclose(part["val_loss"], row["val_loss"], rtol=1e-6)
+    for name, array in whole.weights("last").items():
+        np.testing.assert_allclose(resumed.weights("last")[name], array, rtol=1e-4, atol=1e-6)
+
+
+def test_interrupted_before_the_first_epoch_ends_resumes_from_the_start(tmp_path: Path, backend: str) -> None:
+    settings = Settings.model_validate(SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        train(backend, simulated_scan(), settings, tmp_path / "run", observer=Losses(stop_after_epochs=0))
+    resumed = train(backend, simulated_scan(), settings, tmp_path / "run", resume=True)
+    assert len(resumed.history) == settings.epochs
+
+
+def test_resuming_with_other_data_or_another_backend_is_refused(tmp_path: Path, backend: str) -> None:
+    settings = Settings.model_validate(SMALL)
+    train(backend, simulated_scan(), settings, tmp_path / "run")
+    with pytest.raises(RunError, match="trained on other data"):
+        train(backend, simulated_scan(count=40), settings, tmp_path / "run", resume=True)
+    other = next(name for name in backends.BACKENDS if name != backend)
+    with pytest.raises(RunError, match=f"--backend {backend}"):
+        train(other, simulated_scan(), settings, tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="holds a run already"):
+        train(backend, simulated_scan(), settings, tmp_path / "run")
+    with pytest.raises(RunError, match="train"):
+        train(backend, simulated_scan(), settings, tmp_path / "nothing", resume=True)
+
+
+def test_a_rate_far_too_high_ends_in_collapse_or_divergence_and_never_in_a_bundle(tmp_path: Path, backend: str) -> None:
+    from ptyonnx.exporting import export
+
+    settings = Settings.model_validate({**SMALL, "rate": 3.0, "clip": 1e6, "warmup": 0, "epochs": 3})
+    with pytest.raises((CollapseError, DivergenceError), match="--set"):
+        train(backend, simulated_scan(), settings, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.record.state == "failed"
+    with pytest.raises(RunError, match="the training failed"):
+        export(run, tmp_path / "bundle.onnx")
+    assert not (tmp_path / "bundle.onnx").exists()
+
+
+def test_a_probe_of_infinite_scale_diverges_within_the_first_steps(tmp_path: Path, backend: str) -> None:
+    scan = simulated_scan()
+    assert scan.probe is not None
+    absurd = Scan(scan.diffraction, scan.positions_px, scan.probe * np.float32(1e18), name="absurd.npz")
+    with pytest.raises(DivergenceError, match="epoch 1"):
+        train(backend, absurd, Settings.model_validate({**SMALL, "probe_photons": "as-is"}), tmp_path / "run")
+
+
+def test_patience_stops_training_early(tmp_path: Path, backend: str) -> None:
+    settings = Settings.model_validate({**SMALL, "epochs": 30, "patience": 1, "rate": 0.02})
+    run = train(backend, simulated_scan(), settings, tmp_path / "run")
+    assert len(run.history) < 30
+    assert run.record.state == "complete"
+
+
+@pytest.mark.slow
+def test_control_c_leaves_a_run_that_resume_completes(tmp_path: Path, backend: str) -> None:
+    sample = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
+    words = [sys.executable, "-m", "ptyonnx", "train", "--backend", backend, "-o", str(tmp_path / "run")]
+    data = ["--data", str(sample), "--epochs", "200", "--set", "n_subsample=64", "--set", "filters_scale=0.125"]
+    with subprocess.Popen([*words, *data], stderr=subprocess.PIPE, text=True) as process:
+        history = tmp_path / "run" / "history.csv"
+        deadline = time.monotonic() + 120
+        while not history.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert Run.open(tmp_path / "run").record.state == "interrupted"
+    done = len(Run.open(tmp_path / "run").history)
+    assert 1 <= done < 200
+    observer = Losses(stop_after_epochs=1)
+    from ptyonnx import load_scan
+
+    with pytest.raises(KeyboardInterrupt):
+        train(backend, load_scan(sample), Settings(), tmp_path / "run", resume=True, observer=observer)
+    assert observer.rows[0]["epoch"] == done + 1
+
+
+@pytest.mark.parametrize(("alias", "name"), backends.ALIASES.items())
+def test_backends_have_short_names(alias: str, name: str) -> None:
+    assert backends.canonical_name(alias) == backends.canonical_name(alias.upper()) == name
+
+
+def test_an_unknown_backend_is_refused_with_the_list() -> None:
+    with pytest.raises(SettingsError, match=r"found jax, expected one of tf, tensorflow, torch, pytorch"):
+        backends.canonical_name("jax")
+
+
+@pytest.mark.parametrize(("name", "extra"), [("pytorch", "torch"), ("tensorflow", "tensorflow")])
+def test_a_missing_framework_is_named_with_its_pip_command(
+    monkeypatch: pytest.MonkeyPatch, name: str, extra: str
+) -> None:
+    package = {"pytorch": "lightning", "tensorflow": "keras"}[name]
+    for module in [module for module in sys.modules if module.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, f"ptyonnx.backends.{name}.training", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=rf"pip install 'ptyonnx\[{extra}\]'"):
+        backends.load(name)
+
+
+def test_the_training_objective_is_the_forward_model_for_exact_patches() -> None:
+    from ptyonnx.training.objective import expected_intensity
+    from ptyonnx.training.task import prepare
+
+    scan = simulated_scan(photons=1e8)
+    assert scan.object is not None
+    task = prepare(scan, Settings.model_validate(SMALL), Unobserved())
+    members = task.epoch(0)[0]
+    batch = task.training.batch(members)
+    corners = task.training.positions_px[members.reshape(len(members), -1)].astype(int) - 16
+    patches = np.stack([[scan.object[r : r + 32, c : c + 32] for r, c in region] for region in corners])
+    scene = task.scene(task.training.canvas)
+    expected = expected_intensity(physics.pair_from_complex(patches), batch.offset_px, task.probe_pair, scene)
+    measured = batch.diffraction.reshape(expected.shape)
+    r_factor = np.sqrt(np.sum((np.sqrt(expected) - measured) ** 2) / np.sum(measured**2))
+    assert r_factor < 0.01  # 1e8 photons leave 0.4 % of noise
