@@ -190,16 +190,18 @@ def digests(model: bytes) -> Digests:
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
             raise BundleError("not a file", file=path, remedy="a bundle is one .onnx file")
+        if found.st_size > LARGEST_FILE_BYTES:
+            raise BundleError(
+                "too large for a bundle", file=path, found=f"{found.st_size} bytes", expected="at most 1 GiB"
+            )
         with path.open("rb") as stream:
-            content = stream.read(LARGEST_FILE_BYTES + 1)
+            return stream.read(found.st_size)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise BundleError(f"cannot be read ({reason})", file=path, remedy="check the path") from None
-    if len(content) > LARGEST_FILE_BYTES:
-        raise BundleError("too large for a bundle", file=path, expected="at most 1 GiB")
-    return content
 
 
 def _metadata(graph: OnnxFile, file: str) -> list[str]:

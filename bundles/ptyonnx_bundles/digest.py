@@ -87,7 +87,11 @@ def text_digest(texts: Sequence[str]) -> str:
     str
         64 hexadecimal digits.
     """
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for index, text in enumerate(texts):
+        digest.update(b"\n" if index else b"")
+        digest.update(text.encode())
+    return digest.hexdigest()
 
 
 def _compact(value: object) -> bytes:

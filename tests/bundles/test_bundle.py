@@ -199,6 +199,14 @@ def test_what_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
     assert str(tmp_path) in str(raised.value)
 
 
+def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "huge.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(2**30 + 1)  # takes no room on the disk
+    with pytest.raises(BundleError, match="too large for a bundle"):
+        read_bundle(path)
+
+
 def test_reading_needs_no_onnx_package_and_no_runtime() -> None:
     """In a process of its own, since the tests themselves use them."""
     import subprocess
