@@ -7,6 +7,7 @@ begin, and turns what is stored into float32 amplitudes.
 from __future__ import annotations
 
 import threading
+import weakref
 from io import FileIO
 from typing import Any, Literal, NamedTuple
 
@@ -70,6 +71,7 @@ class FilePatterns:
 
     def __init__(self, stored: Stored, values: Values | None, file: str, key: str) -> None:
         self._stored = stored
+        weakref.finalize(self, stored.stream.close)
         self._file, self._key = file, key
         self._lock = threading.Lock()
         self._intensity = values == "intensity"
