@@ -73,6 +73,8 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
         )
     seconds = perf_counter() - start
     result.save(output)
+    if result.r_factor >= result.vacuum_r_factor:
+        click.echo("note: the object explains the patterns no better than vacuum does", err=True)
     click.echo(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
     click.echo(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {result.provider})")
     click.echo(f"photons   {result.flux}")

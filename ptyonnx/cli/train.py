@@ -99,7 +99,8 @@ def command(
                 observer=bars,
             )
         except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(f"'ptyonnx train --resume -o {output}' goes on from the last epoch") from stop
+            again = f"ptyonnx train --resume --data {configuration.data} -o {output}"
+            raise KeyboardInterrupt(f"'{again}' goes on from the last epoch") from stop
     _report(run, exporting)
 
 

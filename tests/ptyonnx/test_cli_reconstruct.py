@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle_factory import make_bundle
+
+from ptyonnx.cli import main
+from ptyonnx.formats import load_result, load_scan, write_scan
+from ptyonnx.reconstruction import reconstruct
+from ptyonnx.run import Record, Run
+from ptyonnx.settings import Settings
+from ptyonnx.simulation import scan_positions, simulate
+from ptyonnx_bundles import Bundle, Recipe
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "bundle.onnx", Recipe(N=64, filters_scale=0.0625))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Path:
+    """A small scan of a weak object with the bundle's own probe."""
+    y, x = np.indices((100, 110))
+    obj = np.exp(0.2j * np.sin(y / 5) * np.cos(x / 7))
+    positions = scan_positions("fermat", obj.shape, 64, count=20)
+    path = tmp_path_factory.mktemp("data") / "scan.npz"
+    write_scan(path, simulate(obj, bundle.probe, positions))
+    return path
+
+
+def test_the_result_is_that_of_the_library(capsys: Output, bundle: Bundle, data: Path, tmp_path: Path) -> None:
+    output, picture = tmp_path / "result.h5", tmp_path / "result.png"
+    assert main(["reconstruct", str(bundle.path), "--data", str(data), "-o", str(output), "--plot", str(picture)]) == 0
+    text = capsys.readouterr().out
+    expected = reconstruct(bundle, load_scan(data))
+    np.testing.assert_array_equal(load_result(output).object[~expected.mask], expected.object[~expected.mask])
+    assert f"R-factor  {expected.r_factor:.4f}" in text
+    assert "patterns/s" in text
+    assert str(output) in text
+    assert picture.stat().st_size > 0
+
+
+def test_ptychopinns_flags_lead_from_a_run_to_a_directory(
+    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path
+) -> None:
+    manifest = bundle.manifest
+    record = Record(
+        backend="pytorch",
+        producer=manifest.producer,
+        recipe=manifest.recipe,
+        physics=manifest.physics,
+        training_data=manifest.training_data,
+        bundle=bundle.path,
+    )
+    Run(tmp_path / "run", record, Settings()).write()
+    words = (
+        f"--model_path {tmp_path}/run --test_data {data} --output_dir {tmp_path}/out --backend tensorflow --n_images 8"
+    )
+    assert main(["reconstruct", *words.split()]) == 0
+    captured = capsys.readouterr()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"reconstruction.h5", "reconstruction.png"}
+    assert "note: backend has no effect here" in captured.err
+    assert "note: n_images has no effect here" in captured.err
+
+
+def test_a_scaled_exposure_is_said_aloud_and_as_is_leaves_it(
+    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path
+) -> None:
+    scan = load_scan(data)
+    bright = tmp_path / "bright.npz"
+    write_scan(bright, simulate(scan.object, 2 * bundle.probe, scan.positions_px))  # type: ignore[arg-type]
+    words = ["reconstruct", str(bundle.path), "--data", str(bright), "-o", str(tmp_path / "r.npz")]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert "note: bright.npz" in captured.err
+    assert "amplitudes multiplied by 0.5" in captured.out
+    assert main([*words, "--flux", "as-is"]) == 0
+    assert "left as they are" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("--flux", "double", "found double, expected match or as-is"),
+        ("--provider", "abacus", "unknown provider 'abacus'"),
+        ("--batch-size", "0", "0 is not in the range"),
+        ("--values", "counts", "found counts"),
+        ("-o", "result.txt", "expected .h5"),
+        ("-o", "{file}/result.h5", "occupied/result.h5"),
+    ],
+)
+def test_a_refused_reconstruction_leaves_nothing_behind(
+    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path, case: tuple[str, str, str]
+) -> None:
+    *words, expected = case
+    file = tmp_path / "occupied"
+    file.write_text("a file, not a directory", encoding="utf-8")
+    output = ["-o", str(tmp_path / "result.h5")]
+    asked = [word.format(file=file) for word in words]
+    assert main(["reconstruct", str(bundle.path), "--data", str(data), *output, *asked]) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err.splitlines()[-1]
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_run_without_a_bundle_says_how_to_make_one(
+    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path
+) -> None:
+    manifest = bundle.manifest
+    record = Record(
+        backend="tensorflow",
+        producer=manifest.producer,
+        recipe=manifest.recipe,
+        physics=manifest.physics,
+        training_data=manifest.training_data,
+    )
+    Run(tmp_path, record, Settings()).write()
+    assert main(["reconstruct", str(tmp_path), "--data", str(data), "-o", str(tmp_path / "r.h5")]) == 2
+    assert f"ptyonnx export {tmp_path}" in capsys.readouterr().err
