@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "export"]
 
-_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_LOGGERS = ("torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
 
 
 def convert(network: NativeNetwork, recipe: Recipe) -> bytes:
