@@ -2,9 +2,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptyonnx import configuration, ptychopinn_names
 from ptyonnx.configuration import configure
 from ptyonnx.settings import Settings
 from ptyonnx_bundles.errors import SettingsError
@@ -177,6 +179,12 @@ def test_a_missing_file_and_a_binary_one_are_refused(tmp_path: Path) -> None:
         configure(binary)
 
 
+def test_the_settings_of_a_run_are_a_configuration(yaml_file: Write) -> None:
+    settings = Settings(gridsize=2, rate=3e-4, train_probe=True, loss="amplitude_mse")
+    text = yaml.safe_dump(settings.model_dump(mode="json"))
+    assert configure(yaml_file(text)).settings.model_dump() == settings.model_dump()
+
+
 def test_an_empty_file_says_nothing(yaml_file: Write) -> None:
     assert configure(yaml_file("# nothing\n")).settings == Settings()
 
@@ -204,6 +212,19 @@ def test_the_minimal_configuration_is_gridsize_2_and_nothing_else() -> None:
     found = configure(ROOT / "configs" / "gridsize2_minimal.yaml")
     assert found.settings == Settings(gridsize=2)
     assert found.notes == ()
+
+
+def test_every_name_of_ptychopinn_stands_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(ptychopinn_names.KNOWN) if f"`{name}" not in page] == []
+    for name, renamed in ptychopinn_names.RENAMED.items():
+        assert f"| `{name}` | `{renamed}` |" in page
+        assert renamed in Settings.model_fields or renamed in configuration.Configuration.model_fields
+
+
+def test_no_name_of_ptychopinn_hides_one_of_ours() -> None:
+    own = set(Settings.model_fields) | set(configuration.Configuration.model_fields)
+    assert not ptychopinn_names.KNOWN & own
 
 
 @given(st.sampled_from(sorted(Settings.model_fields)), st.text(max_size=20))
