@@ -43,7 +43,8 @@ def in_pattern_order(
         ordered = stream
     else:
         rows, columns, count = shape
-        ordered, offset = _patterns_first(stream, offset, shape, dtype), 0
+        with stream:
+            ordered, offset = _patterns_first(stream, offset, shape, dtype), 0
     height, width = (rows, columns) if axes.index("y") < axes.index("x") else (columns, rows)
     return Stored(ordered, offset, (count, height, width), dtype, transposed=axes.index("x") < axes.index("y"))
 

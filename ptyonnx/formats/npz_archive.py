@@ -144,6 +144,7 @@ class NpzArchive:
         try:
             self._unpack(key, wanted, spool.write)
         except OSError:
+            spool.close()
             raise self._no_space(key, wanted) from None
         return spool, header.size_bytes
 
