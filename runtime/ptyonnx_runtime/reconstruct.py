@@ -132,9 +132,9 @@ def reconstruct(
     ProviderError
         The provider is unknown or does not work here.
     """
+    runner = _Runner(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
     frame = frame_of(scan)
     canvas = Canvas(frame, probe_weight(bundle.probe))
-    runner = _Runner(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
 
     def tiles(members: NDArray[np.int64]) -> Tiles:
         found = runner.run(members)
@@ -148,13 +148,13 @@ def reconstruct(
             progress(done, len(runner.groups))
     stitched, mask = canvas.finish()
     misfit = _misfit(ForwardModel(stitched, frame, bundle.probe), scan, runner)
-    with np.errstate(invalid="ignore"):
-        residual = np.sqrt(misfit.object / misfit.measured)
+    squares = np.full(len(scan), np.nan)
+    np.divide(misfit.object, misfit.measured, out=squares, where=misfit.measured > 0)
     return Reconstruction(
         object=stitched,
         mask=mask,
         origin_px=frame.origin_px,
-        residual=residual,
+        residual=np.sqrt(squares),
         r_factor=r_factor(misfit.object, misfit.measured),
         vacuum_r_factor=r_factor(misfit.vacuum, misfit.measured),
         flux=runner.flux,

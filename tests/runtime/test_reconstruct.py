@@ -1,0 +1,150 @@
+"""From a bundle and a scan to an object, whatever the batch, the threads and the selection."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from bundle_factory import run_model
+
+from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_runtime.grouping import groups_covering
+from ptyonnx_runtime.reconstruct import patches, predict, reconstruct
+from ptyonnx_runtime.scan import Scan
+
+
+def thinned(scan: Scan, index: Any) -> Scan:
+    return replace(scan, diffraction=scan.diffraction[index], positions_px=scan.positions_px[index])
+
+
+def scaled(scan: Scan, factor: float) -> Scan:
+    return replace(scan, diffraction=scan.diffraction[:] * np.float32(factor))
+
+
+def same(a: Any, b: Any, atol: float = 1e-6) -> None:
+    np.testing.assert_array_equal(a.mask, b.mask)
+    np.testing.assert_allclose(a.object[~a.mask], b.object[~a.mask], atol=atol)
+
+
+def test_patches_are_those_of_onnxruntime_alone(bundles: Any, scan: Scan) -> None:
+    expected = run_model(bundles().model, scan.diffraction[:][:, np.newaxis])[:, 0]
+    np.testing.assert_allclose(patches(bundles(), scan), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("gridsize", [1, 2])
+def test_batch_size_and_threads_do_not_matter(bundles: Any, scan: Scan, gridsize: int) -> None:
+    expected = reconstruct(bundles(gridsize), scan, batch_size=1, threads=1)
+    for batch_size, threads in ((3, 2), (7, 4), (1000, 1)):
+        found = reconstruct(bundles(gridsize), scan, batch_size=batch_size, threads=threads)
+        same(found, expected)
+        np.testing.assert_allclose(found.residual, expected.residual, rtol=1e-5)
+
+
+def test_the_same_arguments_give_the_same_bits(bundles: Any, scan: Scan) -> None:
+    a, b = (reconstruct(bundles(), scan, threads=4) for _ in range(2))
+    np.testing.assert_array_equal(a.object, b.object)
+    assert a.r_factor == b.r_factor
+
+
+def test_the_order_of_patterns_does_not_matter(bundles: Any, scan: Scan) -> None:
+    order = np.random.default_rng(0).permutation(len(scan))
+    same(reconstruct(bundles(), thinned(scan, order)), reconstruct(bundles(), scan))
+
+
+def test_a_pattern_gives_the_same_patch_in_every_selection(bundles: Any, scan: Scan) -> None:
+    """PtychoPINN normalises over the selected groups: another selection, another object."""
+    bright = scaled(scan, 1.02)
+    selection = np.arange(0, 300, 7)
+    np.testing.assert_allclose(
+        patches(bundles(), thinned(bright, selection)), patches(bundles(), bright)[selection], atol=1e-6
+    )
+
+
+def test_more_than_64_groups_of_gridsize_2_all_arrive(bundles: Any, scan: Scan) -> None:
+    """PtychoPINN's TensorFlow merges a batch of 64 or more patches into one canvas: 150 groups in, 5 out."""
+    groups = groups_covering(scan.positions_px, 4)
+    assert len(groups) > 64
+    found = list(predict(bundles(2), scan, batch_size=len(groups)))
+    assert sum(len(part.pattern) for part in found) == groups.size
+    np.testing.assert_array_equal(np.concatenate([part.pattern for part in found]), groups.ravel())
+
+
+def test_a_pattern_in_several_groups_is_averaged(bundles: Any, scan: Scan) -> None:
+    few = thinned(scan, slice(0, 30))
+    groups = groups_covering(few.positions_px, 4)
+    raw = run_model(bundles(2).model, few.diffraction[groups]).reshape(-1, 64, 64)
+    found = patches(bundles(2), few, batch_size=5)
+    for pattern in range(30):
+        expected = raw[groups.ravel() == pattern].mean(axis=0)
+        np.testing.assert_allclose(found[pattern], expected, atol=1e-5)
+
+
+def test_another_exposure_gives_the_same_object_and_is_said_aloud(
+    bundles: Any, scan: Scan, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = scaled(scan, np.sqrt(bundles().manifest.physics.mean_photons / scan.mean_photons))
+    expected = reconstruct(bundles(), scan)
+    assert expected.flux.scale == 1
+    with caplog.at_level(logging.WARNING):
+        found = reconstruct(bundles(), scaled(scan, 3))
+    same(found, expected, atol=1e-4)
+    assert found.r_factor == pytest.approx(expected.r_factor, rel=1e-4)
+    assert found.flux.scale == pytest.approx(1 / 3, rel=1e-3)
+    assert found.flux.scan_photons == pytest.approx(9 * expected.flux.scan_photons, rel=1e-4)
+    assert "amplitudes multiplied by 0.3333" in caplog.text
+
+
+def test_a_flux_within_a_tenth_is_left_alone(bundles: Any, scan: Scan, caplog: pytest.LogCaptureFixture) -> None:
+    assert reconstruct(bundles(), scaled(scan, np.sqrt(1.09))).flux.scale == 1
+    assert not caplog.text
+
+
+def test_a_flux_as_is_is_left_alone_and_said_aloud(bundles: Any, scan: Scan, caplog: pytest.LogCaptureFixture) -> None:
+    found = reconstruct(bundles(), scaled(scan, 3), flux="as-is")
+    assert (found.flux.scale, found.flux.differs) == (1, True)
+    assert "left as they are" in caplog.text
+
+
+def test_progress_reaches_its_end(bundles: Any, scan: Scan) -> None:
+    calls: list[tuple[int, int]] = []
+    reconstruct(bundles(), scan, batch_size=64, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(64, 300), (128, 300), (192, 300), (256, 300), (300, 300)]
+
+
+def test_a_single_pattern_is_enough(bundles: Any, scan: Scan) -> None:
+    found = reconstruct(bundles(), thinned(scan, slice(0, 1)))
+    assert (len(found.residual), np.isfinite(found.r_factor)) == (1, True)
+
+
+def test_a_pattern_without_photons_has_no_residual(bundles: Any, scan: Scan) -> None:
+    diffraction = scan.diffraction[:].copy()
+    diffraction[5] = 0
+    found = reconstruct(bundles(), replace(scan, diffraction=diffraction))
+    assert not np.isfinite(found.residual[5])
+    assert np.isfinite(found.r_factor)
+
+
+@pytest.mark.parametrize(
+    "options,problem",
+    [({"batch_size": 0}, "batch_size"), ({"threads": -1}, "threads"), ({"flux": "double"}, "match or as-is")],
+)
+def test_impossible_options_are_refused(bundles: Any, scan: Scan, options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        reconstruct(bundles(), scan, **options)
+
+
+def test_a_scan_of_another_size_than_the_bundle_is_refused(bundles: Any) -> None:
+    scan = Scan(np.ones((2, 32, 32), np.float32), np.array([[0.0, 0], [5, 5]]), name="small.npz")
+    with pytest.raises(ScanError, match=r"small.npz: 'diffraction': .*found N = 32, expected N = 64"):
+        reconstruct(bundles(), scan)
+
+
+def test_fewer_patterns_than_a_group_are_refused(bundles: Any, scan: Scan) -> None:
+    with pytest.raises(ScanError, match="too few patterns"):
+        reconstruct(bundles(2), thinned(scan, slice(0, 3)))
+
+
+def test_dark_patterns_are_refused(bundles: Any, scan: Scan) -> None:
+    with pytest.raises(ScanError, match="zero everywhere"):
+        reconstruct(bundles(), scaled(scan, 0))

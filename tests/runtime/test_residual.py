@@ -1,0 +1,64 @@
+"""The true object explains the measurement; vacuum does not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from bundle_factory import example_probe
+
+from ptyonnx_runtime.residual import ForwardModel, r_factor
+from ptyonnx_runtime.stitching import Frame
+
+N = 64
+
+
+@pytest.fixture(scope="module")
+def model(truth: Any) -> ForwardModel:
+    return ForwardModel(truth, Frame((0, 0), truth.shape), example_probe(N))
+
+
+def test_patches_are_bilinear_interpolation(model: ForwardModel, truth: Any, positions_px: Any) -> None:
+    found = model.patches(positions_px[:5])
+    index = np.arange(N) - N // 2
+    for k, (y, x) in enumerate(positions_px[:5]):
+        where = np.meshgrid(y + index, x + index, indexing="ij")
+        np.testing.assert_allclose(found.real[k], scipy.ndimage.map_coordinates(truth.real, where, order=1), atol=1e-5)
+        np.testing.assert_allclose(found.imag[k], scipy.ndimage.map_coordinates(truth.imag, where, order=1), atol=1e-5)
+
+
+def test_the_true_object_explains_its_patterns(model: ForwardModel, scan: Any) -> None:
+    misfit = model.compare(scan.diffraction[:], scan.positions_px)
+    assert r_factor(misfit.object, misfit.measured) < 0.15
+    assert r_factor(misfit.vacuum, misfit.measured) > 0.3
+    assert np.sum(misfit.measured) == pytest.approx(np.sum(scan.diffraction.astype(np.float64) ** 2), rel=1e-5)
+
+
+def test_the_r_factor_is_its_formula(model: ForwardModel, scan: Any) -> None:
+    """Against numpy.fft in double precision, pattern by pattern."""
+    part = slice(0, 6)
+    patches = model.patches(scan.positions_px[part])
+    wave = (patches.real + 1j * patches.imag) * example_probe(N)[0]
+    far = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(wave, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+    measured = scan.diffraction[part].astype(np.float64)
+    expected = np.sum((np.abs(far) - measured) ** 2, axis=(1, 2))
+    misfit = model.compare(scan.diffraction[part], scan.positions_px[part])
+    np.testing.assert_allclose(misfit.object, expected, rtol=1e-3)
+    assert r_factor(misfit.object, misfit.measured) == pytest.approx(
+        np.sqrt(expected.sum() / (measured**2).sum()), rel=1e-3
+    )
+
+
+def test_pixels_without_data_are_vacuum(truth: Any, scan: Any) -> None:
+    holed, filled = truth.copy(), truth.copy()
+    holed[:60], filled[:60] = complex(np.nan, np.nan), 1
+    frame = Frame((0, 0), truth.shape)
+    a, b = (
+        ForwardModel(obj, frame, example_probe(N)).compare(scan.diffraction[:9], scan.positions_px[:9])
+        for obj in (holed, filled)
+    )
+    np.testing.assert_array_equal(a.object, b.object)
+
+
+def test_nothing_measured_has_no_r_factor() -> None:
+    assert np.isnan(r_factor(np.ones(2), np.zeros(2)))
