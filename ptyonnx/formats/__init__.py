@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ptyonnx_bundles.errors import OutputError, ScanError, SettingsError
+from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanError, SettingsError
 
 if TYPE_CHECKING:
     from ptyonnx.formats.result import Result
@@ -70,7 +70,7 @@ def load_scan(
     if limit is not None and limit < 1:
         raise SettingsError("must be positive", key="limit", found=limit)
     file = Path(path)
-    start = _first_bytes(file)
+    start = _first_bytes(file, ScanError)
     if not start.startswith(_ZIP):
         raise ScanError(
             "not a scan that can be read", file=file, found="an HDF5 file" if start == _HDF5 else "something else",
@@ -136,12 +136,12 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     from ptyonnx.formats.result_npz import read_result_npz
 
     file = Path(path)
-    return read_result_npz(file) if _first_bytes(file).startswith(_ZIP) else read_product(file)
+    return read_result_npz(file) if _first_bytes(file, ObjectError).startswith(_ZIP) else read_product(file)
 
 
-def _first_bytes(path: Path) -> bytes:
+def _first_bytes(path: Path, error: type[PtyonnxError]) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(len(_HDF5))
-    except OSError as error:
-        raise ScanError(f"cannot be read ({error.strerror})", file=path, remedy="check the path") from None
+    except OSError as failure:
+        raise error(f"cannot be read ({failure.strerror})", file=path, remedy="check the path") from None

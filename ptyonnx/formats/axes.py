@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ptyonnx.formats.file_patterns import Stored
+from ptyonnx.formats.file_patterns import Stored, fill
 from ptyonnx_bundles.errors import ScanError
 
 __all__ = ["AXES", "in_pattern_order"]
 
 AXES = ("nyx", "nxy", "yxn", "xyn")  # n: pattern; slowest axis first
-_BLOCK_BYTES = 2**26
+_BLOCK_BYTES = 2**24
 
 
 def in_pattern_order(
@@ -60,7 +60,8 @@ def _patterns_first(stream: FileIO, offset: int, shape: tuple[int, int, int], dt
         for start in range(0, rows, block):
             number = min(block, rows - start)
             stream.seek(offset + start * row_bytes)
-            part = np.frombuffer(_exactly(stream, number * row_bytes), dtype).reshape(number, columns, count)
+            part = np.empty((number, columns, count), dtype)
+            fill(stream, part)
             for pattern, values in enumerate(np.ascontiguousarray(part.transpose(2, 0, 1))):
                 target.seek(pattern * pattern_bytes + start * columns * dtype.itemsize)
                 target.write(values.tobytes())
@@ -70,13 +71,3 @@ def _patterns_first(stream: FileIO, offset: int, shape: tuple[int, int, int], dt
             expected=f"{count * pattern_bytes} bytes of free space", remedy="set TMPDIR to a larger disk",
         ) from None  # fmt: skip
     return target
-
-
-def _exactly(stream: FileIO, size: int) -> bytearray:
-    buffer = bytearray()
-    while len(buffer) < size:
-        block = stream.read(size - len(buffer))
-        if not block:
-            raise ScanError("ended while patterns were read", key="diffraction")
-        buffer += block
-    return buffer

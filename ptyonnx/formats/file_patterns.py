@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.scan import chunks
 
-__all__ = ["FilePatterns", "Stored", "Values"]
+__all__ = ["FilePatterns", "Stored", "Values", "fill"]
 
 Values = Literal["amplitude", "intensity"]
 
@@ -117,18 +117,9 @@ class FilePatterns:
         """Stored values of consecutive patterns."""
         stored = self._stored
         raw = np.empty((count, *stored.shape[1:]), stored.dtype)
-        view = raw.reshape(-1).view(np.uint8).data
         with self._lock:
             stored.stream.seek(stored.offset + start * raw.itemsize * stored.shape[1] * stored.shape[2])
-            filled = 0
-            while filled < len(view):
-                read = stored.stream.readinto(view[filled:])
-                if not read:
-                    raise ScanError(
-                        "ended while patterns were read", file=self._file, key=self._key,
-                        remedy="the file was changed or is truncated; fetch it again",
-                    )  # fmt: skip
-                filled += read
+            fill(stored.stream, raw, self._file, self._key)
         return raw
 
     def _amplitudes(self, raw: NDArray[Any]) -> NDArray[np.float32]:
@@ -181,6 +172,26 @@ class FilePatterns:
             file=self._file, key=self._key, expected="amplitude, sqrt(counts)",
             remedy="declare what they are: --values intensity (the square root is then taken), or --values amplitude",
         )  # fmt: skip
+
+
+def fill(stream: FileIO, array: NDArray[Any], file: str | None = None, key: str = "diffraction") -> None:
+    """Read a whole array from where the file stands.
+
+    Raises
+    ------
+    ScanError
+        The file ends before the array is full.
+    """
+    view = array.reshape(-1).view(np.uint8).data
+    filled = 0
+    while filled < len(view):
+        read = stream.readinto(view[filled:])
+        if not read:
+            raise ScanError(
+                "ended while patterns were read", file=file, key=key,
+                remedy="the file was changed or is truncated; fetch it again",
+            )  # fmt: skip
+        filled += read
 
 
 def _whole(raw: NDArray[Any]) -> bool:

@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -140,12 +141,13 @@ class NpzArchive:
         free = shutil.disk_usage(tempfile.gettempdir()).free
         if wanted > free:
             raise self._no_space(key, wanted)
-        spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the patterns
-        try:
-            self._unpack(key, wanted, spool.write)
-        except OSError:
-            spool.close()
-            raise self._no_space(key, wanted) from None
+        with ExitStack() as stack:  # closes the file unless all goes well
+            spool = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            try:
+                self._unpack(key, wanted, spool.write)
+            except OSError:
+                raise self._no_space(key, wanted) from None
+            stack.pop_all()
         return spool, header.size_bytes
 
     def _unpack(self, key: str, size: int, sink: Callable[[bytes], object]) -> None:

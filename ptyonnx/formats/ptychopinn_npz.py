@@ -21,7 +21,7 @@ from ptyonnx.formats.file_patterns import FilePatterns, Values
 from ptyonnx.formats.npz_archive import ArrayHeader, NpzArchive
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.scan import CHUNK, Scan, chunks
+from ptyonnx_runtime.scan import CHUNK, Scan, check_pattern_size, chunks
 
 __all__ = ["read_ptychopinn_npz", "write_ptychopinn_npz"]
 
@@ -114,6 +114,7 @@ def _patterns(
             remedy="the file looks like (y, x, pattern): declare it with --axes yxn" if legacy
             else f"crop the patterns, or declare the order of axes (--axes {', '.join(AXES)})",
         )  # fmt: skip
+    check_pattern_size(rows, str(path), key)
     shape, order = (header.shape[::-1], order[::-1]) if header.fortran_order else (header.shape, order)
     count = shape[order.index("n")]
     if count == 0:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ScanError
 
-__all__ = ["CHUNK", "CountedPatterns", "Patterns", "Scan", "chunks"]
+__all__ = ["CHUNK", "CountedPatterns", "Patterns", "Scan", "check_pattern_size", "chunks"]
 
 CHUNK = 256  # patterns that are in memory at a time, unless told otherwise
 SMALLEST_N = 32
@@ -77,12 +77,7 @@ class Scan:
         shape = self.diffraction.shape
         if len(shape) != 3 or shape[1] != shape[2]:
             raise ScanError("wrong shape", file=self.name, key="diffraction", found=shape, expected="(pattern, N, N)")
-        if shape[1] % 2 or shape[1] < SMALLEST_N:
-            raise ScanError(
-                "unusable pattern size", file=self.name, key="diffraction", found=f"N = {shape[1]}",
-                expected=f"an even number of at least {SMALLEST_N} pixels",
-                remedy="crop or pad the patterns around the zero frequency",
-            )  # fmt: skip
+        check_pattern_size(shape[1], self.name)
         if self.positions_px.shape != (shape[0], 2):
             raise ScanError(
                 "positions and patterns differ in number", file=self.name, key="positions",
@@ -133,6 +128,22 @@ class Scan:
             f"<Scan {self.name}: {len(self)} patterns of {self.N} x {self.N}, "
             f"field of view {extent[0]:.0f} x {extent[1]:.0f} px, {self.mean_photons:.3g} photons per pattern, {modes}>"
         )
+
+
+def check_pattern_size(N: int, file: str, key: str = "diffraction") -> None:
+    """Refuse patterns that no network takes.
+
+    Raises
+    ------
+    ScanError
+        N is odd, or too small.
+    """
+    if N % 2 or N < SMALLEST_N:
+        raise ScanError(
+            "unusable pattern size", file=file, key=key, found=f"N = {N}",
+            expected=f"an even number of at least {SMALLEST_N} pixels",
+            remedy="crop or pad the patterns around the zero frequency",
+        )  # fmt: skip
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:
