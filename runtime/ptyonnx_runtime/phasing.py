@@ -6,11 +6,14 @@ object. Where patches overlap, their relative phase is measured. Finding all pha
 angular synchronisation [Singer, Appl. Comput. Harmon. Anal. 30 (2011) 20-36]: they are the
 leading eigenvector of the matrix of inner products between patches.
 
-The inner products are taken between sums over small blocks of the canvas, which agree with those
-over pixels to the third digit of the final phase and take 64 times less memory and time.
+The inner products are taken between sums over small blocks of the canvas, 8 x 8 pixels at
+N = 64. On real and simulated scans the image was as good as with single pixels (phase correlation
+0.906 and 0.907, 0.957 and 0.958), at a sixty-fourth of the memory.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,95 +23,102 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ptyonnx_runtime.stitching import Frame, Tiles
 
-__all__ = ["BLOCK_PX", "Overlaps"]
+__all__ = ["BlockSums", "Overlaps"]
 
-BLOCK_PX = 8
-_PRECISION = 1e-10  # of the eigenvector: far below the 1e-6 that the order of patches may change
+_BLOCKS_PER_PATCH = 8  # along each axis
+_PRECISION = 1e-5  # of the eigenvalue: phases to about 1e-3 rad, less than patches disagree by anyway
 _DENSE = 32  # patches up to which a dense solver is simpler and exact
-_LEAST_COUPLING = 1e-6  # relative: patches that share less light are not connected
+_LEAST_LIGHT = 1e-6  # of the brightest block: what is darker connects nothing
+
+
+class BlockSums(NamedTuple):
+    """What some patches bring to each block of the canvas.
+
+    Attributes
+    ----------
+    values : (patch, block) complex64
+        Sums of the weighted patch over each block that it may touch.
+    blocks : (patch, block) int32
+        Index of each of these blocks on the canvas.
+    """
+
+    values: NDArray[np.complex64]
+    blocks: NDArray[np.int32]
 
 
 class Overlaps:
     """Collects what patches have in common, a chunk of tiles at a time.
 
+    :meth:`sums` may be called from any thread, :meth:`add` from one at a time.
+
     Parameters
     ----------
     frame : Frame
         Of the canvas that the tiles belong to.
+    N : int
+        Width of a patch, pixels.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self._columns = frame.shape[1] // BLOCK_PX + 2
-        self._size = (frame.shape[0] // BLOCK_PX + 2) * self._columns
-        self._values: list[NDArray[np.complex64]] = []
-        self._blocks: list[NDArray[np.int32]] = []
+    def __init__(self, frame: Frame, N: int) -> None:
+        self._block_px = N // _BLOCKS_PER_PATCH
+        self._columns = frame.shape[1] // self._block_px + 2
+        self._size = (frame.shape[0] // self._block_px + 2) * self._columns
+        self._parts: list[BlockSums] = []
 
-    def add(self, tiles: Tiles) -> None:
-        """Take the next tiles; they are not changed and need not be kept."""
-        sums, blocks = block_sums(tiles, self._columns)
-        self._values.append(sums)
-        self._blocks.append(blocks)
+    def sums(self, tiles: Tiles) -> BlockSums:
+        """Sum every tile over the blocks of the canvas that it touches."""
+        side = self._block_px
+        patches = tiles.values.view(np.complex64)
+        count, rows, _ = patches.shape
+        touched = (rows + side - 2) // side + 1
+        padded = np.zeros((count, touched * side, touched * side), np.complex64)
+        for target, patch, (y, x) in zip(padded, patches, (tiles.corner % side).tolist(), strict=True):
+            target[y : y + rows, x : x + rows] = patch
+        values = padded.reshape(count, touched, side, touched, side).sum(axis=(2, 4))
+        y, x = (tiles.corner[:, axis, np.newaxis] // side + np.arange(touched) for axis in (0, 1))
+        # a tile may touch fewer blocks than `touched`: the rest hold zeros, wherever they lie
+        blocks = np.minimum(y[:, :, np.newaxis] * self._columns + x[:, np.newaxis, :], self._size - 1)
+        return BlockSums(values.reshape(count, -1), blocks.reshape(count, -1).astype(np.int32))
 
-    def phases(self) -> NDArray[np.complex128]:
-        """The factor of absolute value 1 that each patch is to be multiplied with.
+    def add(self, sums: BlockSums) -> None:
+        """Take the next patches."""
+        self._parts.append(sums)
+
+    def phases(self) -> NDArray[np.complex64]:
+        """Find the factor of absolute value 1 by which each patch is to be multiplied.
 
         Patches that no overlap connects keep the phases of the network relative to each other,
         and so does the whole: its mean phase is not changed.
 
         Returns
         -------
-        (patch,) complex128
+        (patch,) complex64
         """
-        values = np.concatenate(self._values)
-        blocks = np.concatenate(self._blocks)
+        values, blocks = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
         count, per_patch = values.shape
         start = np.arange(count + 1) * per_patch
         matrix = csr_array((values.ravel().astype(np.complex128), blocks.ravel(), start), (count, self._size))
         light = abs(matrix)
-        _, label = connected_components(_coupling(light), directed=False)
+        label = _components(light)
         factors = np.ones(count, np.complex128)
-        for component in range(label.max() + 1):
+        for component in np.unique(label):
             members = np.flatnonzero(label == component)
             if len(members) > 1:
                 factors[members] = _synchronised(matrix[members], light[members])
-        return factors
+        return factors.astype(np.complex64)
 
 
-def block_sums(tiles: Tiles, columns: int) -> tuple[NDArray[np.complex64], NDArray[np.int32]]:
-    """Sum every tile over the blocks of the canvas that it touches.
-
-    Parameters
-    ----------
-    tiles : Tiles
-    columns : int
-        Blocks along x of the canvas.
-
-    Returns
-    -------
-    sums : (patch, block) complex64
-    blocks : (patch, block) int32
-        Index of each block on the canvas.
-    """
-    patches = tiles.values.view(np.complex64)
-    count, rows, _ = patches.shape
-    touched = (rows + BLOCK_PX - 2) // BLOCK_PX + 1
-    padded = np.zeros((count, touched * BLOCK_PX, touched * BLOCK_PX), np.complex64)
-    inside = tiles.corner % BLOCK_PX
-    for target, patch, (y, x) in zip(padded, patches, inside.tolist(), strict=True):
-        target[y : y + rows, x : x + rows] = patch
-    sums = padded.reshape(count, touched, BLOCK_PX, touched, BLOCK_PX).sum(axis=(2, 4))
-    first = tiles.corner // BLOCK_PX
-    y, x = (first[:, axis, np.newaxis] + np.arange(touched) for axis in (0, 1))
-    blocks = np.minimum(y[:, :, np.newaxis] * columns + x[:, np.newaxis, :], 2**31 - 1)
-    return sums.reshape(count, -1), blocks.reshape(count, -1).astype(np.int32)
-
-
-def _coupling(light: csr_array) -> csr_array:
-    """Which patches share light, as a bipartite graph of patches and blocks: small, unlike pairs."""
+def _components(light: csr_array) -> NDArray[np.int32]:
+    """Label patches that light connects, directly or through others."""
     bright = light.copy()
-    bright.data[bright.data <= _LEAST_COUPLING * bright.data.max(initial=0)] = 0
+    bright.data[bright.data <= _LEAST_LIGHT * bright.data.max(initial=0)] = 0
     bright.eliminate_zeros()
-    return csr_array(bright @ bright.T)
+    # a graph of patches and blocks: small, unlike one of pairs of patches
+    count, blocks = bright.shape
+    graph = csr_array(
+        (bright.data, bright.indices + count, np.append(bright.indptr, [bright.nnz] * blocks)), (count + blocks,) * 2
+    )
+    return np.asarray(connected_components(graph, directed=False)[1][:count])
 
 
 def _synchronised(matrix: csr_array, light: csr_array) -> NDArray[np.complex128]:
@@ -126,6 +136,3 @@ def _synchronised(matrix: csr_array, light: csr_array) -> NDArray[np.complex128]
     factors = np.where(size > 0, vector / np.where(size > 0, size, 1), 1)
     mean = np.vdot(factors, degree)
     return factors * (mean / abs(mean) if mean else 1)
-
-
-

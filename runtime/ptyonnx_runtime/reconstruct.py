@@ -1,15 +1,15 @@
 """From a bundle and a scan to an object image, chunk by chunk.
 
-The network runs over all patterns once while its patches are stitched; a second pass compares
-the stitched object with every pattern. No more than a few chunks are in memory beside the
-canvas, however long the scan. Reading and writing files is the business of `ptyonnx.formats`.
+The network runs over all patterns once; its patches wait in a temporary file until their
+overlaps have shown their phases, and are stitched; a last pass compares the stitched object with
+every pattern. No more than a few chunks are in memory beside the canvas, however long the scan. Reading and writing files is the business of `ptyonnx.formats`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,18 @@ from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.flux import Flux, FluxChoice, match_flux
 from ptyonnx_runtime.grouping import groups_covering
+from ptyonnx_runtime.phasing import BlockSums, Overlaps
 from ptyonnx_runtime.residual import ForwardModel, Misfit, r_factor
 from ptyonnx_runtime.scan import Scan, chunks
 from ptyonnx_runtime.session import Session, cores
+from ptyonnx_runtime.spool import TileSpool
 from ptyonnx_runtime.stitching import Canvas, Tiles, frame_of, probe_weight
 from ptyonnx_runtime.workers import in_order
 
-__all__ = ["Patches", "Reconstruction", "patches", "predict", "reconstruct"]
+__all__ = ["Patches", "PhaseChoice", "Reconstruction", "patches", "predict", "reconstruct"]
 
 Progress = Callable[[int, int], None]
+PhaseChoice = Literal["overlap", "network"]
 
 # Pixels of a chunk, so that what is computed from it stays in a core's cache: 8 patterns at
 # N = 64. Larger chunks were slower on the CPU (measured: +6 % at 64 patterns).
@@ -105,6 +108,7 @@ def reconstruct(
     threads: int = 0,
     batch_size: int | None = None,
     flux: FluxChoice = "match",
+    phases: PhaseChoice = "overlap",
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Reconstruct the object of a scan.
@@ -122,6 +126,10 @@ def reconstruct(
         the result.
     flux : {"match", "as-is"}
         Whether amplitudes are scaled where scan and bundle differ by more than 10 % in photons.
+    phases : {"overlap", "network"}
+        Where the global phase of each patch comes from, which its pattern leaves free: from the
+        overlaps (see :mod:`ptyonnx_runtime.phasing`; patches wait in a temporary file), or as
+        the network guessed it.
     progress : callable, optional
         Called with (groups that went through the network, groups in all).
 
@@ -133,19 +141,12 @@ def reconstruct(
         The provider is unknown or does not work here.
     """
     runner = _Runner(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
+    if phases not in get_args(PhaseChoice):
+        raise SettingsError("no such choice", key="phases", found=phases, expected="overlap or network")
     frame = frame_of(scan)
     canvas = Canvas(frame, probe_weight(bundle.probe))
 
-    def tiles(members: NDArray[np.int64]) -> Tiles:
-        found = runner.run(members)
-        return canvas.tiles(found.values, scan.positions_px[found.pattern], found.share)
-
-    done = 0
-    for members, placed in zip(runner.batches(), in_order(tiles, runner.batches(), runner.workers), strict=True):
-        canvas.add(placed)
-        done += len(members)
-        if progress:
-            progress(done, len(runner.groups))
+    _stitch(canvas, runner, phases, progress)
     stitched, mask = canvas.finish()
     misfit = _misfit(ForwardModel(stitched, frame, bundle.probe), scan, runner)
     squares = np.full(len(scan), np.nan)
@@ -216,6 +217,7 @@ class _Runner:
         if threads < 0:
             raise SettingsError("must not be negative", key="threads", found=threads)
         self._scan = scan
+        self.N = scan.N
         self.groups = groups_covering(scan.positions_px, bundle.manifest.recipe.channels, scan.name)
         self._share = 1 / np.bincount(self.groups.ravel(), minlength=len(scan))
         self.flux = match_flux(bundle, scan, flux)
@@ -231,6 +233,11 @@ class _Runner:
         """Groups that run together: (group, channel) indices of patterns."""
         return (self.groups[part] for part in chunks(len(self.groups), self._size))
 
+    def place(self, members: NDArray[np.int64], canvas: Canvas) -> Tiles:
+        """Run one batch and shift its patches onto the canvas."""
+        found = self.run(members)
+        return canvas.tiles(found.values, self._scan.positions_px[found.pattern], found.share)
+
     def run(self, members: NDArray[np.int64]) -> Patches:
         """Read, scale and run one batch."""
         pattern = members.ravel()
@@ -243,6 +250,33 @@ class _Runner:
         """Measured amplitudes at the bundle's photon scale."""
         diffraction = self._scan.diffraction[index]
         return diffraction if self.flux.scale == 1 else diffraction * np.float32(self.flux.scale)
+
+
+def _stitch(canvas: Canvas, runner: _Runner, phases: PhaseChoice, progress: Progress | None) -> None:
+    """Fill the canvas, with phases from the overlaps or from the network."""
+    overlaps = Overlaps(canvas.frame, runner.N)
+
+    def place(members: NDArray[np.int64]) -> tuple[Tiles, BlockSums | None]:
+        tiles = runner.place(members, canvas)
+        return tiles, overlaps.sums(tiles) if phases == "overlap" else None
+
+    with TileSpool() as spool:
+        done = 0
+        for members, (tiles, sums) in zip(
+            runner.batches(), in_order(place, runner.batches(), runner.workers), strict=True
+        ):
+            if sums is None:
+                canvas.add(tiles)
+            else:
+                spool.add(tiles)
+                overlaps.add(sums)
+            done += len(members)
+            if progress:
+                progress(done, len(runner.groups))
+        if phases == "overlap":
+            factors = iter(overlaps.phases())
+            for tiles in spool:
+                canvas.add(tiles.rotated(np.fromiter(factors, np.complex64, len(tiles.values))))
 
 
 def _misfit(model: ForwardModel, scan: Scan, runner: _Runner) -> Misfit:

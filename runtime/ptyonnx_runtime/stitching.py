@@ -51,6 +51,11 @@ class Tiles(NamedTuple):
     fraction: NDArray[np.float64]
     share: NDArray[np.float64]
 
+    def rotated(self, factors: NDArray[np.complex64]) -> Tiles:
+        """Multiply every patch by a complex factor of its own."""
+        values = self.values.view(np.complex64) * factors[:, np.newaxis, np.newaxis]
+        return self._replace(values=values.view(np.float32))
+
 
 def probe_weight(probe: NDArray[np.complex64]) -> NDArray[np.float32]:
     """Weight of each patch pixel: intensity summed over probe modes, 1 at the brightest pixel.
