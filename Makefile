@@ -39,4 +39,4 @@ $(VENV)/.tested: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . \( -name __pycache__ -o -name .ruff_cache -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptyonnx import __version__, backends
-from ptyonnx.run import Run
+from ptyonnx.run import Checkpoint, Run
 from ptyonnx_bundles import Bundle, Manifest, digests, write_bundle
 from ptyonnx_bundles.errors import RunError
 from ptyonnx_converters.check import self_test
@@ -17,8 +19,10 @@ __all__ = ["export"]
 _SELFTEST_GROUPS = 2
 
 
-def export(run: Run, path: Path | str, *, licence: str | None = None, notes: str = "") -> Bundle:
-    """Write the best weights of a run as a bundle.
+def export(
+    run: Run, path: Path | str, *, which: Checkpoint = "last", licence: str | None = None, notes: str = ""
+) -> Bundle:
+    """Write the weights of a run as a bundle.
 
     Parameters
     ----------
@@ -26,6 +30,9 @@ def export(run: Run, path: Path | str, *, licence: str | None = None, notes: str
         A complete one, or an interrupted one with at least one epoch.
     path : path-like
         Of the `.onnx` file; replaced only when the new bundle is complete.
+    which : {"last", "best"}
+        The last epoch, whose weights the one-cycle rate has annealed, or the one with the lowest
+        validation loss.
     licence, notes : str, optional
         For the manifest.
 
@@ -44,7 +51,9 @@ def export(run: Run, path: Path | str, *, licence: str | None = None, notes: str
         raise RunError(
             f"the training failed ({run.record.message})", file=run.directory, remedy="train anew; nothing was exported"
         )
-    weights, probe = run.weights(), run.probe()
+    if not run.history:
+        raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with it: ptyonnx train --resume")
+    weights, probe = run.weights(which), run.probe(which)
     engine = backends.load(run.backend)
     model, native = engine.convert(run.recipe, weights)
     manifest = Manifest(
@@ -53,22 +62,23 @@ def export(run: Run, path: Path | str, *, licence: str | None = None, notes: str
         physics=run.record.physics,
         training_data=run.record.training_data,
         settings=run.settings.model_dump(mode="json"),
-        metrics=dict(run.metrics),
+        metrics=run.metrics(which),
         digests=digests(model),
         licence=licence,
         notes=notes,
     )
-    bundle = write_bundle(path, model, manifest, probe, self_test(native, model, _patterns(run)))
+    bundle = write_bundle(path, model, manifest, probe, self_test(native, model, _patterns(weights)))
     run.write(bundle=Path(path).resolve())
     return bundle
 
 
-def _patterns(run: Run) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _patterns(weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """Patterns for the self-test that need no data: Poisson noise on the mean training pattern.
 
     The training data may be confidential; their mean is in the graph anyway.
     """
-    mean = run.weights()["whitening.mean"].astype(np.float64)
-    shape = (_SELFTEST_GROUPS, run.recipe.channels, *mean.shape)
+    mean = weights["whitening.mean"].astype(np.float64)
+    channels = weights["encoder.0.conv.0.weight"].shape[1]
+    shape = (_SELFTEST_GROUPS, channels, *mean.shape)
     counts = np.random.default_rng(0).poisson(np.broadcast_to(mean**2, shape))
     return np.sqrt(counts).astype(np.float32)

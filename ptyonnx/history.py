@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import RunError
 
-__all__ = ["read_history", "summary", "write_history"]
+__all__ = ["best_epoch", "read_history", "summary", "write_history"]
+
+_LEAST_IMPROVEMENT = 1e-6  # relative: less is rounding
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -37,6 +40,16 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     atomic_write(path, text.getvalue().encode())
+
+
+def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
+    """Index of the first epoch with the lowest validation loss, -1 where there is none."""
+    best, index = math.inf, -1
+    for epoch, row in enumerate(rows):
+        margin = _LEAST_IMPROVEMENT * abs(best) if math.isfinite(best) else 0.0
+        if row["val_loss"] < best - margin:
+            best, index = row["val_loss"], epoch
+    return index
 
 
 def summary(row: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ptyonnx_runtime import reconstruct as engine
 from ptyonnx_runtime.flux import FluxChoice
+from ptyonnx_runtime.reconstruct import PhaseChoice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,6 +102,7 @@ def reconstruct(
     threads: int = 0,
     batch_size: int | None = None,
     flux: FluxChoice = "match",
+    phases: PhaseChoice = "overlap",
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Reconstruct the object of a scan; parameters of :func:`ptyonnx_runtime.reconstruct.reconstruct`."""
@@ -111,6 +113,7 @@ def reconstruct(
         threads=threads,
         batch_size=batch_size,
         flux=flux,
+        phases=phases,
         progress=progress,
     )
     return Reconstruction(**vars(found))

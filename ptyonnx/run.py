@@ -1,14 +1,14 @@
 """The run directory: what a training leaves behind, readable without any framework.
 
-    run/
-      settings.yaml               settings as resolved
-      run.json                    backend, data, physics, state, where the bundle is
-      history.csv                 one line per epoch
-      checkpoints/
-        best.safetensors          canonical weights and probe of the best epoch
-        last.safetensors          the same, of the last
-        …                         the framework's own checkpoints, from which `--resume` goes on
-      bundle.onnx                 what was exported
+run/
+  settings.yaml               settings as resolved
+  run.json                    backend, data, physics, state, where the bundle is
+  history.csv                 one line per epoch
+  checkpoints/
+    best.safetensors          canonical weights and probe of the best epoch
+    last.safetensors          the same, of the last
+    …                         the framework's own checkpoints, from which `--resume` goes on
+  bundle.onnx                 what was exported
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ptyonnx.history import read_history
+from ptyonnx.history import best_epoch, read_history, summary
 from ptyonnx.settings import Settings
 from ptyonnx_bundles import Physics, Producer, Recipe, TrainingData, atomic_write
 from ptyonnx_bundles.errors import RunError
 
-__all__ = ["Record", "Run", "load_weights", "save_weights"]
+__all__ = ["Checkpoint", "Record", "Run", "load_weights", "save_weights"]
 
 State = Literal["training", "interrupted", "failed", "complete"]
+Checkpoint = Literal["last", "best"]
 
 
 class Record(BaseModel):
@@ -48,7 +49,6 @@ class Record(BaseModel):
     training_data: TrainingData
     state: State = "training"
     message: str = ""
-    metrics: dict[str, float] = {}
     bundle: Path | None = None
 
 
@@ -99,10 +99,10 @@ class Run:
         """The network's recipe."""
         return self.record.recipe
 
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Figures of the best epoch."""
-        return self.record.metrics
+    def metrics(self, which: Checkpoint = "last") -> dict[str, float]:
+        """Figures of the last or the best epoch; empty before the first is complete."""
+        rows = self.history
+        return summary(rows[-1 if which == "last" else best_epoch(rows)]) if rows else {}
 
     @property
     def bundle(self) -> Path | None:
@@ -124,11 +124,11 @@ class Run:
         """One row per epoch, oldest first."""
         return read_history(self.history_path)
 
-    def weights(self, which: Literal["best", "last"] = "best") -> dict[str, NDArray[np.float32]]:
+    def weights(self, which: Checkpoint = "last") -> dict[str, NDArray[np.float32]]:
         """Canonical weights, including the whitening constants."""
         return load_weights(self.checkpoints / f"{which}.safetensors")[0]
 
-    def probe(self, which: Literal["best", "last"] = "best") -> NDArray[np.complex64]:
+    def probe(self, which: Checkpoint = "last") -> NDArray[np.complex64]:
         """(mode, N, N) complex64, sqrt(photons): the probe that the weights were trained with."""
         return load_weights(self.checkpoints / f"{which}.safetensors")[1]
 
@@ -167,7 +167,6 @@ def _parse(path: Path, parse: Any) -> Any:
             f"cannot be read ({error.strerror})", file=path, remedy="name a directory that 'ptyonnx train' made"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RunError(f"not a run: {first['msg']}", file=path, key=".".join(map(str, first["loc"]))) from None
+        raise RunError.from_validation(error, file=path) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise RunError("not a run: unreadable", file=path) from None

@@ -37,7 +37,7 @@ class Settings(BaseModel):
     )
 
     # the optimisation
-    epochs: int = Field(40, ge=1, description="passes over the training patterns")
+    epochs: int = Field(45, ge=1, description="passes over the training patterns")
     region_size: int = Field(16, ge=1, description="patterns near each other that must agree on the object")
     batch_size: int = Field(1, ge=1, description="regions per optimiser step")
     loss: Literal["poisson", "amplitude_mse", "amplitude_mae"] = Field("poisson", description="what is minimised")
@@ -45,7 +45,9 @@ class Settings(BaseModel):
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
     clip: float = Field(0.2, gt=0, description="largest global norm of the gradient")
     seed: int = Field(0, ge=0, description="seed of initial weights and of the order of batches")
-    patience: int = Field(20, ge=1, description="epochs without a better validation loss before stopping early")
+    patience: int | None = Field(
+        None, ge=1, description="stop early after this many epochs without a better validation loss; by default never"
+    )
     train_probe: bool = Field(False, description="refine the probe together with the network")
     probe_rate: float = Field(0.1, gt=0, le=1, description="step of the probe relative to that of the weights")
 
@@ -55,8 +57,8 @@ class Settings(BaseModel):
     threads: int = Field(0, ge=0, description="CPU threads; 0: as many as cores")
     tensorboard: bool = Field(False, description="also write TensorBoard logs (needs tensorboard)")
 
-    def recipe(self, N: int) -> Recipe:
-        """Give the recipe of these settings for patterns of N x N pixels.
+    def recipe(self, N: int, file: str | None = None) -> Recipe:
+        """Give the recipe of these settings for patterns of N x N pixels; `file` is named in errors.
 
         Raises
         ------
@@ -66,7 +68,7 @@ class Settings(BaseModel):
         try:
             return Recipe(N=N, gridsize=self.gridsize, filters_scale=self.filters_scale, depth=self.depth or 0)
         except ValidationError as error:
-            raise SettingsError.from_validation(error) from None
+            raise SettingsError.from_validation(error, file=file, key="diffraction") from None
 
     @property
     def channels(self) -> int:

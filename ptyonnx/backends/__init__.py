@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
+    from ptyonnx.settings import Settings
     from ptyonnx.training.journal import Journal
     from ptyonnx.training.task import Task
     from ptyonnx_bundles import Recipe
@@ -30,6 +31,9 @@ Native = Callable[[NDArray[np.float32]], NDArray[np.complex64]]
 
 class Backend(Protocol):
     """What each framework offers; the modules `backends.pytorch` and `backends.tensorflow`."""
+
+    def check(self, settings: Settings) -> None:
+        """Refuse, before anything is written, what this machine cannot do."""
 
     def fit(self, task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
         """Train, from the last checkpoint if asked to; best and last weights end in `checkpoints`."""
@@ -69,7 +73,7 @@ def load(name: str) -> Backend:
     """
     canonical = canonical_name(name)
     try:
-        return import_module(f"ptyonnx.backends.{canonical}.training")  # type: ignore[return-value]
+        return import_module(f"ptyonnx.backends.{canonical}.training")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _PACKAGES[canonical]:
             raise

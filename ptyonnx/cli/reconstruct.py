@@ -31,6 +31,9 @@ def _ptychopinn(function: Any) -> Any:
 @click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="NUMBER", help="Groups that run together.")
 @click.option("--flux", default="match", metavar="KIND", help="match scales amplitudes to the bundle's; as-is. [match]")
+@click.option(
+    "--phases", default="overlap", metavar="KIND", help="Global phase of patches: overlap or network. [overlap]"
+)
 @click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
 @click.option("--model-path", type=_PATH, hidden=True)
@@ -69,6 +72,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
             threads=options["threads"],
             batch_size=options["batch_size"],
             flux=options["flux"],
+            phases=options["phases"],
             progress=progress,
         )
     seconds = perf_counter() - start

@@ -170,7 +170,7 @@ def _report(run: Run, exporting: bool) -> None:
         columns(
             [
                 ("backend", run.backend),
-                *run.metrics.items(),
+                *run.metrics().items(),
                 ("run", run.directory),
                 ("bundle", bundle.path if bundle else f"none yet: ptyonnx export {run.directory}"),
             ]

@@ -11,16 +11,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from ptyonnx.history import read_history, write_history
+from ptyonnx.history import best_epoch, read_history, write_history
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, check_heads
 from ptyonnx.training.observer import Observer
-from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import DivergenceError, RunError
 
 __all__ = ["Journal", "Metrics", "Verdict"]
-
-_LEAST_IMPROVEMENT = 1e-6  # relative: less is rounding
 
 
 class Metrics(NamedTuple):
@@ -67,15 +64,6 @@ class Journal:
     def epochs_done(self) -> int:
         """Complete epochs."""
         return len(self.rows)
-
-    @property
-    def best_epoch(self) -> int:
-        """Index of the epoch with the lowest validation loss, -1 before the first."""
-        best, index = math.inf, -1
-        for epoch, row in enumerate(self.rows):
-            if row["val_loss"] < best - _LEAST_IMPROVEMENT * abs(best if math.isfinite(best) else 0):
-                best, index = row["val_loss"], epoch
-        return index
 
     def step(self, loss: float, r_factor: float) -> None:
         """Note one optimiser step.
@@ -132,5 +120,6 @@ class Journal:
         write_history(self.path, self.rows)
         self.observer.epoch(row)
         check_heads(spread, epoch=self.epochs_done, rate=self.settings.rate)
-        since_best = self.epochs_done - 1 - self.best_epoch
-        return Verdict(best=since_best == 0, stop=since_best >= self.settings.patience)
+        patience = self.settings.patience
+        since_best = self.epochs_done - 1 - best_epoch(self.rows)
+        return Verdict(best=since_best == 0, stop=patience is not None and since_best >= patience)

@@ -121,7 +121,7 @@ def prepare(scan: Scan, settings: Settings, observer: Observer, test_scan: Scan 
     """
     if scan.probe is None:
         raise ScanError("no probe", file=scan.name, key="probeGuess", remedy="name one with --probe FILE")
-    recipe = settings.recipe(scan.N)
+    recipe = settings.recipe(scan.N, scan.name)
     chosen = _subsample(len(scan), settings, scan.name)
     trained, held_out = _split(chosen, settings, test_scan is not None, observer)
     training = _regions(scan, trained, settings, scale=1.0)

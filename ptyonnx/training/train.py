@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ptyonnx import backends
-from ptyonnx.history import summary
 from ptyonnx.run import Record, Run, save_weights
 from ptyonnx.settings import Settings
 from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.task import Task, prepare, scan_digest
 from ptyonnx_bundles import Physics, Producer, TrainingData
-from ptyonnx_bundles.errors import PtyonnxError, RunError
+from ptyonnx_bundles.errors import MissingDependencyError, PtyonnxError, RunError
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["train"]
@@ -65,6 +65,7 @@ def train(
     name = backends.canonical_name(backend)
     engine = backends.load(name)
     observer = observer or Unobserved()
+    _check_machine(engine, settings)
     directory = Path(directory)
     if resume:
         run = _earlier_run(directory, name, scan)
@@ -86,17 +87,20 @@ def train(
     try:
         engine.fit(task, begin, run.checkpoints, resume=resume)
     except KeyboardInterrupt:
-        run.write(state="interrupted", message="stopped by the user", metrics=_best(open_journal(len(run.history))))
+        run.write(state="interrupted", message="stopped by the user")
         raise
     except PtyonnxError as error:
         run.write(state="failed", message=str(error))
         raise
-    return run.write(state="complete", metrics=_best(open_journal(len(run.history))))
+    return run.write(state="complete")
 
 
-def _best(journal: Journal) -> dict[str, float]:
-    """Figures of the best epoch, if there is one yet."""
-    return summary(journal.rows[journal.best_epoch]) if journal.rows else {}
+def _check_machine(engine: backends.Backend, settings: Settings) -> None:
+    engine.check(settings)
+    if settings.tensorboard and find_spec("tensorboard") is None:
+        raise MissingDependencyError(
+            "TensorBoard logs need tensorboard, which is not installed", remedy="pip install tensorboard"
+        )
 
 
 def _make_room(directory: Path, overwrite: bool) -> None:

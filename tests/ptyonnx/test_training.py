@@ -12,19 +12,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from ptyonnx_bundles.errors import CollapseError, DivergenceError, MissingDependencyError, RunError, SettingsError
-from ptyonnx_runtime import physics
-from ptyonnx_runtime.scan import Scan
 
 from ptyonnx import backends
 from ptyonnx.run import Run
 from ptyonnx.settings import Settings
 from ptyonnx.training import Unobserved, train
+from ptyonnx_bundles.errors import (
+    CollapseError,
+    DivergenceError,
+    MissingDependencyError,
+    ProviderError,
+    RunError,
+    SettingsError,
+)
+from ptyonnx_runtime import physics
+from ptyonnx_runtime.scan import Scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SMALL = {"filters_scale": 0.125, "epochs": 2, "region_size": 4, "threads": 1}  # threads that wait for a busy core are slow
+SMALL = {
+    "filters_scale": 0.125,
+    "epochs": 2,
+    "region_size": 4,
+    "threads": 1,
+}  # threads that wait for a busy core are slow
 
 
 class Losses(Unobserved):
@@ -34,6 +46,7 @@ class Losses(Unobserved):
         self.stop_after_epochs = stop_after_epochs
 
     def step(self, loss: float, r_factor: float) -> None:
+        del r_factor
         self.losses.append(loss)
         if len(self.rows) == self.stop_after_epochs:
             raise KeyboardInterrupt
@@ -67,7 +80,9 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("options", [{}, {"gridsize": 2}, {"loss": "amplitude_mse"}, {"loss": "amplitude_mae"}, {"train_probe": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"gridsize": 2}, {"loss": "amplitude_mse"}, {"loss": "amplitude_mae"}, {"train_probe": True}]
+)
 def test_both_frameworks_start_with_the_same_losses(tmp_path: Path, options: dict[str, object]) -> None:
     # float32 rounds at 6e-8; the loss sums about 1e4 terms of it, and Adam's first steps move every
     # weight by the rate whatever its gradient: below 1e-5 of the loss as long as the rate is warming up
@@ -92,8 +107,8 @@ def test_training_lowers_the_loss_and_leaves_a_readable_run(tmp_path: Path, back
     opened = Run.open(tmp_path / "run")
     assert (opened.backend, opened.settings, opened.recipe) == (backend, settings, settings.recipe(32))
     assert opened.history == observer.rows
-    best = min(observer.rows, key=lambda row: row["val_loss"])
-    assert opened.metrics["val_loss"] == best["val_loss"]
+    assert opened.metrics("best")["val_loss"] == min(row["val_loss"] for row in observer.rows)
+    assert opened.metrics()["epoch"] == len(observer.rows)
     assert opened.probe().shape == (modes, 32, 32)
     assert set(opened.weights()) == {*settings.recipe(32).weight_shapes(), *settings.recipe(32).constant_shapes()}
 
@@ -108,19 +123,24 @@ def test_a_fixed_probe_stays_and_a_trained_one_moves(tmp_path: Path, backend: st
     assert change.max() > 1e-4 * np.abs(scan.probe).max()
 
 
-def test_a_trained_probe_moves_towards_the_true_one(tmp_path: Path, backend: str) -> None:
+def test_a_trained_probe_comes_closer_to_the_true_one(tmp_path: Path, backend: str) -> None:
     scan = simulated_scan()
     assert scan.probe is not None
-    wrong = Scan(scan.diffraction, scan.positions_px, np.roll(scan.probe, 1, axis=1), name="wrong.npz")
-    settings = Settings.model_validate({**SMALL, "epochs": 30, "rate": 4e-3, "train_probe": True, "probe_rate": 1.0})
+    y, x = np.mgrid[:32, :32] - 16
+    defocused = (scan.probe * np.exp(1j * (x**2 + y**2) / 60)).astype(np.complex64)
+    wrong = Scan(scan.diffraction, scan.positions_px, defocused, name="wrong.npz")
+    settings = Settings.model_validate({**SMALL, "epochs": 15, "rate": 4e-3, "train_probe": True, "probe_rate": 1.0})
     refined = train(backend, wrong, settings, tmp_path / "refined")
     kept = train(backend, wrong, settings.model_copy(update={"train_probe": False}), tmp_path / "kept")
-    assert refined.history[-1]["r_factor"] < 0.97 * kept.history[-1]["r_factor"]
+    assert overlap(refined.probe(), scan.probe) > overlap(defocused, scan.probe) + 0.1
+    assert refined.history[-1]["r_factor"] < 0.7 * kept.history[-1]["r_factor"]
 
 
-def test_interrupted_training_resumes_to_the_same_history_as_an_uninterrupted_one(
-    tmp_path: Path, backend: str
-) -> None:
+def overlap(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> float:
+    return float(abs(np.vdot(a, b)) / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def test_interrupted_training_resumes_to_the_same_history_as_an_uninterrupted_one(tmp_path: Path, backend: str) -> None:
     settings = Settings.model_validate({**SMALL, "epochs": 4})
     scan = simulated_scan()
     whole = train(backend, scan, settings, tmp_path / "whole")
@@ -178,6 +198,17 @@ def test_a_probe_of_infinite_scale_diverges_within_the_first_steps(tmp_path: Pat
         train(backend, absurd, Settings.model_validate({**SMALL, "probe_photons": "as-is"}), tmp_path / "run")
 
 
+def test_a_gpu_that_is_not_there_leaves_no_run_behind(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(ProviderError, match=r"sees no GPU.*--device cpu"):
+        train(backend, simulated_scan(), Settings.model_validate({**SMALL, "device": "gpu"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_size_that_cannot_be_halved_names_file_and_array(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(SettingsError, match=r"made.npz: 'diffraction': N = 40 is not a multiple of 16"):
+        train(backend, simulated_scan(N=40), Settings.model_validate(SMALL), tmp_path / "run")
+
+
 def test_patience_stops_training_early(tmp_path: Path, backend: str) -> None:
     settings = Settings.model_validate({**SMALL, "epochs": 30, "patience": 1, "rate": 0.02})
     run = train(backend, simulated_scan(), settings, tmp_path / "run")
@@ -211,7 +242,7 @@ def test_control_c_leaves_a_run_that_resume_completes(tmp_path: Path, backend: s
     assert observer.rows[0]["epoch"] == done + 1
 
 
-@pytest.mark.parametrize(("alias", "name"), backends.ALIASES.items())
+@pytest.mark.parametrize("alias, name", backends.ALIASES.items())
 def test_backends_have_short_names(alias: str, name: str) -> None:
     assert backends.canonical_name(alias) == backends.canonical_name(alias.upper()) == name
 
@@ -221,7 +252,7 @@ def test_an_unknown_backend_is_refused_with_the_list() -> None:
         backends.canonical_name("jax")
 
 
-@pytest.mark.parametrize(("name", "extra"), [("pytorch", "torch"), ("tensorflow", "tensorflow")])
+@pytest.mark.parametrize("name, extra", [("pytorch", "torch"), ("tensorflow", "tensorflow")])
 def test_a_missing_framework_is_named_with_its_pip_command(
     monkeypatch: pytest.MonkeyPatch, name: str, extra: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from ptyonnx_bundles.errors import OutputError
 from ptyonnx_runtime.phasing import Overlaps
 from ptyonnx_runtime.spool import TileSpool
@@ -94,7 +95,7 @@ def test_neither_order_nor_chunks_matter() -> None:
 
 
 def test_islands_that_no_light_connects_do_not_disturb_each_other() -> None:
-    west, east = positions(60, high=50), positions(60, high=50) + [0, 78]
+    west, east = positions(60, high=50), positions(60, high=50) + np.array([0, 78])
     patches = patches_of_one_object(west)
     both = phases_of(tiles_of(np.concatenate([patches, 1e-2 * patches]), np.concatenate([west, east]), 8))
     alone = phases_of(tiles_of(patches, west, 8))
@@ -129,5 +130,5 @@ def test_tiles_come_back_from_the_spool_as_they_went_in() -> None:
 
 def test_a_temporary_folder_without_room_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
-    with pytest.raises(OutputError, match="/nowhere: cannot be written.*--phases network"), TileSpool():
+    with pytest.raises(OutputError, match=r"/nowhere: cannot be written.*--phases network"), TileSpool():
         pass

@@ -19,20 +19,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.run import save_weights
+from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
 from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
-from ptyonnx.training.regions import Batch, Regions
+from ptyonnx.training.regions import Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ProviderError
 from ptyonnx_converters import from_pytorch
+from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["Reconstructor", "convert", "fit", "versions"]
+__all__ = ["Reconstructor", "check", "convert", "fit", "versions"]
 
 # Where TensorFlow adds epsilon differs from PyTorch: so small that it does not matter where.
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
+TensorBatch = tuple[torch.Tensor, torch.Tensor]  # of a `regions.Batch`
 
 
 class Reconstructor(lightning.LightningModule):
@@ -68,7 +71,7 @@ class Reconstructor(lightning.LightningModule):
             self._constants[canvas] = Scene(weight, lattice, transposed, Pair(real, imag))
         return self._constants[canvas]
 
-    def loss_and_r(self, batch: Batch, canvas: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss_and_r(self, batch: TensorBatch, canvas: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and R-factor of a batch."""
         diffraction, offset_px = batch
         real, imag = self.network.real_and_imag(diffraction)
@@ -83,12 +86,12 @@ class Reconstructor(lightning.LightningModule):
                 r_factor = torch.sqrt(torch.sum(residual * residual) / torch.sum(amplitude * amplitude))
             return torch.mean(terms), r_factor
 
-    def training_step(self, batch: Batch, _index: int) -> dict[str, torch.Tensor]:
+    def training_step(self, batch: TensorBatch, _index: int) -> dict[str, torch.Tensor]:
         """One batch of regions."""
         loss, r_factor = self.loss_and_r(batch, self.task.training.canvas)
         return {"loss": loss, "r_factor": r_factor}
 
-    def validation_step(self, batch: Batch, _index: int) -> None:
+    def validation_step(self, batch: TensorBatch, _index: int) -> None:
         """One batch of held-out regions."""
         self.validation.append(torch.stack(self.loss_and_r(batch, self.task.validation.canvas)))
 
@@ -104,7 +107,8 @@ class Reconstructor(lightning.LightningModule):
         """How much both heads depend on the pattern."""
         with torch.no_grad():
             heads = self.network.amplitude_and_phase(torch.from_numpy(self.task.watched).to(self.device))
-        return head_spread(*(head.float().cpu().numpy() for head in heads), self.task.overlap_weight)
+        amplitude, phase_rad = (head.float().cpu().numpy() for head in heads)
+        return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
     def save(self, path: Path) -> None:
         """Canonical weights and probe, as safetensors."""
@@ -112,7 +116,7 @@ class Reconstructor(lightning.LightningModule):
         save_weights(path, self.network.weights_by_name(), real + 1j * imag)
 
 
-class _Batches(Dataset[Batch]):
+class _Batches(Dataset[TensorBatch]):
     def __init__(self, regions: Regions, members: Sequence[NDArray[np.int64]]) -> None:
         self.regions = regions
         self.members = members
@@ -120,8 +124,9 @@ class _Batches(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.members)
 
-    def __getitem__(self, index: int) -> Batch:
-        return Batch(*(torch.from_numpy(array) for array in self.regions.batch(self.members[index])))  # type: ignore[arg-type]
+    def __getitem__(self, index: int) -> TensorBatch:
+        diffraction, offset_px = self.regions.batch(self.members[index])
+        return torch.from_numpy(diffraction), torch.from_numpy(offset_px)
 
 
 class _Data(lightning.LightningDataModule):
@@ -131,11 +136,11 @@ class _Data(lightning.LightningDataModule):
         super().__init__()
         self.task = task
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[TensorBatch]:
         epoch = self.trainer.current_epoch if self.trainer else 0
         return DataLoader(_Batches(self.task.training, self.task.epoch(epoch)), batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[TensorBatch]:
         return DataLoader(_Batches(self.task.validation, self.task.validation_members), batch_size=None)
 
 
@@ -173,6 +178,17 @@ class _Report(lightning.Callback):
     ) -> None:
         del trainer, pl_module
         self.interrupted = isinstance(exception, KeyboardInterrupt)
+
+
+def check(settings: Settings) -> None:
+    """Refuse, before anything is written, what this machine cannot do.
+
+    Raises
+    ------
+    ProviderError, MissingDependencyError
+    """
+    _use_gpu(settings.device)
+    require("torch", "onnx", "onnxscript")
 
 
 def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
@@ -297,5 +313,3 @@ def _interruptible(report: _Report) -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
-
-

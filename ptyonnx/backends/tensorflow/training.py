@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.run import save_weights
+from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
 from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
 from ptyonnx.training.regions import Batch, Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import ProviderError
+from ptyonnx_bundles.errors import ProviderError, SettingsError
 from ptyonnx_converters import from_tensorflow
+from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["Reconstructor", "convert", "fit", "versions"]
+__all__ = ["Reconstructor", "check", "convert", "fit", "versions"]
 
 # Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
 _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
@@ -91,7 +93,8 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
     def spread(self) -> HeadSpread:
         """How much both heads depend on the pattern."""
         heads = self.network.amplitude_and_phase(tf.constant(self.task.watched))
-        return head_spread(*(tf.cast(head, tf.float32).numpy() for head in heads), self.task.overlap_weight)
+        amplitude, phase_rad = (tf.cast(head, tf.float32).numpy() for head in heads)
+        return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
     def save_canonical(self, path: Path) -> None:
         """Canonical weights and probe, as safetensors."""
@@ -113,7 +116,9 @@ class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[m
 
 
 def _batches(
-    regions: Regions, epochs: Callable[[], Iterable[list[NDArray[np.int64]]]], length: int = tf.data.INFINITE_CARDINALITY
+    regions: Regions,
+    epochs: Callable[[], Iterable[list[NDArray[np.int64]]]],
+    length: int = tf.data.INFINITE_CARDINALITY,
 ) -> tf.data.Dataset:
     """Batches in the task's order, one epoch after the other."""
     C, N, patterns = regions.settings.channels, regions.N, regions.groups_per_region * regions.settings.channels
@@ -155,7 +160,8 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch, keep checkpoints."""
         del logs
-        validation = Metrics(*np.mean(self.validation, axis=0, dtype=np.float64).tolist())
+        loss, r_factor = np.mean(self.validation, axis=0, dtype=np.float64)
+        validation = Metrics(float(loss), float(r_factor))
         self.validation.clear()
         rates = self.model.task.rates
         rate = float(rates[min(int(self.model.optimizer.iterations), len(rates)) - 1])
@@ -164,6 +170,22 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
             self.managers[name].save(checkpoint_number=epoch + 1)
             self.model.save_canonical(self.checkpoints / f"{name}.safetensors")
         self.model.stop_training = verdict.stop
+
+
+def check(settings: Settings) -> None:
+    """Refuse, before anything is written, what this machine cannot do.
+
+    Raises
+    ------
+    ProviderError, MissingDependencyError, SettingsError
+    """
+    _use_gpu(settings.device)
+    require("tensorflow", "onnx", "tf2onnx")
+    if keras.backend.backend() != "tensorflow":
+        raise SettingsError(
+            "Keras runs on another framework", key="KERAS_BACKEND", found=keras.backend.backend(),
+            expected="tensorflow", remedy="unset KERAS_BACKEND",
+        )  # fmt: skip
 
 
 def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
@@ -198,7 +220,9 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
             weights=model.network.variables + model.probe_shift, optimizer=optimizer.variables
         )
         managers = {
-            name: tf.train.CheckpointManager(checkpoint, str(checkpoints / name), max_to_keep=1, checkpoint_name="epoch")
+            name: tf.train.CheckpointManager(
+                checkpoint, str(checkpoints / name), max_to_keep=1, checkpoint_name="epoch"
+            )
             for name in ("best", "last")
         }
         epochs_done = _restore(checkpoint, managers["last"]) if resume else 0
@@ -268,5 +292,3 @@ def _use_gpu(device: str) -> bool:
 def _precision(precision: str, *, gpu: bool) -> str:
     """16 bit on a GPU, as bfloat16, whose exponents need no loss scaling; else 32."""
     return "mixed_bfloat16" if gpu and precision != "float32" else "float32"
-
-
