@@ -7,7 +7,6 @@ out follows this project's conventions.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -62,6 +61,7 @@ def load_scan(
     from ptyonnx.formats.axes import AXES
     from ptyonnx.formats.file_patterns import Values
     from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
+    from ptyonnx.simulation.probes import load_probe
 
     if values is not None and values not in get_args(Values):
         raise SettingsError("unknown kind of values", key="values", found=values, expected="amplitude or intensity")
@@ -77,14 +77,13 @@ def load_scan(
             expected="a PtychoPINN NPZ (diffraction, xcoords, ycoords, probeGuess)",
             remedy="the file is truncated, empty or of another format",
         )  # fmt: skip
-    scan = read_ptychopinn_npz(
-        file, values="intensity" if values == "intensity" else "amplitude" if values else None, axes=axes, limit=limit
+    return read_ptychopinn_npz(
+        file,
+        values="intensity" if values == "intensity" else "amplitude" if values else None,
+        axes=axes,
+        probe=None if probe is None else load_probe(Path(probe)),
+        limit=limit,
     )
-    if probe is None:
-        return scan
-    from ptyonnx.simulation.probes import load_probe
-
-    return replace(scan, probe=load_probe(Path(probe)))
 
 
 def write_scan(path: str | os.PathLike[str], scan: Scan) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.formats.intensity_signs import IntensitySigns
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.scan import chunks
 
@@ -22,8 +23,6 @@ __all__ = ["FilePatterns", "Stored", "Values", "fill"]
 Values = Literal["amplitude", "intensity"]
 
 _BLOCK_BYTES = 2**20  # of patterns checked at a time: stays in a core's cache
-# More than any detector counts (2**32): such an "amplitude" is an intensity.
-_LARGEST_AMPLITUDE = 2.0**16
 
 
 class Stored(NamedTuple):
@@ -58,15 +57,15 @@ class FilePatterns:
     ----------
     stored : Stored
     values : {"amplitude", "intensity"} or None
-        What the numbers are, declared by the user. None: amplitude, unless they look like
-        intensities, which is an error and never converted silently.
+        What the numbers are, declared by the user. None: amplitude; then
+        :meth:`refuse_intensities` is to be called once the probe is known.
     file, key : str
         Named in errors.
 
     Raises
     ------
     ScanError
-        NaN, infinity, negative or only zero values; values that look like intensities.
+        NaN, infinity, negative or only zero values.
     """
 
     def __init__(self, stored: Stored, values: Values | None, file: str, key: str) -> None:
@@ -75,6 +74,7 @@ class FilePatterns:
         self._file, self._key = file, key
         self._lock = threading.Lock()
         self._intensity = values == "intensity"
+        self._signs: IntensitySigns | None = None
         self.mean_photons = self._check(declared=values is not None)
 
     @property
@@ -129,27 +129,46 @@ class FilePatterns:
             return np.ascontiguousarray(np.sqrt(raw), np.float32)
         return np.ascontiguousarray(raw, np.float32)
 
+    def refuse_intensities(self, probe: NDArray[np.complex64] | None) -> None:
+        """Refuse intensities that nobody declared; they are never converted silently.
+
+        Parameters
+        ----------
+        probe : (mode, y, x) complex64 or None
+
+        Raises
+        ------
+        ScanError
+            They look like intensities; the message says why, and how to declare what they are.
+        """
+        reason = self._signs and self._signs.found(probe, transposed=self._stored.transposed)
+        if reason:
+            raise ScanError(
+                f"these look like intensities, not amplitudes ({reason})",
+                file=self._file, key=self._key, expected="amplitude, sqrt(counts)",
+                remedy="declare them: --values intensity (their square root is then taken), or --values amplitude",
+            )  # fmt: skip
+
     def _check(self, *, declared: bool) -> float:
         """Look at every value once; mean photons per pattern."""
-        total, largest = 0.0, 0.0
-        countlike = not declared
+        total, lit = 0.0, False
         size = max(1, _BLOCK_BYTES // (self._stored.dtype.itemsize * self.shape[1] * self.shape[2]))
         for part in chunks(len(self), size):
             raw = self._read(part.start, part.stop - part.start)
             low, high = raw.min(), raw.max()
             if not (low >= 0 and high < np.inf):
                 raise self._bad_value(raw, part.start)
-            largest = max(largest, float(high))
-            countlike = countlike and _whole(raw)
+            lit = lit or high > 0
+            if not declared:
+                self._signs = self._signs or IntensitySigns(raw)
+                self._signs.add(raw)
             flat = self._amplitudes(raw).reshape(len(raw), 1, -1)
             total += float(np.sum(flat @ flat.transpose(0, 2, 1), dtype=np.float64))
-        if largest == 0:
+        if not lit:
             raise ScanError(
                 "the patterns are zero everywhere", file=self._file, key=self._key,
                 remedy="check which array holds the measurement",
             )  # fmt: skip
-        if not declared and (largest > _LARGEST_AMPLITUDE or (countlike and largest > 1)):
-            raise self._looks_like_intensity(largest, whole=countlike)
         return total / len(self)
 
     def _bad_value(self, raw: NDArray[Any], start: int) -> ScanError:
@@ -163,14 +182,6 @@ class FilePatterns:
             found=f"{value} in pattern {start + int(where[0])} at (y, x) = {tuple(where[1:].tolist())}",
             remedy="amplitudes and counts are never negative; clip background subtraction at 0" if negative
             else "set bad pixels to 0",
-        )  # fmt: skip
-
-    def _looks_like_intensity(self, largest: float, *, whole: bool) -> ScanError:
-        sign = "every value is a whole number" if whole else "no detector counts the square of that"
-        return ScanError(
-            f"these look like intensities, not amplitudes ({sign}, the largest {largest:.6g})",
-            file=self._file, key=self._key, expected="amplitude, sqrt(counts)",
-            remedy="declare what they are: --values intensity (the square root is then taken), or --values amplitude",
         )  # fmt: skip
 
 
@@ -192,8 +203,3 @@ def fill(stream: FileIO, array: NDArray[Any], file: str | None = None, key: str 
                 remedy="the file was changed or is truncated; fetch it again",
             )  # fmt: skip
         filled += read
-
-
-def _whole(raw: NDArray[Any]) -> bool:
-    """Whether all values are whole numbers, as counts are and their square roots are not."""
-    return raw.dtype.kind in "iub" or bool((raw[:1] == np.rint(raw[:1])).all() and (raw == np.rint(raw)).all())

@@ -31,7 +31,12 @@ _MOST_MODES = 64
 
 
 def read_ptychopinn_npz(
-    path: Path, *, values: Values | None = None, axes: str | None = None, limit: int | None = None
+    path: Path,
+    *,
+    values: Values | None = None,
+    axes: str | None = None,
+    probe: NDArray[np.complex64] | None = None,
+    limit: int | None = None,
 ) -> Scan:
     """Read a scan; patterns stay in the file.
 
@@ -42,6 +47,8 @@ def read_ptychopinn_npz(
         What the patterns are, where the user declares it. Intensities are square-rooted.
     axes : str or None
         Order of the patterns' axes in the file, slowest first; ``"nyx"`` unless declared.
+    probe : (mode, y, x) complex64 or None
+        Instead of the file's own, which is then not looked at.
     limit : int or None
         Only the first so many patterns.
 
@@ -53,9 +60,12 @@ def read_ptychopinn_npz(
     with NpzArchive(path) as archive:
         diffraction = _patterns(archive, path, values, axes, limit)
         positions_px = _positions(archive, path, diffraction.shape[0], limit)
-        probe = _probe(archive, path, diffraction.shape[1]) if "probeGuess" in archive.keys else None
+        if probe is None and "probeGuess" in archive.keys:
+            probe = _probe(archive, path, diffraction.shape[1])
         obj = _object(archive, path, positions_px, diffraction.shape[1]) if "objectGuess" in archive.keys else None
-    return Scan(diffraction, positions_px, probe, obj, name=path.name)
+    scan = Scan(diffraction, positions_px, probe, obj, name=path.name)
+    diffraction.refuse_intensities(probe)
+    return scan
 
 
 def write_ptychopinn_npz(path: Path, scan: Scan) -> None:
