@@ -51,16 +51,17 @@ class Reconstructor(lightning.LightningModule):
             [torch.nn.Parameter(torch.zeros(shape), requires_grad=task.settings.train_probe) for _ in range(2)]
         )
         self._constants: dict[int, Scene] = {}
-        self._probe = Pair(*(torch.from_numpy(part) for part in task.probe_pair))
+        for name, part in zip(task.probe_pair._fields, task.probe_pair, strict=True):
+            self.register_buffer(f"probe_{name}", torch.from_numpy(part), persistent=False)
         self.validation: list[torch.Tensor] = []
 
     def probe(self) -> Pair:
         """The probe: fixed, or as far as it has been refined."""
-        step = self.task.probe_step
-        real, imag = (part.to(self.device) for part in self._probe)
+        fixed = Pair(self.probe_real, self.probe_imag)
         if not self.task.settings.train_probe:
-            return Pair(real, imag)
-        return Pair(real + step * self.probe_shift[0], imag + step * self.probe_shift[1])
+            return fixed
+        step = self.task.probe_step
+        return Pair(fixed.real + step * self.probe_shift[0], fixed.imag + step * self.probe_shift[1])
 
     def scene(self, canvas: int) -> Scene:
         """Constants of the objective on this device."""

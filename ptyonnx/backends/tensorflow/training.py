@@ -49,12 +49,11 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
 
     def probe(self) -> Pair:
         """The probe: fixed, or as far as it has been refined."""
-        step = self.task.probe_step
-        real, imag = (tf.constant(part) for part in self.task.probe_pair)
+        fixed = Pair(*map(tf.constant, self.task.probe_pair))
         if not self.task.settings.train_probe:
-            return Pair(real, imag)
-        shift_real, shift_imag = (tf.convert_to_tensor(shift) for shift in self.probe_shift)
-        return Pair(real + step * shift_real, imag + step * shift_imag)
+            return fixed
+        step = self.task.probe_step
+        return Pair(fixed.real + step * self.probe_shift[0], fixed.imag + step * self.probe_shift[1])
 
     def scene(self, canvas: int) -> Scene:
         """Constants of the objective."""
@@ -160,8 +159,8 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch, keep checkpoints."""
         del logs
-        loss, r_factor = np.mean(self.validation, axis=0, dtype=np.float64)
-        validation = Metrics(float(loss), float(r_factor))
+        figures = np.array(self.validation, np.float64).mean(axis=0)
+        validation = Metrics(float(figures[0]), float(figures[1]))
         self.validation.clear()
         rates = self.model.task.rates
         rate = float(rates[min(int(self.model.optimizer.iterations), len(rates)) - 1])
