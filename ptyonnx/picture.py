@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from ptyonnx_bundles import atomic_write
+from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.errors import OutputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from ptyonnx_runtime.reconstruct import Reconstruction
 
-__all__ = ["draw", "limits", "save_figure", "scale_bar", "without_global_phase"]
+__all__ = ["check_picture_path", "draw", "limits", "save_figure", "scale_bar", "without_global_phase"]
 
 _PERCENTILES = (1, 99)  # colours are chosen without the worst pixels
 _BAR_FRACTION = 0.25  # of the image's width, rounded down to 1, 2 or 5
@@ -56,6 +57,26 @@ def draw(result: Reconstruction) -> Figure:
     return figure
 
 
+def check_picture_path(path: Path) -> None:
+    """Refuse, before anything is computed, a path that :func:`save_figure` would refuse.
+
+    Raises
+    ------
+    OutputError
+        The suffix is unknown to matplotlib, or the file cannot be written.
+    """
+    kind = _kind(path)
+    known = FigureCanvasBase.get_supported_filetypes()
+    if kind not in known:
+        raise OutputError(
+            "unknown picture format",
+            file=path,
+            found=f"'{path.suffix}'",
+            expected=", ".join(f".{name}" for name in known),
+        )
+    check_writable(path)
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure, atomically; the suffix chooses the format.
 
@@ -64,18 +85,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     OutputError
         The suffix is unknown to matplotlib, or the file cannot be written.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise OutputError(
-            "unknown picture format",
-            file=path,
-            found=f"'{path.suffix}'",
-            expected=", ".join(f".{name}" for name in known),
-        )
+    check_picture_path(path)
 
     def write(stream: BinaryIO) -> None:
-        figure.savefig(stream, format=kind)
+        figure.savefig(stream, format=_kind(path))
 
     atomic_write(path, write)
 
@@ -127,6 +140,10 @@ def scale_bar(axes: Axes, width_px: int, pixel_size_m: float | None) -> None:
         margin + length_px / width_px / 2, margin + 1.5 * height, f"{length:g} {unit}", transform=axes.transAxes,
         color="white", ha="center", va="bottom", fontsize=10, bbox={"facecolor": "black", "alpha": 0.5, "pad": 1.5, "lw": 0},
     )  # fmt: skip
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
 
 
 def _image(figure: Figure, axes: Axes, image: NDArray[Any], colours: str, title: str) -> None:

@@ -1,6 +1,6 @@
 """The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
 
-from ptyonnx_bundles.atomic import atomic_write
+from ptyonnx_bundles.atomic import atomic_write, check_writable
 from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import graph_digest, weight_digest
 from ptyonnx_bundles.graph import check_graph
@@ -36,6 +36,7 @@ __all__ = [
     "TrainingData",
     "atomic_write",
     "check_graph",
+    "check_writable",
     "digests",
     "graph_digest",
     "parse_manifest",

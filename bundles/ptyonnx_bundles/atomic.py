@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ptyonnx_bundles.errors import OutputError
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "check_writable"]
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
@@ -37,7 +37,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = _mode_of(target)
-        temporary = target.with_name(f".ptyonnx-{secrets.token_hex(8)}.tmp")
+        temporary = _temporary(target.parent)
         try:
             _write_durably(temporary, content, mode)
             temporary.replace(target)
@@ -45,10 +45,41 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
             temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
     except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise OutputError(
-            f"cannot be written ({reason})", file=path, remedy="what stood there is unchanged; choose another place"
-        ) from None
+        raise _refusal(path, error) from None
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out, before the work, whether :func:`atomic_write` could write a file; nothing is changed.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    OutputError
+        It could not.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        _mode_of(target)
+        folder = next(parent for parent in target.parents if parent.exists())  # missing ones would be made
+        trial = _temporary(folder)
+        os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        trial.unlink()
+    except (OSError, ValueError) as error:
+        raise _refusal(path, error) from None
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f".ptyonnx-{secrets.token_hex(8)}.tmp"
+
+
+def _refusal(path: str | os.PathLike[str], error: OSError | ValueError) -> OutputError:
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return OutputError(
+        f"cannot be written ({reason})", file=path, remedy="what stood there is unchanged; choose another place"
+    )
 
 
 def _mode_of(target: Path) -> int | None:

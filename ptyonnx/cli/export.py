@@ -35,10 +35,13 @@ def command(run: Path, output: Path | None, checkpoint: Checkpoint, licence: str
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.exporting import export
     from ptyonnx.run import Run
+    from ptyonnx_bundles import check_writable
 
     opened = Run.open(run)
+    output = output or run / "bundle.onnx"
+    check_writable(output)
     load_quietly(opened.backend)
-    bundle = export(opened, output or run / "bundle.onnx", which=checkpoint, licence=licence, notes=notes)
+    bundle = export(opened, output, which=checkpoint, licence=licence, notes=notes)
     click.echo(f"bundle    {bundle.path}")
     click.echo(f"weights   {bundle.manifest.digests.weights}")
     click.echo(f"graph     {bundle.manifest.digests.graph}")

@@ -105,12 +105,18 @@ def _bundle_path(path: Path | None) -> Path:
 
 
 def _outputs(options: dict[str, Any]) -> tuple[Path, Path | None]:
-    """Where result and picture go; a directory, PtychoPINN's way, gets both."""
+    """Where result and picture go; a directory, PtychoPINN's way, gets both. Refused now rather than at the end."""
+    from ptyonnx.formats import check_result_path
     from ptyonnx_bundles.errors import SettingsError
 
     output, directory, plot = options["output"], options["output_dir"], options["plot"]
     if output is None and directory is None:
         raise SettingsError("missing", key="-o", remedy="name the result: -o result.h5")
     if output is None:
-        return directory / "reconstruction.h5", plot or directory / "reconstruction.png"
+        output, plot = directory / "reconstruction.h5", plot or directory / "reconstruction.png"
+    check_result_path(output)
+    if plot is not None:
+        from ptyonnx.picture import check_picture_path
+
+        check_picture_path(plot)
     return output, plot

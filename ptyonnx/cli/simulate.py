@@ -43,9 +43,10 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
       ptyonnx simulate --object phase.png --phase-range-rad 0.3 --probe scan.npz --photons 1e6 -o simulated.npz
       ptyonnx simulate --object object.npz --probe bundle.onnx --probe-modes 2 --positions raster -o simulated.npz
     """
-    from ptyonnx.formats import write_scan
+    from ptyonnx.formats import check_scan_path, write_scan
     from ptyonnx.simulation import add_modes, load_probe, simulate
 
+    check_scan_path(output)
     probe = load_probe(probe_file)
     if options["probe_modes"] is not None:
         probe = add_modes(probe, options["probe_modes"], options["second_mode_power"])

@@ -85,8 +85,8 @@ def command(
         for note in configuration.notes:
             bars.note(note)
         output, backend = _place(configuration, resume=resume, overwrite=overwrite)
+        scan, test_scan = _scans(configuration)  # bad data are refused before a framework takes seconds to load
         load_quietly(backend)
-        scan, test_scan = _scans(configuration)
         try:
             run = train(
                 backend,
@@ -107,6 +107,7 @@ def command(
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
     """Where the run goes and with which backend."""
     from ptyonnx import backends
+    from ptyonnx_bundles import check_writable
     from ptyonnx_bundles.errors import RunError, SettingsError
 
     if resume and overwrite:
@@ -119,6 +120,7 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
     if configuration.data is None:
         raise SettingsError("missing", key="--data", remedy="name the scan to train on: --data scan.npz")
     output = configuration.output or Path("runs") / f"{configuration.data.stem}-{backend}"
+    check_writable(output / "run.json")
     if (output / "run.json").exists() and not overwrite:
         raise RunError(
             "holds a run already", file=output,

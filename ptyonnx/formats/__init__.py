@@ -7,9 +7,11 @@ out follows this project's conventions.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from ptyonnx_bundles import check_writable
 from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from ptyonnx_runtime.reconstruct import Reconstruction
     from ptyonnx_runtime.scan import Scan
 
-__all__ = ["load_result", "load_scan", "write_result", "write_scan"]
+__all__ = ["check_result_path", "check_scan_path", "load_result", "load_scan", "write_result", "write_scan"]
 
 _ZIP, _HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
+_SCAN_SUFFIXES = (".npz",)
 _HDF5_SUFFIXES = (".h5", ".hdf5")
+_RESULT_SUFFIXES = (*_HDF5_SUFFIXES, ".npz")
 
 
 def load_scan(
@@ -86,6 +90,26 @@ def load_scan(
     )
 
 
+def check_scan_path(path: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is computed, a path that :func:`write_scan` would refuse.
+
+    Raises
+    ------
+    OutputError
+    """
+    _check_path(Path(path), _SCAN_SUFFIXES)
+
+
+def check_result_path(path: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is computed, a path that :func:`write_result` would refuse.
+
+    Raises
+    ------
+    OutputError
+    """
+    _check_path(Path(path), _RESULT_SUFFIXES)
+
+
 def write_scan(path: str | os.PathLike[str], scan: Scan) -> None:
     """Write a scan as PtychoPINN NPZ, atomically.
 
@@ -96,10 +120,8 @@ def write_scan(path: str | os.PathLike[str], scan: Scan) -> None:
     """
     from ptyonnx.formats.ptychopinn_npz import write_ptychopinn_npz
 
-    file = Path(path)
-    if file.suffix.lower() != ".npz":
-        raise OutputError("unknown format", file=file, found=f"'{file.suffix}'", expected=".npz")
-    write_ptychopinn_npz(file, scan)
+    check_scan_path(path)
+    write_ptychopinn_npz(Path(path), scan)
 
 
 def write_result(path: str | os.PathLike[str], result: Reconstruction) -> None:
@@ -113,14 +135,10 @@ def write_result(path: str | os.PathLike[str], result: Reconstruction) -> None:
     from ptyonnx.formats.product_hdf5 import write_product
     from ptyonnx.formats.result_npz import write_result_npz
 
+    check_result_path(path)
     file = Path(path)
-    suffix = file.suffix.lower()
-    if suffix in _HDF5_SUFFIXES:
-        write_product(file, result)
-    elif suffix == ".npz":
-        write_result_npz(file, result)
-    else:
-        raise OutputError("unknown format", file=file, found=f"'{file.suffix}'", expected=".h5, .hdf5 or .npz")
+    write = write_product if file.suffix.lower() in _HDF5_SUFFIXES else write_result_npz
+    write(file, result)
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:
@@ -136,6 +154,12 @@ def load_result(path: str | os.PathLike[str]) -> Result:
 
     file = Path(path)
     return read_result_npz(file) if _first_bytes(file, ObjectError).startswith(_ZIP) else read_product(file)
+
+
+def _check_path(path: Path, suffixes: Sequence[str]) -> None:
+    if path.suffix.lower() not in suffixes:
+        raise OutputError("unknown format", file=path, found=f"'{path.suffix}'", expected=", ".join(suffixes))
+    check_writable(path)
 
 
 def _first_bytes(path: Path, error: type[PtyonnxError]) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ptyonnx_bundles import atomic_write
+from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.errors import OutputError
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
@@ -110,6 +110,31 @@ def test_a_file_in_the_place_of_a_folder(target: Path) -> None:
     assert_untouched(target)
 
 
+def test_a_place_is_found_writable_without_being_touched(target: Path, tmp_path: Path) -> None:
+    check_writable(target)
+    check_writable(tmp_path / "a" / "b" / "c.onnx")
+    assert_untouched(target)
+
+
+def test_a_place_that_cannot_be_written_is_known_beforehand(target: Path, tmp_path: Path) -> None:
+    for path in (target / "inside.onnx", target / "deep" / "inside.onnx", tmp_path, tmp_path / ("x" * 300), "a\0b"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            check_writable(path)
+    assert_untouched(target)
+
+
+def test_a_folder_without_permission_is_known_beforehand(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root every folder can be written, so the system call has to say no."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(OutputError, match=r"result\.onnx: cannot be written \(Permission denied\)"):
+        check_writable(target)
+    assert_untouched(target)
+
+
 @pytest.mark.parametrize("step", ["fsync", "fdopen", "open"])
 def test_a_full_disk_leaves_the_old_file(step: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
@@ -132,7 +157,7 @@ def test_a_disk_that_fills_up_while_writing(target: Path) -> None:
     """The kernel itself refuses the bytes beyond a limit, half-way through the file."""
     code = """
 import resource, sys
-from ptyonnx_bundles import atomic_write
+from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.errors import OutputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -147,7 +172,7 @@ except OutputError as error:
 
 WITHOUT_RIGHTS = """
 import os, sys
-from ptyonnx_bundles import atomic_write
+from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.errors import OutputError
 if os.geteuid() == 0:  # root may do everything: become nobody
     os.setgid(65534)
@@ -190,7 +215,7 @@ def test_a_write_protected_file(target: Path, open_folder: Path) -> None:
 def test_killed_at_any_moment_the_file_is_one_or_the_other(target: Path) -> None:
     code = """
 import sys
-from ptyonnx_bundles import atomic_write
+from ptyonnx_bundles import atomic_write, check_writable
 print("ready", flush=True)
 while True:
     for letter in (b"a", b"b"):
