@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from ptyonnx_bundles.terminal import visible
+
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -89,7 +91,7 @@ class PtyonnxError(Exception):
 
     def __str__(self) -> str:
         place = ": ".join(
-            part for part in (self.file and _visible(self.file), self.key and f"'{_short(self.key)}'") if part
+            part for part in (self.file and visible(self.file), self.key and f"'{_short(self.key)}'") if part
         )
         sentence = _short(self.problem)
         if self.found is not None:
@@ -133,14 +135,7 @@ class PtyonnxError(Exception):
 
 def _short(part: object) -> str:
     text = " ".join(str(part).split())
-    return _visible(text if len(text) <= LONGEST_PART else text[: LONGEST_PART - 1] + "…")
-
-
-def _visible(text: str) -> str:
-    """Show what a terminal would obey (escape sequences, line breaks, text direction) instead of sending it."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return visible(text if len(text) <= LONGEST_PART else text[: LONGEST_PART - 1] + "…")
 
 
 class ScanError(PtyonnxError):

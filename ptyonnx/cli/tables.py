@@ -1,8 +1,10 @@
-"""Text tables for a terminal."""
+"""Text tables for a terminal. What stands in them may come from a stranger's bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+from ptyonnx_bundles.terminal import visible
 
 __all__ = ["columns", "short"]
 
@@ -39,4 +41,4 @@ def _text(cell: object) -> str:
         return "–"
     if isinstance(cell, float):
         return format(cell, _NUMBER_FORMAT)
-    return " ".join(str(cell).split())
+    return visible(" ".join(str(cell).split()))

@@ -75,9 +75,11 @@ def _log_on_stderr() -> Iterator[None]:
     """Say aloud what the libraries log as warnings."""
     import logging
 
+    from ptyonnx_bundles.terminal import visible
+
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            click.echo(f"note: {record.getMessage()}", err=True)
+            click.echo(f"note: {visible(record.getMessage())}", err=True)
 
     notes = Notes(logging.WARNING)
     for name in _LOGGERS:

@@ -22,6 +22,7 @@ from ptyonnx.formats.npz_archive import ArrayHeader, NpzArchive
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.scan import CHUNK, Scan, check_pattern_size, chunks
+from ptyonnx_runtime.stitching import frame_of
 
 __all__ = ["read_ptychopinn_npz", "write_ptychopinn_npz"]
 
@@ -64,6 +65,7 @@ def read_ptychopinn_npz(
             probe = _probe(archive, path, diffraction.shape[1])
         obj = _object(archive, path, positions_px, diffraction.shape[1]) if "objectGuess" in archive.keys else None
     scan = Scan(diffraction, positions_px, probe, obj, name=path.name)
+    frame_of(scan)  # refuses positions that no canvas can hold
     diffraction.refuse_intensities(probe)
     return scan
 

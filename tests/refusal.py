@@ -1,0 +1,37 @@
+"""What every refusal has in common, whatever is refused: `refused` is the front door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ptyonnx.cli import main
+
+__all__ = ["contents", "refused"]
+
+_PREFIX = "ptyonnx: error: "
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """All files below a folder and what is in them; None for folders."""
+    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+
+
+def refused(output: pytest.CaptureFixture[str], folder: Path, *words: object) -> str:
+    """Run a command that must be refused, and give the line that says why, without its prefix.
+
+    Exit code 2; one line that begins with ``ptyonnx: error:``, the last; no trace; nothing on
+    stdout; and in `folder` nothing came, nothing went, nothing changed.
+    """
+    before = contents(folder)
+    output.readouterr()
+    code = main([str(word) for word in words])
+    captured = output.readouterr()
+    assert code == 2, captured
+    assert captured.out == ""
+    *notes, line = captured.err.splitlines()
+    assert line.startswith(_PREFIX)
+    assert all(note.startswith("note: ") for note in notes)
+    assert contents(folder) == before
+    return line.removeprefix(_PREFIX)
