@@ -127,12 +127,12 @@ def ptyonnx(*words: str | Path, output: Path | None = None) -> str:
     CommandError
         It ended with another exit code than 0.
     """
-    typed = " ".join(["ptyonnx", *(shown(word) if isinstance(word, Path) else word for word in words)])
-    print(f"\n$ {typed}{f' > {shown(output)}' if output else ''}", flush=True)
-    command = [sys.executable, "-m", "ptyonnx", *map(str, words)]
+    typed = ["ptyonnx", *(shown(word) if isinstance(word, Path) else word for word in words)]
+    print(f"\n$ {' '.join(typed)}{f' > {shown(output)}' if output else ''}", flush=True)
+    command = [sys.executable, "-m", *typed]
     done = subprocess.run(command, stdout=subprocess.PIPE if output else None, text=True, check=False)
     if done.returncode:
-        raise CommandError(f"'{typed}' ended with exit code {done.returncode}; its reason stands above")
+        raise CommandError(f"'{' '.join(typed)}' ended with exit code {done.returncode}; its reason stands above")
     if output:
         atomic_write(output, done.stdout.encode())
     return done.stdout or ""
