@@ -14,8 +14,8 @@ _PREFIX = "ptyonnx: error: "
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """All files below a folder and what is in them; None for folders."""
-    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+    """All files below a folder and what is in them; None for folders and devices."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def refused(output: pytest.CaptureFixture[str], folder: Path, *words: object) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
+from ptyonnx_bundles.telemetry import refuse_telemetry
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -194,6 +195,7 @@ def _installed() -> tuple[str, ...]:
 
 def _onnxruntime() -> Any:
     """Import onnxruntime, which is installed by an extra: CPU and GPU builds exclude each other."""
+    refuse_telemetry()
     try:
         import onnxruntime
     except ImportError:

@@ -1,5 +1,6 @@
 import importlib
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -66,6 +67,24 @@ def test_reconstruct_inspect_verify_and_diff_load_no_framework(tmp_path: Path) -
     for words in (("inspect", bundle), ("verify", bundle), ("diff", bundle, bundle)):
         loaded |= _loaded(COMMAND, *words)
     assert not loaded & set(FRAMEWORKS)
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "verify", "diff"])
+def test_nothing_is_reported_to_the_makers_of_onnxruntime(verb: str, tmp_path: Path) -> None:
+    """Where telemetry is on, loading onnxruntime leaves its session file in the folder for temporary files."""
+    bundle, other = (make_bundle(tmp_path / f"{seed}.onnx", seed=seed).path for seed in (0, 1))
+    words = {
+        "reconstruct": (bundle, "--data", ROOT / "samples" / "siemens_star_64.npz", "-o", tmp_path / "result.h5"),
+        "verify": (bundle,),
+        "diff": (bundle, other, "--tolerance", "inf"),
+    }[verb]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "ptyonnx", verb, *map(str, words)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    environment |= {"TMPDIR": str(temporary), "HOME": str(temporary)}
+    subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_face_is_sorted_and_every_name_is_there_for_the_taking() -> None:
