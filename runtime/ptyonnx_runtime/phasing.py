@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -125,7 +125,8 @@ def _synchronised(matrix: csr_array, light: csr_array) -> NDArray[np.complex128]
     """Phases of patches that are connected: leading eigenvector of the normalised inner products."""
     count = matrix.shape[0]
     degree = light @ (light.T @ np.ones(count))
-    scaled = diags_array(1 / np.sqrt(degree)) @ matrix
+    scaled = matrix.copy()
+    scaled.data /= np.repeat(np.sqrt(degree), np.diff(scaled.indptr))
     adjoint, transposed = scaled.conj().tocsr(), scaled.T.tocsr()
     if count <= _DENSE:
         vector = np.linalg.eigh((adjoint @ transposed).toarray())[1][:, -1]
