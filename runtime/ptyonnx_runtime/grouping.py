@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from ptyonnx_bundles.errors import ScanError
 
@@ -26,6 +25,8 @@ def nearest(positions_px: NDArray[np.float64], seeds: NDArray[np.int64], count: 
     -------
     (seed, count) int64
     """
+    from scipy.spatial import KDTree  # a quarter of a second that gridsize 1 does not need
+
     _, index = KDTree(positions_px).query(positions_px[seeds], k=[*range(1, count + 1)])
     members = np.asarray(index, np.int64)
     # Two patterns at one place: the tree may name the twin first.
