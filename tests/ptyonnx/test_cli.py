@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,17 +41,6 @@ def _refused(output: Output, *words: object) -> str:
     (line,) = captured.err.splitlines()
     assert line.startswith("ptyonnx: error: ")
     return line.removeprefix("ptyonnx: error: ")
-
-
-def test_the_help_appears_at_once() -> None:
-    fastest = min(_seconds("--help") for _ in range(5))
-    assert fastest <= 0.2
-
-
-def _seconds(*words: str) -> float:
-    start = time.perf_counter()
-    assert _run(*words).returncode == 0
-    return time.perf_counter() - start
 
 
 def test_the_help_lists_every_verb_with_a_whole_sentence(capsys: Output) -> None:
