@@ -6,7 +6,8 @@
 
 Every training is a `ptyonnx train` in a process of its own; `reconstruct` follows in this one.
 Each finished training is a line of the file of `--json`; one that stands there already is not
-repeated, so that an interrupted run goes on where it was. The tables are printed at the end.
+repeated, so that an interrupted run goes on where it was (after a change of the code, begin a new
+file). The tables are printed at the end.
 A training counts as collapsed if it said so itself, or if its object has nothing to do with the
 reference.
 
@@ -37,6 +38,7 @@ from PIL import Image
 from ptyonnx import load_scan, open_bundle, reconstruct, simulate
 from ptyonnx.backends import BACKENDS
 from ptyonnx.comparison.images import on_canvas, phase_correlation
+from ptyonnx.configuration import configure
 from ptyonnx.formats import write_scan
 from ptyonnx.run import Run
 from ptyonnx.simulation import add_modes, object_from_images, scan_positions
@@ -71,8 +73,9 @@ class Training(NamedTuple):
     assignments: tuple[str, ...]
 
     def key(self) -> str:
-        """Equal for equal trainings."""
-        return json.dumps([self.scan, self.backend, self.seed, self.assignments])
+        """Equal for equal trainings: defaults that have changed since count as others."""
+        settings = configure(None, {"seed": str(self.seed)}, self.assignments).settings
+        return f"{self.scan} {self.backend} {settings.model_dump_json()}"
 
 
 def main() -> None:
@@ -83,6 +86,7 @@ def main() -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         scans = {name: scan_file(name, arguments.star128) for name in arguments.scans}
         done = {row["key"] for row in read(log)}
+        print(f"{log} holds {len(done)} trainings", flush=True)
         for seed in arguments.seeds:
             for name, path in scans.items():
                 for backend in arguments.backends:
@@ -92,9 +96,8 @@ def main() -> None:
                         with log.open("a", encoding="utf-8") as stream:
                             stream.write(json.dumps(row) + "\n")
                         print(line(row), flush=True)
-        print(f"\n{log}\n")
     rows = read(arguments.table or arguments.json)
-    print("\n\n".join(table(rows) for table in (trainings, summary)))
+    print("\n" + "\n\n".join(table(rows) for table in (trainings, summary)))
 
 
 def parse() -> argparse.Namespace:
