@@ -102,7 +102,7 @@ class IntensitySigns:
         far_field = intensity(ones, modes, dft_matrix(probe.shape[-1], np.float64))[0]
         if transposed:
             far_field = far_field.T
-        if _likeness(as_intensity, far_field) < max(_ALIKE, _likeness(as_amplitude, far_field)):
+        if _likeness(as_intensity, far_field) < max(_ALIKE, _likeness(as_amplitude, far_field) + _MARGIN):
             return None
         return (
             f"a pattern sums to {counted:.3g}, its squares to {squared:.3g}, and the probe holds {photons:.3g} photons"
