@@ -41,7 +41,7 @@ class Settings(BaseModel):
     region_size: int = Field(16, ge=1, description="patterns near each other that must agree on the object")
     batch_size: int = Field(1, ge=1, description="regions per optimiser step")
     loss: Literal["poisson", "amplitude_mse", "amplitude_mae"] = Field("poisson", description="what is minimised")
-    rate: float = Field(2e-3, gt=0, description="peak of the one-cycle learning rate (Adam)")
+    rate: float = Field(1e-3, gt=0, description="peak of the one-cycle learning rate (Adam)")
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
     clip: float = Field(0.2, gt=0, description="largest global norm of the gradient")
     seed: int = Field(0, ge=0, description="seed of initial weights and of the order of batches")

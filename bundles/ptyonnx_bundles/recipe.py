@@ -19,7 +19,7 @@ __all__ = ["AMPLITUDE_MAX", "HEADS", "KERNEL", "Convolution", "Node", "Recipe"]
 HEADS: tuple[Literal["amplitude"], Literal["phase"]] = ("amplitude", "phase")
 KERNEL = 3  # pixels, every convolution
 AMPLITUDE_MAX = 1.5  # a transmission is at most 1; the margin absorbs errors of the probe's scale
-OUTPUT_GAIN = 0.1  # last convolutions start small: training starts at vacuum
+OUTPUT_GAIN = 0.01  # last convolutions start small: training starts at vacuum, and no head has to unlearn
 VACUUM_LOGIT = math.log(2.0)  # sigmoid(log 2) = 2/3, times AMPLITUDE_MAX = 1
 DEEPEST_FILTERS = 128  # before `filters_scale`
 FIRST_DECODER_FILTERS = 64

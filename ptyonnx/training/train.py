@@ -14,7 +14,7 @@ from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.task import Task, prepare, scan_digest
 from ptyonnx_bundles import Physics, Producer, TrainingData
-from ptyonnx_bundles.errors import MissingDependencyError, PtyonnxError, RunError
+from ptyonnx_bundles.errors import MissingDependencyError, OutputError, PtyonnxError, RunError
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["train"]
@@ -75,6 +75,7 @@ def train(
         _make_room(directory, overwrite)
         run = _new_run(directory, name, engine.versions(), scan, task)
         save_weights(run.checkpoints / "last.safetensors", task.initial_weights, task.probe)
+        run.write()
 
     def open_journal(epochs_done: int) -> Journal:
         return Journal(run.history_path, run.settings, observer, epochs_done)
@@ -88,6 +89,9 @@ def train(
         engine.fit(task, begin, run.checkpoints, resume=resume)
     except KeyboardInterrupt:
         run.write(state="interrupted", message="stopped by the user")
+        raise
+    except OutputError as error:  # a full disk: what was saved before can be gone on with
+        run.write(state="interrupted", message=str(error))
         raise
     except PtyonnxError as error:
         run.write(state="failed", message=str(error))
@@ -129,7 +133,7 @@ def _new_run(directory: Path, backend: str, versions: dict[str, str], scan: Scan
             ),
         }
     )
-    return Run(directory, record, task.settings).write()
+    return Run(directory, record, task.settings)
 
 
 def _earlier_run(directory: Path, backend: str, scan: Scan) -> Run:

@@ -26,7 +26,7 @@ from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
 from ptyonnx.training.regions import Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import ProviderError
+from ptyonnx_bundles.errors import OutputError, ProviderError
 from ptyonnx_converters import from_pytorch
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
@@ -170,7 +170,11 @@ class _Report(lightning.Callback):
         rate = float(pl_module.task.rates[min(trainer.global_step, len(pl_module.task.rates)) - 1])
         verdict = self.journal.epoch(Metrics(float(validation[0]), float(validation[1])), rate, pl_module.spread())
         for name in ("last", "best") if verdict.best else ("last",):
-            trainer.save_checkpoint(self.checkpoints / f"{name}.ckpt")
+            path = self.checkpoints / f"{name}.ckpt"
+            try:
+                trainer.save_checkpoint(path)
+            except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
+                raise OutputError.unwritable(path, error) from None
             pl_module.save(self.checkpoints / f"{name}.safetensors")
         trainer.should_stop = verdict.stop
 
@@ -189,7 +193,7 @@ def check(settings: Settings) -> None:
     ProviderError, MissingDependencyError
     """
     _use_gpu(settings.device)
-    require("torch", "onnx", "onnxscript")
+    require("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:

@@ -22,7 +22,7 @@ from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
 from ptyonnx.training.regions import Batch, Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import ProviderError, SettingsError
+from ptyonnx_bundles.errors import OutputError, ProviderError, SettingsError
 from ptyonnx_converters import from_tensorflow
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
@@ -166,7 +166,10 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
         rate = float(rates[min(int(self.model.optimizer.iterations), len(rates)) - 1])
         verdict = self.journal.epoch(validation, rate, self.model.spread())
         for name in ("last", "best") if verdict.best else ("last",):
-            self.managers[name].save(checkpoint_number=epoch + 1)
+            try:
+                self.managers[name].save(checkpoint_number=epoch + 1)
+            except (OSError, tf.errors.OpError) as error:
+                raise OutputError.unwritable(self.checkpoints / name, error) from None
             self.model.save_canonical(self.checkpoints / f"{name}.safetensors")
         self.model.stop_training = verdict.stop
 
@@ -179,7 +182,7 @@ def check(settings: Settings) -> None:
     ProviderError, MissingDependencyError, SettingsError
     """
     _use_gpu(settings.device)
-    require("tensorflow", "onnx", "tf2onnx")
+    require("tensorflow", "onnx", "tf2onnx", "onnxruntime")
     if keras.backend.backend() != "tensorflow":
         raise SettingsError(
             "Keras runs on another framework", key="KERAS_BACKEND", found=keras.backend.backend(),
