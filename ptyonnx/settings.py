@@ -37,7 +37,7 @@ class Settings(BaseModel):
     )
 
     # the optimisation
-    epochs: int = Field(45, ge=1, description="passes over the training patterns")
+    epochs: int = Field(60, ge=1, description="passes over the training patterns")
     region_size: int = Field(16, ge=1, description="patterns near each other that must agree on the object")
     batch_size: int = Field(1, ge=1, description="regions per optimiser step")
     loss: Literal["poisson", "amplitude_mse", "amplitude_mae"] = Field("poisson", description="what is minimised")
