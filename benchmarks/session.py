@@ -58,7 +58,8 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", OMP_NUM_THREADS=str(arguments.threads))
     for scale in arguments.scales:
-        print(f"\nN = {arguments.N}, filters_scale = {scale:g}, {arguments.threads} threads, patterns/s\n")
+        load = f"load average before {os.getloadavg()[0]:.1f}"
+        print(f"\nN = {arguments.N}, filters_scale = {scale:g}, {arguments.threads} threads, patterns/s; {load}\n")
         with tempfile.TemporaryDirectory() as folder:
             bundle = make_bundle(Path(folder) / "bundle.onnx", Recipe(N=arguments.N, filters_scale=scale))
             with processes(bundle, arguments.threads) as pipes:

@@ -76,7 +76,8 @@ def main() -> None:
     settings = configure(None, {}, (*arguments.assignments, *fixed)).settings
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", OMP_NUM_THREADS=str(arguments.threads))
     task = prepare(load_scan(arguments.data), settings, Unobserved())
-    print(f"{arguments.data.name}, {arguments.threads} threads, patterns/s\n")
+    load = f"load average before {os.getloadavg()[0]:.1f}"
+    print(f"{arguments.data.name}, {arguments.threads} threads, patterns/s; {load}\n")
     print("| | ptyonnx, steps | plain, steps | ratio | ptyonnx, whole epochs | ratio to plain steps |")
     print("|---|---|---|---|---|---|")
     for backend in arguments.backends:
