@@ -35,7 +35,7 @@ def some_weights(recipe: Recipe) -> dict[str, np.ndarray]:
         if name.endswith("bias"):
             weights[name] = (array + 0.1 * generator.standard_normal(array.shape)).astype(np.float32)
         elif "output" in name:
-            weights[name] = array * np.float32(5)
+            weights[name] = array * np.float32(50)
     weights["whitening.mean"] = generator.random((recipe.N, recipe.N), np.float32)
     weights["whitening.scale"] = np.asarray(0.7, np.float32)
     return weights

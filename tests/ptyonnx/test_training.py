@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ptyonnx import backends
+from ptyonnx.history import read_history
 from ptyonnx.run import Run
 from ptyonnx.settings import Settings
 from ptyonnx.training import Unobserved, train
@@ -224,7 +225,7 @@ def test_control_c_leaves_a_run_that_resume_completes(tmp_path: Path, backend: s
     with subprocess.Popen([*words, *data], stderr=subprocess.PIPE, text=True) as process:
         history = tmp_path / "run" / "history.csv"
         deadline = time.monotonic() + 120
-        while not history.exists() and time.monotonic() < deadline:
+        while not (history.exists() and len(read_history(history)) > 1) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -233,13 +234,14 @@ def test_control_c_leaves_a_run_that_resume_completes(tmp_path: Path, backend: s
     assert "Traceback" not in said
     assert Run.open(tmp_path / "run").record.state == "interrupted"
     done = len(Run.open(tmp_path / "run").history)
-    assert 1 <= done < 200
+    assert 1 < done < 200
     observer = Losses(stop_after_epochs=1)
     from ptyonnx import load_scan
 
     with pytest.raises(KeyboardInterrupt):
         train(backend, load_scan(sample), Settings(), tmp_path / "run", resume=True, observer=observer)
-    assert observer.rows[0]["epoch"] == done + 1
+    # the last line of the history may stand there before its checkpoint does: that epoch runs again
+    assert observer.rows[0]["epoch"] in {done, done + 1}
 
 
 @pytest.mark.parametrize("alias, name", backends.ALIASES.items())
