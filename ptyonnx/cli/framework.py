@@ -23,6 +23,9 @@ def load_quietly(backend: str) -> None:
     from ptyonnx import backends
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # PyTorch's OpenMP threads spin while they wait, and starve each other where another process
+    # is busy; waiting for less long costs nothing on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     with _without_stderr():
         backends.load(backend)
 

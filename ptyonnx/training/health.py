@@ -17,10 +17,10 @@ from ptyonnx_bundles.errors import CollapseError
 
 __all__ = ["HeadSpread", "check_heads", "head_spread"]
 
-# Healthy networks stayed above 2.4e-3 rad and 4.4e-4 (lowest epoch of some 40 trainings on scans
-# with phases of 0.3 to 3 rad). Phase heads that fell below 5e-4 never recovered: the amplitude
-# explained what it could, and the phase correlation ended at 0.4 instead of 0.95. Amplitudes as
-# low as 3.5e-6 have recovered.
+# Seen on scans with phases of 0.3 to 3 rad: healthy networks stayed above 2.3e-3 rad and 4.4e-4.
+# Phase heads that fell below 5e-4 rad stayed lost or crept back to 1.6e-3: the amplitude explained
+# what it could, and the phase correlation ended at 0.4 to 0.5 instead of 0.95. Amplitudes as low
+# as 3.5e-6 have recovered. Nothing that scatters less than 0.3 rad was tried.
 LEAST_PHASE_SPREAD_RAD = 5e-4
 LEAST_AMPLITUDE_SPREAD = 1e-6
 

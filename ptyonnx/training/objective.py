@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from ptyonnx_runtime.physics import Pair, hat, intensity, overlap_average
+from ptyonnx_runtime.physics import Pair, hat, intensity, overlap_average, sum_patterns
 
 __all__ = ["LOG_FLOOR", "Scene", "expected_intensity", "loss_terms"]
 
@@ -30,7 +30,9 @@ class Scene(NamedTuple):
     dft: Pair
 
 
-def expected_intensity(patch: Pair, offset_px: Any, probe: Pair, scene: Scene) -> Any:
+def expected_intensity(
+    patch: Pair, offset_px: Any, probe: Pair, scene: Scene, add: Callable[[Any], Any] = sum_patterns
+) -> Any:
     """Photons expected on the detector once overlapping patches agree.
 
     Parameters
@@ -41,6 +43,8 @@ def expected_intensity(patch: Pair, offset_px: Any, probe: Pair, scene: Scene) -
         (y, x) of each patch on its region's canvas.
     probe : Pair of (mode, N, N), sqrt(photons)
     scene : Scene
+    add : callable
+        The framework's sum over axis 1.
 
     Returns
     -------
@@ -54,6 +58,7 @@ def expected_intensity(patch: Pair, offset_px: Any, probe: Pair, scene: Scene) -
         rows_transposed=hat(scene.lattice_transposed - y),
         columns=hat(scene.lattice - x),
         columns_transposed=hat(scene.lattice_transposed - x),
+        add=add,
     )
     return intensity(agreed, probe, scene.dft)
 

@@ -14,6 +14,7 @@ Only the functions that make constants use NumPy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "place",
     "propagate",
     "shift_matrices",
+    "sum_patterns",
     "take",
 ]
 
@@ -175,8 +177,23 @@ def take(canvas: Any, rows: Any, columns: Any) -> Any:
     return rows @ canvas @ columns
 
 
+def sum_patterns(stack: Any) -> Any:
+    """Sum over axis 1 with indexing and ``+``, which every array library has."""
+    total = stack[:, 0]
+    for index in range(1, stack.shape[1]):
+        total = total + stack[:, index]
+    return total
+
+
 def overlap_average(
-    patch: Pair, weight: Any, *, rows: Any, rows_transposed: Any, columns: Any, columns_transposed: Any
+    patch: Pair,
+    weight: Any,
+    *,
+    rows: Any,
+    rows_transposed: Any,
+    columns: Any,
+    columns_transposed: Any,
+    add: Callable[[Any], Any] = sum_patterns,
 ) -> Pair:
     """Make overlapping patches agree: place them, average by weight, take them out again.
 
@@ -187,24 +204,18 @@ def overlap_average(
         Positive; see :data:`WEIGHT_FLOOR`.
     rows, columns : (region, pattern, canvas, N)
         Shift matrices along y and x, and their transposes (region, pattern, N, canvas).
+    add : callable
+        Sums over axis 1. A framework's own sum is faster to differentiate than slices are.
 
     Returns
     -------
     Pair of (region, pattern, N, N)
         What the averaged object looks like at each position.
     """
-    real = _sum_patterns(place(patch.real * weight, rows, columns_transposed))
-    imag = _sum_patterns(place(patch.imag * weight, rows, columns_transposed))
-    total = _sum_patterns(rows @ weight @ columns_transposed) + WEIGHT_FLOOR * WEIGHT_FLOOR
+    real = add(place(patch.real * weight, rows, columns_transposed))
+    imag = add(place(patch.imag * weight, rows, columns_transposed))
+    total = add(rows @ weight @ columns_transposed) + WEIGHT_FLOOR * WEIGHT_FLOOR
     return Pair(
         take((real / total)[:, np.newaxis], rows_transposed, columns),
         take((imag / total)[:, np.newaxis], rows_transposed, columns),
     )
-
-
-def _sum_patterns(stack: Any) -> Any:
-    """Sum over axis 1 with indexing and ``+``: every array library has them."""
-    total = stack[:, 0]
-    for index in range(1, stack.shape[1]):
-        total = total + stack[:, index]
-    return total

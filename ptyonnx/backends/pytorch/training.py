@@ -79,7 +79,7 @@ class Reconstructor(lightning.LightningModule):
         with torch.autocast(diffraction.device.type, enabled=False):
             shape = (*offset_px.shape[:2], *diffraction.shape[-2:])
             patch = Pair(real.float().reshape(shape), imag.float().reshape(shape))
-            expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas))
+            expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), _add)
             amplitude = diffraction.reshape(shape)
             terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, torch.log)
             with torch.no_grad():
@@ -263,6 +263,11 @@ def convert(
 def versions() -> dict[str, str]:
     """Versions of the packages that take part."""
     return {name: version(name) for name in ("torch", "lightning", "onnx", "onnxscript")}
+
+
+def _add(stack: torch.Tensor) -> torch.Tensor:
+    """Sum over patterns."""
+    return torch.sum(stack, dim=1)
 
 
 def _use_gpu(device: str) -> bool:

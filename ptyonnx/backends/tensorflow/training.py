@@ -45,6 +45,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
             self.add_weight(shape=task.probe.shape, initializer="zeros", trainable=task.settings.train_probe, name=name)
             for name in ("probe_shift_real", "probe_shift_imag")
         ]
+        self._heads = tf.function(self.network.amplitude_and_phase)
         self.network.built = self.built = True  # else Keras would build by consuming the first batch
 
     def probe(self) -> Pair:
@@ -68,7 +69,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         N = self.task.recipe.N
         shape = (-1, offset_px.shape[1], N, N)
         patch = Pair(*(tf.reshape(tf.cast(part, tf.float32), shape) for part in (real, imag)))
-        expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas))
+        expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), _add)
         amplitude = tf.reshape(diffraction, shape)
         terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, tf.math.log)
         residual = tf.stop_gradient(tf.sqrt(expected)) - amplitude
@@ -91,7 +92,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
 
     def spread(self) -> HeadSpread:
         """How much both heads depend on the pattern."""
-        heads = self.network.amplitude_and_phase(tf.constant(self.task.watched))
+        heads = self._heads(tf.constant(self.task.watched))
         amplitude, phase_rad = (tf.cast(head, tf.float32).numpy() for head in heads)
         return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
@@ -234,7 +235,7 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
         held_out = task.validation_members
         model.fit(
             _batches(task.training, lambda: map(task.epoch, count(epochs_done))),
-            validation_data=_batches(task.validation, lambda: [held_out], len(held_out)),
+            validation_data=_batches(task.validation, lambda: [held_out], len(held_out)).cache(),
             steps_per_epoch=task.training.steps_per_epoch,
             initial_epoch=epochs_done,
             epochs=settings.epochs,
@@ -279,6 +280,11 @@ def _set_threads(threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError:
         return
+
+
+def _add(stack: tf.Tensor) -> tf.Tensor:
+    """Sum over patterns."""
+    return tf.reduce_sum(stack, axis=1)
 
 
 def _use_gpu(device: str) -> bool:
