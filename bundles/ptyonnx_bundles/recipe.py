@@ -104,8 +104,10 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _choose_depth(cls, values: object) -> object:
-        N = values.get("N") if isinstance(values, dict) else None
-        if isinstance(values, dict) and isinstance(N, int) and values.get("depth", 0) == 0:
+        if not isinstance(values, dict):
+            return values
+        N, depth = values.get("N"), values.get("depth", 0)
+        if type(N) is int and type(depth) is int and depth == 0:  # False is 0 in Python, but not in a manifest
             return {**values, "depth": default_depth(N)}
         return values
 
