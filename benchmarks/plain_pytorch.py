@@ -69,11 +69,11 @@ def _network(task: Task) -> nn.ModuleDict:
     recipe = task.recipe
     encoder, into = [], recipe.channels
     for filters in recipe.encoder_filters:
-        encoder += [*_level(into, filters), nn.MaxPool2d(2)]
+        encoder += [*_level(into, filters, recipe.leak), nn.MaxPool2d(2)]
         into = filters
     network = nn.ModuleDict({"encoder": nn.Sequential(*encoder)})
     for head in HEADS:
-        network[head] = _decoder(into, recipe.decoder_filters, recipe.channels)
+        network[head] = _decoder(into, recipe.decoder_filters, recipe.channels, recipe.leak)
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for layer, convolution in zip(recipe.convolutions(), convolutions, strict=True):
         for name in ("weight", "bias"):
@@ -81,13 +81,14 @@ def _network(task: Task) -> nn.ModuleDict:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _decoder(into: int, filters: Sequence[int], channels: int) -> nn.Sequential:
+def _decoder(into: int, filters: Sequence[int], channels: int, leak: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for out in filters:
-        layers += [*_level(into, out), nn.Upsample(scale_factor=2, mode="nearest")]
+        layers += [*_level(into, out, leak), nn.Upsample(scale_factor=2, mode="nearest")]
         into = out
     return nn.Sequential(*layers, nn.Conv2d(into, channels, 3, padding=1))
 
 
-def _level(into: int, out: int) -> list[nn.Module]:
-    return [nn.Conv2d(into, out, 3, padding=1), nn.ReLU(), nn.Conv2d(out, out, 3, padding=1), nn.ReLU()]
+def _level(into: int, out: int, leak: float) -> list[nn.Module]:
+    first, second = (nn.Conv2d(channels, out, 3, padding=1) for channels in (into, out))
+    return [first, nn.LeakyReLU(leak), second, nn.LeakyReLU(leak)]

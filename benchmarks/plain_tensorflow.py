@@ -78,11 +78,11 @@ def _network(task: Task) -> dict[str, keras.Sequential]:
     recipe = task.recipe
     encoder: list[keras.layers.Layer] = [keras.layers.Input((recipe.N, recipe.N, recipe.channels))]
     for filters in recipe.encoder_filters:
-        encoder += [_convolution(filters), _convolution(filters), keras.layers.MaxPooling2D()]
+        encoder += [*_level(filters, recipe.leak), keras.layers.MaxPooling2D()]
     network = {"encoder": keras.Sequential(encoder)}
     code = network["encoder"].output_shape[1:]
     for head in HEADS:
-        network[head] = _decoder(code, recipe.decoder_filters, recipe.channels)
+        network[head] = _decoder(code, recipe.decoder_filters, recipe.channels, recipe.leak)
     convolutions = [layer for part in network.values() for layer in part.layers if layer.weights]
     for layer, convolution in zip(recipe.convolutions(), convolutions, strict=True):
         kernel, bias = (task.initial_weights[f"{layer.name}.{name}"] for name in ("weight", "bias"))
@@ -90,12 +90,16 @@ def _network(task: Task) -> dict[str, keras.Sequential]:
     return network
 
 
-def _decoder(code: Sequence[int], filters: Sequence[int], channels: int) -> keras.Sequential:
+def _decoder(code: Sequence[int], filters: Sequence[int], channels: int, leak: float) -> keras.Sequential:
     layers: list[keras.layers.Layer] = [keras.layers.Input(code)]
     for out in filters:
-        layers += [_convolution(out), _convolution(out), keras.layers.UpSampling2D()]
-    return keras.Sequential([*layers, _convolution(channels, activation=None)])
+        layers += [*_level(out, leak), keras.layers.UpSampling2D()]
+    return keras.Sequential([*layers, _convolution(channels)])
 
 
-def _convolution(filters: int, activation: str | None = "relu") -> keras.layers.Conv2D:
-    return keras.layers.Conv2D(filters, 3, padding="same", activation=activation)
+def _level(filters: int, leak: float) -> list[keras.layers.Layer]:
+    return [layer for _ in range(2) for layer in (_convolution(filters), keras.layers.LeakyReLU(negative_slope=leak))]
+
+
+def _convolution(filters: int) -> keras.layers.Conv2D:
+    return keras.layers.Conv2D(filters, 3, padding="same")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptyonnx import __version__, backends
 from ptyonnx.run import Checkpoint, Run
-from ptyonnx_bundles import Bundle, Manifest, digests, write_bundle
+from ptyonnx_bundles import Bundle, Manifest, digests, protocol_of, write_bundle
 from ptyonnx_bundles.errors import RunError
 from ptyonnx_converters.check import self_test
 
@@ -57,6 +57,7 @@ def export(
     engine = backends.load(run.backend)
     model, native = engine.convert(run.recipe, weights)
     manifest = Manifest(
+        protocol=protocol_of(run.recipe),
         recipe=run.recipe,
         producer=run.record.producer.model_copy(update={"versions": {"ptyonnx": __version__, **engine.versions()}}),
         physics=run.record.physics,

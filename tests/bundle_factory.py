@@ -25,6 +25,7 @@ from ptyonnx_bundles import (
     SelfTest,
     TrainingData,
     digests,
+    protocol_of,
     write_bundle,
 )
 
@@ -121,6 +122,7 @@ def make_bundle(
     diffraction = generator.gamma(2.0, 5.0, (2, recipe.channels, recipe.N, recipe.N)).astype(np.float32)
     manifest = Manifest.model_validate(
         {
+            "protocol": protocol_of(recipe),
             "recipe": recipe,
             "producer": Producer.model_validate({"framework": framework, "versions": {"onnx": onnx.__version__}}),
             "physics": Physics(N=recipe.N, gridsize=recipe.gridsize, probe_modes=len(probe), mean_photons=mean_photons),

@@ -12,6 +12,7 @@ from ptyonnx_bundles.manifest import (
     Producer,
     TrainingData,
     parse_manifest,
+    protocol_of,
     schema,
 )
 from ptyonnx_bundles.onnx_file import IR_VERSION, OPSET, OnnxFile, OnnxNode, OnnxValue, read_onnx
@@ -40,6 +41,7 @@ __all__ = [
     "digests",
     "graph_digest",
     "parse_manifest",
+    "protocol_of",
     "read_bundle",
     "read_onnx",
     "schema",

@@ -20,6 +20,7 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from ptyonnx_bundles.errors import BundleError, ProtocolError
@@ -34,10 +35,13 @@ __all__ = [
     "TrainingData",
     "generate_schema",
     "parse_manifest",
+    "protocol_of",
     "schema",
 ]
 
-PROTOCOL: Literal[1] = 1
+PROTOCOL: Literal[2] = 2  # the newest; a bundle states the lowest that can say what it is
+_PROTOCOLS: dict[str, Literal[1, 2]] = {"two-headed-cnn-1": 1, "two-headed-cnn-2": 2}
+_KNOWN = f"at most {PROTOCOL}"
 _KEY = "ptyonnx.manifest"
 
 
@@ -95,10 +99,10 @@ class Manifest(_Part):
     protocol : int
         Raised by one whenever a reader of the previous protocol would misread or refuse
         the file; fields that old readers need not know come with a new protocol too,
-        since unknown fields are errors.
+        since unknown fields are errors. Follows from the recipe's family: 2 brought the second.
     """
 
-    protocol: Literal[1] = PROTOCOL
+    protocol: Literal[1, 2] = Field(description="1: two-headed-cnn-1, 2: two-headed-cnn-2")
     recipe: Recipe
     producer: Producer
     physics: Physics
@@ -110,9 +114,20 @@ class Manifest(_Part):
     licence: str | None = Field(default=None, description="SPDX identifier or text, of the weights")
     notes: str = ""
 
+    @model_validator(mode="after")
+    def _check_protocol(self) -> Manifest:
+        if self.protocol != protocol_of(self.recipe):
+            raise ValueError(f"protocol {self.protocol} has no recipe {self.recipe.name}")
+        return self
+
     def to_json(self) -> str:
         """Write the manifest as JSON text, keys in the order of the specification."""
         return self.model_dump_json()
+
+
+def protocol_of(recipe: Recipe) -> Literal[1, 2]:
+    """Give the lowest protocol that has this recipe: what a bundle of it states."""
+    return _PROTOCOLS[recipe.name]
 
 
 def parse_manifest(text: str, file: str | None = None) -> Manifest:
@@ -138,10 +153,10 @@ def parse_manifest(text: str, file: str | None = None) -> Manifest:
         raise BundleError("the manifest is not JSON", file=file, key=_KEY) from None
     protocol = values.get("protocol") if isinstance(values, dict) else None
     if not isinstance(protocol, int) or isinstance(protocol, bool):
-        raise ProtocolError("the manifest states no protocol number", file=file, key="protocol", expected=PROTOCOL)
-    if protocol != PROTOCOL:
+        raise ProtocolError("the manifest states no protocol number", file=file, key="protocol", expected=_KNOWN)
+    if protocol not in _PROTOCOLS.values():
         raise ProtocolError(
-            "cannot read this protocol", file=file, key="protocol", found=protocol, expected=PROTOCOL,
+            "cannot read this protocol", file=file, key="protocol", found=protocol, expected=_KNOWN,
             remedy="a newer ptyonnx may read it: pip install --upgrade ptyonnx" if protocol > PROTOCOL else None,
         )  # fmt: skip
     try:
@@ -171,7 +186,6 @@ def schema() -> dict[str, Any]:
 def generate_schema() -> str:
     """Generate the text that `schema.json` must hold."""
     described = Manifest.model_json_schema()
-    described["required"].insert(0, "protocol")  # has a default in Python, never in a file
     described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    described["$id"] = f"urn:ptyonnx:manifest:{PROTOCOL}"
+    described["$id"] = "urn:ptyonnx:manifest"
     return json.dumps(described, indent=2) + "\n"

@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["AMPLITUDE_MAX", "HEADS", "KERNEL", "Convolution", "Node", "Recipe"]
+__all__ = ["AMPLITUDE_MAX", "FAMILIES", "HEADS", "KERNEL", "Convolution", "Family", "Node", "Recipe"]
 
 HEADS: tuple[Literal["amplitude"], Literal["phase"]] = ("amplitude", "phase")
 KERNEL = 3  # pixels, every convolution
+# Slope of the activation below zero, by family. A ReLU that one large step has pushed below zero for
+# every pattern never learns again, and enough of them take a whole head with them; a leaky one
+# recovers. An eighth is exact in float32, so that every framework and the graph have the same bits.
+FAMILIES: dict[str, float] = {"two-headed-cnn-1": 0.0, "two-headed-cnn-2": 0.125}
 AMPLITUDE_MAX = 1.5  # a transmission is at most 1; the margin absorbs errors of the probe's scale
 OUTPUT_GAIN = 0.01  # last convolutions start small: training starts at vacuum, and no head has to unlearn
 VACUUM_LOGIT = math.log(2.0)  # sigmoid(log 2) = 2/3, times AMPLITUDE_MAX = 1
@@ -26,6 +30,9 @@ FIRST_DECODER_FILTERS = 64
 LEAST_DECODER_FILTERS = 16
 SMALLEST_N = 32
 LARGEST_N = 1024
+
+
+Family = Literal["two-headed-cnn-1", "two-headed-cnn-2"]
 
 
 class Convolution(NamedTuple):
@@ -51,7 +58,7 @@ class Node(NamedTuple):
     name: str
     operator: str
     inputs: tuple[str, ...]
-    attributes: tuple[tuple[str, int | str | tuple[int, ...]], ...] = ()
+    attributes: tuple[tuple[str, float | int | str | tuple[int, ...]], ...] = ()
 
 
 _CONVOLUTION_ATTRIBUTES = (
@@ -82,7 +89,8 @@ class Recipe(BaseModel):
     Attributes
     ----------
     name : str
-        Name of the family; raised when the meaning of the other fields changes.
+        Name of the family; raised when the meaning of the other fields changes. The second has
+        leaky rectifiers where the first has plain ones.
     N : int
         Width and height of a diffraction pattern and of an object patch, in pixels.
     gridsize : int
@@ -95,7 +103,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: Literal["two-headed-cnn-1"] = "two-headed-cnn-1"
+    name: Family = "two-headed-cnn-2"
     N: int = Field(ge=SMALLEST_N, le=LARGEST_N)
     gridsize: int = Field(default=1, ge=1, le=4)
     filters_scale: float = Field(default=0.5, gt=0, le=8)
@@ -123,6 +131,11 @@ class Recipe(BaseModel):
     def channels(self) -> int:
         """Patterns per group, C = gridsize squared."""
         return self.gridsize**2
+
+    @property
+    def leak(self) -> float:
+        """Slope of the activation below zero; 0 is a plain ReLU."""
+        return FAMILIES[self.name]
 
     @property
     def encoder_filters(self) -> tuple[int, ...]:
@@ -171,7 +184,7 @@ class Recipe(BaseModel):
     def initial_weights(self, seed: int) -> dict[str, NDArray[np.float32]]:
         """Weights to start from, the same bits for every framework.
 
-        He initialisation for kernels [He et al., ICCV 2015], zero biases; the output
+        He initialisation for kernels [He et al., ICCV 2015, eq. 15], zero biases; the output
         convolutions start small with the amplitude at 1, so that training starts at vacuum.
 
         Parameters
@@ -187,7 +200,7 @@ class Recipe(BaseModel):
         generator = np.random.default_rng(seed)
         weights: dict[str, NDArray[np.float32]] = {}
         for layer in self.convolutions():
-            deviation = math.sqrt(2.0 / (layer.channels_in * KERNEL * KERNEL))
+            deviation = math.sqrt(2.0 / ((1 + self.leak**2) * layer.channels_in * KERNEL * KERNEL))
             bias = 0.0
             if layer.name.endswith(".output"):
                 deviation *= OUTPUT_GAIN
@@ -205,11 +218,11 @@ class Recipe(BaseModel):
         ]
         value = "whitening.scaled"
         for level in range(self.depth):
-            value = _add_block(nodes, f"encoder.{level}", value)
+            value = _add_block(nodes, f"encoder.{level}", value, self.leak)
             nodes.append(Node(f"encoder.{level}.pool", "MaxPool", (value,), _POOL_ATTRIBUTES))
             value = nodes[-1].name
         for head in HEADS:
-            _add_decoder(nodes, head, value, self.depth)
+            _add_decoder(nodes, head, value, self)
         nodes += [
             Node("phase.cos", "Cos", ("phase",)),
             Node("real", "Mul", ("amplitude", "phase.cos")),
@@ -231,19 +244,19 @@ class Recipe(BaseModel):
         }
 
 
-def _add_block(nodes: list[Node], name: str, value: str) -> str:
+def _add_block(nodes: list[Node], name: str, value: str, leak: float) -> str:
     for index in range(2):
         conv = f"{name}.conv.{index}"
         nodes.append(Node(conv, "Conv", (value, f"{conv}.weight", f"{conv}.bias"), _CONVOLUTION_ATTRIBUTES))
         value = f"{name}.relu.{index}"
-        nodes.append(Node(value, "Relu", (conv,)))
+        nodes.append(Node(value, "LeakyRelu", (conv,), (("alpha", leak),)) if leak else Node(value, "Relu", (conv,)))
     return value
 
 
-def _add_decoder(nodes: list[Node], head: str, value: str, depth: int) -> None:
-    for level in range(depth):
+def _add_decoder(nodes: list[Node], head: str, value: str, recipe: Recipe) -> None:
+    for level in range(recipe.depth):
         name = f"decoder.{head}.{level}"
-        value = _add_block(nodes, name, value)
+        value = _add_block(nodes, name, value, recipe.leak)
         nodes.append(Node(f"{name}.upsample", "Resize", (value, "", "upsample.scales"), _UPSAMPLE_ATTRIBUTES))
         value = f"{name}.upsample"
     conv = f"decoder.{head}.output"

@@ -41,6 +41,7 @@ OPERATORS: dict[str, dict[str, Attribute | None]] = {
     },
     "Cos": {},
     "Identity": {},
+    "LeakyRelu": {"alpha": 0.01},
     "MaxPool": {
         "auto_pad": "NOTSET",
         "ceil_mode": 0,

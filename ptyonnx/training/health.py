@@ -1,9 +1,10 @@
 """Collapse: a head of the network that stopped depending on its input.
 
-The known failure of this network: one large step early on switches its ReLUs off for good,
-the object stays at vacuum (or one head stays constant while the other explains what it can)
-and training goes on with a falling loss. What gives it away is not the loss but that every
-pattern yields the same patch.
+The known failure of networks of this kind: one large step early on switches rectifiers off for
+good, the object stays at vacuum (or one head stays constant while the other explains what it can)
+and training goes on with a falling loss. Leaky rectifiers recover; a rate far too high can still
+drive a head into saturation. What gives it away is not the loss but that every pattern yields the
+same patch.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from ptyonnx_bundles.errors import CollapseError
 
 __all__ = ["HeadSpread", "check_heads", "head_spread"]
 
-# Seen on scans with phases of 0.3 to 3 rad: healthy networks stayed above 2.3e-3 rad and 4.4e-4.
-# Phase heads that fell below 5e-4 rad stayed lost or crept back to 1.6e-3: the amplitude explained
-# what it could, and the phase correlation ended at 0.4 to 0.5 instead of 0.95. Amplitudes as low
-# as 3.5e-6 have recovered. Nothing that scatters less than 0.3 rad was tried.
-LEAST_PHASE_SPREAD_RAD = 5e-4
+# A saturated head varies by 0 or by rounding, about 1e-7. Healthy phases are far above: a tenth of
+# the object's range at the end, and on the way there never below a hundredth of that. Amplitudes as
+# low as 3.5e-6 have recovered.
+LEAST_PHASE_SPREAD_RAD = 1e-5
 LEAST_AMPLITUDE_SPREAD = 1e-6
 
 

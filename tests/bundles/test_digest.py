@@ -51,7 +51,7 @@ def independent_digests(model: onnx.ModelProto) -> tuple[str, str, str]:
 
     def of_value(attribute: onnx.AttributeProto) -> object:
         value = helper.get_attribute_value(attribute)
-        return value.decode() if isinstance(value, bytes) else value if isinstance(value, int) else list(value)
+        return value.decode() if isinstance(value, bytes) else value if isinstance(value, float | int) else list(value)
 
     def interface(values: list[onnx.ValueInfoProto]) -> list[object]:
         return [[v.name, "float32", [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]] for v in values]
@@ -83,10 +83,24 @@ def test_all_digests_of_the_sample_computed_independently() -> None:
     assert independent_digests(model) == (stated["weights"], stated["graph"], of_text)
 
 
-def test_digests_of_the_sample_never_change() -> None:
-    stated = read_bundle(SAMPLE).manifest.digests
-    assert stated.weights == "4c1d1ae0ec6e6b8af9e37e9b6340678d9b2690e70f883ac960faecfccfd67599"
-    assert stated.graph == "397335882cf92f20f544e3a04b7affb6b72a56295b301a2943ae73cd73183943"
+@pytest.mark.parametrize(
+    "protocol, weights, graph",
+    [
+        (
+            1,
+            "4c1d1ae0ec6e6b8af9e37e9b6340678d9b2690e70f883ac960faecfccfd67599",
+            "397335882cf92f20f544e3a04b7affb6b72a56295b301a2943ae73cd73183943",
+        ),
+        (
+            2,
+            "776454c6cbb812965100e8daa78214b37032d99529bee0900a4dabe5dfbc6d5b",
+            "3d3834de937fed020ee91099e3760e78e35e72a01fdbe86ae5282d952e3b5aca",
+        ),
+    ],
+)
+def test_digests_of_the_samples_never_change(protocol: int, weights: str, graph: str) -> None:
+    stated = read_bundle(SAMPLE.with_name(f"protocol-{protocol}.onnx")).manifest.digests
+    assert (stated.weights, stated.graph) == (weights, graph)
 
 
 RECIPE = Recipe(N=32, filters_scale=0.05)

@@ -64,4 +64,4 @@ def test_refusing_needs_little_memory(name: str, good: bytes) -> None:
 
 
 def test_the_good_bundle_from_which_they_are_made_is_good(good: bytes) -> None:
-    assert read_bundle(good).manifest.protocol == 1
+    assert read_bundle(good).manifest.protocol == 2

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ptyonnx_bundles import Manifest, Physics, parse_manifest, read_bundle, schema
+from ptyonnx_bundles import PROTOCOL, Manifest, Physics, parse_manifest, read_bundle, schema
 from ptyonnx_bundles.errors import BundleError
 from ptyonnx_bundles.manifest import generate_schema
 
@@ -29,9 +29,11 @@ JSON = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 GRIDSIZE, SIZE = st.shared(st.integers(1, 4), key="gridsize"), st.shared(st.sampled_from([32, 64, 80, 256]), key="N")
+PROTOCOLS = st.shared(st.integers(1, PROTOCOL), key="protocol")
 MANIFESTS = st.fixed_dictionaries(
     {
-        "recipe": st.fixed_dictionaries({"N": SIZE, "gridsize": GRIDSIZE, "filters_scale": st.floats(0.01, 8)}),
+        "protocol": PROTOCOLS,
+        "recipe": st.fixed_dictionaries({"name": PROTOCOLS.map("two-headed-cnn-{}".format), "N": SIZE, "gridsize": GRIDSIZE, "filters_scale": st.floats(0.01, 8)}),
         "producer": st.fixed_dictionaries(
             {"framework": st.sampled_from(["pytorch", "tensorflow"]), "versions": st.dictionaries(TEXT, TEXT, max_size=3)}
         ),

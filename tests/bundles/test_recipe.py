@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.recipe import FAMILIES, Family
 
 RECIPES = st.builds(
     Recipe,
+    name=st.sampled_from(sorted(FAMILIES)),
     N=st.integers(2, 16).map(lambda n: 16 * n),
     gridsize=st.integers(1, 4),
     filters_scale=st.floats(0.01, 2),
@@ -114,10 +116,11 @@ def test_initial_weights_are_the_same_bits_for_the_same_seed() -> None:
     assert all((first[name] != other[name]).any() for name in first if name.endswith(".weight"))
 
 
-def test_initial_kernels_have_the_deviation_of_he_et_al() -> None:
-    weights = Recipe(N=64, filters_scale=1).initial_weights(0)
+@pytest.mark.parametrize("family, leak", FAMILIES.items())
+def test_initial_kernels_have_the_deviation_of_he_et_al(family: Family, leak: float) -> None:
+    weights = Recipe(name=family, N=64, filters_scale=1).initial_weights(0)
     kernel = weights["encoder.2.conv.1.weight"]
-    assert kernel.std() == pytest.approx(np.sqrt(2 / (128 * 9)), rel=0.01)
+    assert kernel.std() == pytest.approx(np.sqrt(2 / ((1 + leak**2) * 128 * 9)), rel=5e-3)
     assert abs(kernel.mean()) < 1e-3
     assert weights["decoder.phase.output.weight"].std() == pytest.approx(0.01 * np.sqrt(2 / (16 * 9)), rel=0.2)
 
@@ -152,6 +155,7 @@ OPERATORS = {
     "Mul": np.multiply,
     "Conv": convolve,
     "Relu": lambda x: np.maximum(x, 0),
+    "LeakyRelu": lambda x, alpha: np.where(x > 0, x, alpha * x),
     "MaxPool": lambda x: np.maximum.reduce([x[:, a::2, b::2] for a in (0, 1) for b in (0, 1)]),
     "Resize": lambda x, _: x.repeat(2, axis=1).repeat(2, axis=2),
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
@@ -167,7 +171,8 @@ def evaluate(recipe: Recipe, weights: dict[str, np.ndarray], diffraction: np.nda
     """Run the canonical graph in float64 with SciPy: (channel, y, x) in, (channel, y, x, 2) out."""
     values: dict[str, np.ndarray] = {**weights, **recipe.graph_constants(), "diffraction": diffraction}
     for node in recipe.nodes():
-        values[node.name] = OPERATORS[node.operator](*(values[name] for name in node.inputs if name))
+        alpha = [value for key, value in node.attributes if key == "alpha"]
+        values[node.name] = OPERATORS[node.operator](*(values[name] for name in node.inputs if name), *alpha)
     return values["object"]
 
 
@@ -186,10 +191,11 @@ def test_training_starts_near_vacuum() -> None:
     np.testing.assert_allclose(vacuum[..., 1], 0, atol=1e-7)
 
 
-def test_the_graph_computes_in_onnxruntime_what_its_operators_mean() -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_graph_computes_in_onnxruntime_what_its_operators_mean(family: Family) -> None:
     from bundle_factory import canonical_model, example_weights, run_model
 
-    recipe = Recipe(N=32, gridsize=2, filters_scale=0.06)
+    recipe = Recipe(name=family, N=32, gridsize=2, filters_scale=0.06)
     weights = example_weights(recipe, seed=4)
     diffraction = np.random.default_rng(1).gamma(2, 5, (1, 4, 32, 32)).astype(np.float32)
     expected = evaluate(recipe, weights, diffraction[0].astype(float))

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.recipe import Family
 from ptyonnx_converters import from_pytorch, from_tensorflow
 
 FRAMEWORKS = ("pytorch", "tensorflow")
@@ -23,13 +24,14 @@ class Case(NamedTuple):
     N: int
     gridsize: int
     kind: str
+    family: Family = "two-headed-cnn-2"
 
     def __str__(self) -> str:
-        return f"N{self.N}-gridsize{self.gridsize}-{self.kind}"
+        return f"N{self.N}-gridsize{self.gridsize}-{self.kind}-{self.family[-1]}"
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe(N=self.N, gridsize=self.gridsize, filters_scale=0.25)
+        return Recipe(name=self.family, N=self.N, gridsize=self.gridsize, filters_scale=0.25)
 
     @property
     def weights(self) -> Weights:
@@ -88,6 +90,7 @@ CASES = [
     Case(128, 1, "ordinary"),
     Case(128, 2, "shared"),
     Case(48, 1, "untrained"),
+    Case(48, 2, "shared", "two-headed-cnn-1"),
     *(
         pytest.param(case, marks=pytest.mark.slow)
         for case in (

@@ -47,8 +47,8 @@ def insert_after(model: onnx.ModelProto, node: onnx.NodeProto, *added: onnx.Node
 
 
 def another_activation(model: onnx.ModelProto) -> str:
-    node = nodes_of(model, "Relu")[3]
-    node.op_type = "Tanh"
+    node = nodes_of(model, "LeakyRelu")[3]
+    node.CopyFrom(helper.make_node("Tanh", node.input, node.output, node.name))
     return node.name
 
 
@@ -59,14 +59,14 @@ def another_head(model: onnx.ModelProto) -> str:
 
 
 def an_unknown_operator(model: onnx.ModelProto) -> str:
-    node = nodes_of(model, "Relu")[0]
-    node.op_type = "Softplus"
+    node = nodes_of(model, "LeakyRelu")[0]
+    node.CopyFrom(helper.make_node("Softplus", node.input, node.output, node.name))
     return node.name
 
 
 def a_missing_operator(model: onnx.ModelProto) -> str:
-    node = nodes_of(model, "Relu")[-1]
-    node.op_type = "Identity"
+    node = nodes_of(model, "LeakyRelu")[-1]
+    node.CopyFrom(helper.make_node("Identity", node.input, node.output, node.name))
     (reader,) = (other for other in model.graph.node if node.output[0] in other.input)
     return reader.name
 
@@ -123,7 +123,7 @@ def a_reshape_and_back(model: onnx.ModelProto) -> str:
 
 
 def an_operator_that_leads_nowhere(model: onnx.ModelProto) -> str:
-    node = nodes_of(model, "Relu")[0]
+    node = nodes_of(model, "LeakyRelu")[0]
     model.graph.node.append(helper.make_node("Sin", [node.output[0]], ["extra:0"], "extra"))
     return "extra"
 
@@ -149,7 +149,7 @@ def exchanged_parts(model: onnx.ModelProto) -> str:
 
 
 def another_domain(model: onnx.ModelProto) -> str:
-    node = nodes_of(model, "Relu")[0]
+    node = nodes_of(model, "LeakyRelu")[0]
     node.domain = "ai.onnx.ml"
     return node.name
 

@@ -11,7 +11,7 @@ import onnx
 from ptyonnx_bundles import digests
 from ptyonnx_bundles.errors import BundleError
 
-SAMPLE = Path(__file__).parents[2] / "bundles" / "samples" / "protocol-1.onnx"
+SAMPLE = Path(__file__).parents[2] / "bundles" / "samples" / "protocol-2.onnx"
 MANIFEST, PROBE, SELFTEST, DIGEST = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest", "ptyonnx.digest"
 
 Damage = Callable[[bytes], bytes]

@@ -43,18 +43,28 @@ manifest_case("manifest_is_text", NO_JSON, lambda _: "protocol: 1")
 manifest_case("manifest_is_empty", NO_JSON, lambda _: "")
 manifest_case("manifest_deeply_nested", NO_JSON, lambda _: "[" * 200_000)
 manifest_case("manifest_with_nan", NO_JSON, replaced('"mean_photons":450000.0', '"mean_photons":NaN'))
-manifest_case("manifest_with_a_key_twice", NO_JSON, replaced('"protocol":1', '"protocol":1,"protocol":1'))
+manifest_case("manifest_with_a_key_twice", NO_JSON, replaced('"protocol":2', '"protocol":2,"protocol":2'))
 manifest_case("manifest_with_a_huge_number", NO_JSON, replaced('"patterns":1', '"patterns":' + "1" * 10_000))
 manifest_case("manifest_larger_than_allowed", "the manifest is larger than 1 MiB", lambda t: t + " " * 2**20)
 manifest_case("manifest_is_a_list", "'protocol': the manifest states no protocol number", lambda _: "[1]")
-manifest_case("no_protocol", "'protocol': the manifest states no protocol number", replaced('"protocol":1,', ""))
+manifest_case("no_protocol", "'protocol': the manifest states no protocol number", replaced('"protocol":2,', ""))
 manifest_case(
-    "protocol_is_text", "'protocol': the manifest states no protocol number", replaced('"protocol":1', '"protocol":"1"')
+    "protocol_is_text", "'protocol': the manifest states no protocol number", replaced('"protocol":2', '"protocol":"2"')
 )
 manifest_case(
     "later_protocol",
-    "'protocol': cannot read this protocol, found 2, expected 1",
-    replaced('"protocol":1', '"protocol":2'),
+    "'protocol': cannot read this protocol, found 3, expected at most 2",
+    replaced('"protocol":2', '"protocol":3'),
+)
+manifest_case(
+    "recipe_of_a_later_protocol",
+    "'ptyonnx.manifest': protocol 1 has no recipe two-headed-cnn-2",
+    replaced('"protocol":2', '"protocol":1'),
+)
+manifest_case(
+    "recipe_of_an_earlier_protocol",
+    "'ptyonnx.manifest': protocol 2 has no recipe two-headed-cnn-1",
+    replaced("two-headed-cnn-2", "two-headed-cnn-1"),
 )
 manifest_case("unknown_key", "'colour': there is no such key", replaced("{", '{"colour":"red",'))
 manifest_case("missing_key", "'physics': missing", replaced('"physics":', '"x":'))

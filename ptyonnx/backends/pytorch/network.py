@@ -36,7 +36,7 @@ class Network(torch.nn.Module):
         self.whitening = _Whitening(recipe.N)
         into = (recipe.channels, *recipe.encoder_filters)
         self.encoder = torch.nn.ModuleList(
-            _Level(into[level], filters) for level, filters in enumerate(recipe.encoder_filters)
+            _Level(into[level], filters, recipe.leak) for level, filters in enumerate(recipe.encoder_filters)
         )
         self.decoder = torch.nn.ModuleDict({head: _decoder(recipe) for head in HEADS})
         self.set_weights_by_name(starting_weights(recipe))
@@ -115,21 +115,28 @@ class _Whitening(torch.nn.Module):
 
 
 class _Level(torch.nn.Module):
-    """Convolution, ReLU, convolution, ReLU."""
+    """Convolution, rectifier, convolution, rectifier."""
 
-    def __init__(self, channels: int, filters: int) -> None:
+    def __init__(self, channels: int, filters: int, leak: float) -> None:
         super().__init__()
+        self.leak = leak
         self.conv = torch.nn.ModuleList([_convolution(channels, filters), _convolution(filters, filters)])
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         for convolution in self.conv:
-            value = torch.relu(convolution(value))
+            value = _rectify(convolution(value), self.leak)
         return value
+
+
+def _rectify(value: torch.Tensor, leak: float) -> torch.Tensor:
+    return torch.nn.functional.leaky_relu(value, leak) if leak else torch.relu(value)
 
 
 def _decoder(recipe: Recipe) -> torch.nn.ModuleDict:
     into = (recipe.encoder_filters[-1], *recipe.decoder_filters)
-    levels = {str(level): _Level(into[level], filters) for level, filters in enumerate(recipe.decoder_filters)}
+    levels = {
+        str(level): _Level(into[level], filters, recipe.leak) for level, filters in enumerate(recipe.decoder_filters)
+    }
     return torch.nn.ModuleDict({**levels, "output": _convolution(into[-1], recipe.channels)})
 
 

@@ -111,9 +111,9 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
         return tf.transpose(logits, _FIRST_FROM_LAST)
 
     def _level(self, name: str, value: tf.Tensor) -> tf.Tensor:
-        """Convolution, ReLU, convolution, ReLU."""
+        """Convolution, rectifier, convolution, rectifier."""
         for index in range(2):
-            value = tf.nn.relu(self.convolutions[f"{name}.conv.{index}"](value))
+            value = _rectify(self.convolutions[f"{name}.conv.{index}"](value), self.recipe.leak)
         return value
 
     def _variables_by_name(self) -> dict[str, Any]:
@@ -121,6 +121,10 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
         for name, layer in self.convolutions.items():
             variables |= {f"{name}.weight": layer.kernel, f"{name}.bias": layer.bias}
         return variables
+
+
+def _rectify(value: tf.Tensor, leak: float) -> tf.Tensor:
+    return tf.nn.leaky_relu(value, leak) if leak else tf.nn.relu(value)
 
 
 def _upsample(value: tf.Tensor) -> tf.Tensor:
