@@ -60,7 +60,14 @@ class Overlaps:
     """
 
     def __init__(self, frame: Frame, N: int) -> None:
-        self._block_px = N // _BLOCKS_PER_PATCH
+        self._block_px = side = N // _BLOCKS_PER_PATCH
+        self._touched = (N + 1 + side - 2) // side + 1  # blocks along an axis that N + 1 pixels can meet
+        block = (np.arange(side)[:, np.newaxis] + np.arange(N + 1)) // side
+        members = np.arange(self._touched)[:, np.newaxis] == block[:, np.newaxis]
+        self._rows = members.astype(np.float32)  # (offset, block, pixel): which pixels a block sums
+        self._columns_twice = np.zeros((side, 2 * (N + 1), 2 * self._touched), np.float32)  # real and imaginary
+        for part in (0, 1):
+            self._columns_twice[:, part::2, part::2] = self._rows.swapaxes(1, 2)
         self._columns = frame.shape[1] // self._block_px + 2
         self._size = (frame.shape[0] // self._block_px + 2) * self._columns
         self._parts: list[BlockSums] = []
@@ -68,15 +75,12 @@ class Overlaps:
     def sums(self, tiles: Tiles) -> BlockSums:
         """Sum every tile over the blocks of the canvas that it touches."""
         side = self._block_px
-        patches = tiles.values.view(np.complex64)
-        count, rows, _ = patches.shape
-        touched = (rows + side - 2) // side + 1
-        padded = np.zeros((count, touched * side, touched * side), np.complex64)
-        for target, patch, (y, x) in zip(padded, patches, (tiles.corner % side).tolist(), strict=True):
-            target[y : y + rows, x : x + rows] = patch
-        values = padded.reshape(count, touched, side, touched, side).sum(axis=(2, 4))
-        y, x = (tiles.corner[:, axis, np.newaxis] // side + np.arange(touched) for axis in (0, 1))
-        # a tile may touch fewer blocks than `touched`: the rest hold zeros, wherever they lie
+        count = len(tiles.values)
+        offset = tiles.corner % side
+        sums = self._rows[offset[:, 0]] @ tiles.values @ self._columns_twice[offset[:, 1]]
+        values = np.ascontiguousarray(sums).view(np.complex64)
+        y, x = (tiles.corner[:, axis, np.newaxis] // side + np.arange(self._touched) for axis in (0, 1))
+        # a tile may touch fewer blocks than that: the rest hold zeros, wherever they lie
         blocks = np.minimum(y[:, :, np.newaxis] * self._columns + x[:, np.newaxis, :], self._size - 1)
         return BlockSums(values.reshape(count, -1), blocks.reshape(count, -1).astype(np.int32))
 
@@ -96,13 +100,16 @@ class Overlaps:
         """
         values, blocks = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
         count, per_patch = values.shape
-        start = np.arange(count + 1) * per_patch
-        matrix = csr_array((values.ravel().astype(np.complex128), blocks.ravel(), start), (count, self._size))
-        light = abs(matrix)
+        start = np.arange(count + 1, dtype=np.int32) * per_patch
+        matrix = csr_array((values.ravel(), blocks.ravel(), start), (count, self._size))
+        light = csr_array((np.abs(matrix.data), matrix.indices, matrix.indptr), matrix.shape)
         label = _components(light)
         factors = np.ones(count, np.complex128)
         for component in np.unique(label):
             members = np.flatnonzero(label == component)
+            if len(members) == count:
+                factors = _synchronised(matrix, light)
+                break
             if len(members) > 1:
                 factors[members] = _synchronised(matrix[members], light[members])
         return factors.astype(np.complex64)
@@ -110,14 +117,12 @@ class Overlaps:
 
 def _components(light: csr_array) -> NDArray[np.int32]:
     """Label patches that light connects, directly or through others."""
-    bright = light.copy()
-    bright.data[bright.data <= _LEAST_LIGHT * bright.data.max(initial=0)] = 0
-    bright.eliminate_zeros()
+    bright = light.data > _LEAST_LIGHT * light.data.max(initial=0)
+    ends = np.concatenate([[0], np.cumsum(bright)])[light.indptr]
     # a graph of patches and blocks: small, unlike one of pairs of patches
-    count, blocks = bright.shape
-    graph = csr_array(
-        (bright.data, bright.indices + count, np.append(bright.indptr, [bright.nnz] * blocks)), (count + blocks,) * 2
-    )
+    count, blocks = light.shape
+    edges = light.indices[bright] + count
+    graph = csr_array((bright[bright], edges, np.append(ends, [len(edges)] * blocks)), (count + blocks,) * 2)
     return np.asarray(connected_components(graph, directed=False)[1][:count])
 
 
@@ -125,15 +130,22 @@ def _synchronised(matrix: csr_array, light: csr_array) -> NDArray[np.complex128]
     """Phases of patches that are connected: leading eigenvector of the normalised inner products."""
     count = matrix.shape[0]
     degree = light @ (light.T @ np.ones(count))
-    scaled = matrix.copy()
-    scaled.data /= np.repeat(np.sqrt(degree), np.diff(scaled.indptr))
-    adjoint, transposed = scaled.conj().tocsr(), scaled.T.tocsr()
+    data = matrix.data / np.repeat(np.sqrt(degree), np.diff(matrix.indptr))  # float64 from here on
+    scaled = csr_array((data, matrix.indices, matrix.indptr), matrix.shape)
+    by_block = scaled.tocsc()  # adding to many sums in turn is several times faster than adding up one after the other
+
+    def products(vector: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Multiply by conj(S) S', without writing the inner products of all pairs of patches out."""
+        return np.asarray(by_block @ (scaled.T @ vector.ravel()).conj()).conj()
+
     if count <= _DENSE:
-        vector = np.linalg.eigh((adjoint @ transposed).toarray())[1][:, -1]
+        dense = scaled.toarray()
+        vector = np.linalg.eigh(np.conj(dense) @ dense.T)[1][:, -1]
     else:
-        products = LinearOperator((count, count), lambda v: adjoint @ (transposed @ v.ravel()), dtype=np.complex128)
-        vector = eigsh(products, k=1, which="LA", v0=np.sqrt(degree).astype(np.complex128), tol=_PRECISION)[1][:, 0]
+        operator = LinearOperator((count, count), products, dtype=np.complex128)
+        start = np.sqrt(degree).astype(np.complex128)
+        vector = eigsh(operator, k=1, which="LA", v0=start, tol=_PRECISION)[1][:, 0]
     size = np.abs(vector)
     factors = np.where(size > 0, vector / np.where(size > 0, size, 1), 1)
     mean = np.vdot(factors, degree)
-    return factors * (mean / abs(mean) if mean else 1)
+    return np.asarray(factors * (mean / abs(mean) if mean else 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from ptyonnx_runtime.workers import in_order
 __all__ = ["Patches", "PhaseChoice", "Reconstruction", "patches", "predict", "reconstruct"]
 
 Progress = Callable[[int, int], None]
+Result = TypeVar("Result")
 PhaseChoice = Literal["overlap", "network"]
 
 # Pixels of a chunk, small enough that what is computed from it stays in a core's cache. Measured
@@ -147,7 +148,8 @@ def reconstruct(
     frame = frame_of(scan)
     canvas = Canvas(frame, probe_weight(bundle.probe))
 
-    _stitch(canvas, runner, phases, progress)
+    stitch = _stitch_agreeing if phases == "overlap" else _stitch
+    stitch(canvas, runner, progress)
     stitched, mask = canvas.finish()
     misfit = _misfit(ForwardModel(stitched, frame, bundle.probe), scan, runner)
     squares = np.full(len(scan), np.nan)
@@ -234,6 +236,18 @@ class _Runner:
         """Groups that run together: (group, channel) indices of patterns."""
         return (self.groups[part] for part in chunks(len(self.groups), self._size))
 
+    @property
+    def patches_per_batch(self) -> int:
+        """Patches of every batch but the last, which may have fewer."""
+        return self._size * int(self.groups.shape[1])
+
+    def watched(self, results: Iterator[Result], progress: Progress | None) -> Iterator[Result]:
+        """Hand on what comes of each batch, and tell how far it has got."""
+        for number, result in enumerate(results, start=1):
+            yield result
+            if progress:
+                progress(min(number * self._size, len(self.groups)), len(self.groups))
+
     def place(self, members: NDArray[np.int64], canvas: Canvas) -> Tiles:
         """Run one batch and shift its patches onto the canvas."""
         found = self.run(members)
@@ -253,31 +267,36 @@ class _Runner:
         return diffraction if self.flux.scale == 1 else diffraction * np.float32(self.flux.scale)
 
 
-def _stitch(canvas: Canvas, runner: _Runner, phases: PhaseChoice, progress: Progress | None) -> None:
-    """Fill the canvas, with phases from the overlaps or from the network."""
+def _stitch(canvas: Canvas, runner: _Runner, progress: Progress | None) -> None:
+    """Fill the canvas with patches as the network made them."""
+    placed = in_order(lambda members: runner.place(members, canvas), runner.batches(), runner.workers)
+    for tiles in runner.watched(placed, progress):
+        canvas.add(tiles)
+
+
+def _stitch_agreeing(canvas: Canvas, runner: _Runner, progress: Progress | None) -> None:
+    """Fill the canvas with patches whose phases agree: they wait in a file until the phases are known."""
     overlaps = Overlaps(canvas.frame, runner.N)
-
-    def place(members: NDArray[np.int64]) -> tuple[Tiles, BlockSums | None]:
-        tiles = runner.place(members, canvas)
-        return tiles, overlaps.sums(tiles) if phases == "overlap" else None
-
     with TileSpool() as spool:
-        done = 0
-        for members, (tiles, sums) in zip(
-            runner.batches(), in_order(place, runner.batches(), runner.workers), strict=True
-        ):
-            if sums is None:
-                canvas.add(tiles)
-            else:
-                spool.add(tiles)
-                overlaps.add(sums)
-            done += len(members)
-            if progress:
-                progress(done, len(runner.groups))
-        if phases == "overlap":
-            factors = iter(overlaps.phases())
-            for tiles in spool:
-                canvas.add(tiles.rotated(np.fromiter(factors, np.complex64, len(tiles.values))))
+
+        def prepare(numbered: tuple[int, NDArray[np.int64]]) -> BlockSums:
+            number, members = numbered
+            tiles = runner.place(members, canvas)
+            spool.put(number, tiles)
+            return overlaps.sums(tiles)
+
+        sums = in_order(prepare, enumerate(runner.batches()), runner.workers)
+        for part in runner.watched(sums, progress):
+            overlaps.add(part)
+        factors = overlaps.phases()
+
+        def turned(numbered: tuple[int, NDArray[np.int64]]) -> Tiles:
+            number, _ = numbered
+            first = number * runner.patches_per_batch
+            return spool.get(number).rotated(factors[first : first + runner.patches_per_batch])
+
+        for tiles in in_order(turned, enumerate(runner.batches()), runner.workers):
+            canvas.add(tiles)
 
 
 def _misfit(model: ForwardModel, scan: Scan, runner: _Runner) -> Misfit:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import fft2
 
-from ptyonnx_runtime.physics import Pair, dft_matrix, intensity, pair_from_complex
+from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
 from ptyonnx_runtime.stitching import Frame, interpolate, whole_and_part
 
 __all__ = ["ForwardModel", "Misfit", "r_factor"]
@@ -66,9 +67,11 @@ class ForwardModel:
         self._windows = [np.lib.stride_tricks.sliding_window_view(plane, window) for plane in planes]
         self._origin_px = frame.origin_px
         self._probe = pair_from_complex(probe)
-        self._dft = dft_matrix(N)
+        y, x = np.indices((N, N))
+        self._signs = (1 - 2 * ((y + x) % 2)).astype(np.float32)
         ones = np.ones((N, N), np.float32)
-        self._vacuum = np.sqrt(intensity(Pair(ones, 0 * ones), self._probe, self._dft))
+        self._vacuum = np.sqrt(self._expected(Pair(ones, 0 * ones)))
+        self._vacuum_squares = float(np.vdot(self._vacuum, self._vacuum))
 
     def patches(self, positions_px: NDArray[np.float64]) -> Pair:
         """The object around each position, by bilinear interpolation.
@@ -96,10 +99,29 @@ class ForwardModel:
             Measured amplitude, at the probe's photon scale.
         positions_px : (pattern, 2) float64
         """
-        expected = intensity(self.patches(positions_px), self._probe, self._dft)
+        expected = self._expected(self.patches(positions_px))
         difference = np.sqrt(expected, out=expected)
         difference -= diffraction
-        return Misfit(_square_sums(difference), _square_sums(self._vacuum - diffraction), _square_sums(diffraction))
+        measured = _square_sums(diffraction)
+        common = diffraction.reshape(len(diffraction), -1) @ self._vacuum.reshape(-1)
+        vacuum = self._vacuum_squares - 2 * common.astype(np.float64) + measured  # (V - A)**2, one pass over A
+        return Misfit(_square_sums(difference), np.maximum(vacuum, 0), measured)
+
+    def _expected(self, patch: Pair) -> NDArray[np.float32]:
+        return np.asarray(intensity(patch, self._probe, self._signs, _far_field))
+
+
+def _far_field(wave: Pair, signs: NDArray[np.float32]) -> Pair:
+    """Far field up to the sign of each pixel, which no intensity shows.
+
+    A centred transform is an ordinary one between two changes of sign, ``(-1)**(y + x)``. Takes 10 us
+    at N = 64 where the matrix products of :func:`~ptyonnx_runtime.physics.propagate` take 38.
+    """
+    signed = np.empty(np.shape(wave.real), np.complex64)
+    np.multiply(wave.real, signs, out=signed.real)
+    np.multiply(wave.imag, signs, out=signed.imag)
+    field = fft2(signed, norm="ortho", overwrite_x=True)
+    return Pair(field.real, field.imag)
 
 
 def _square_sums(array: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from typing import IO, Self
+from threading import Lock
+from typing import IO, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import OutputError
 from ptyonnx_runtime.stitching import Tiles
@@ -15,19 +14,28 @@ from ptyonnx_runtime.stitching import Tiles
 __all__ = ["TileSpool"]
 
 
+class _Slot(NamedTuple):
+    """Where the values of some tiles lie, and the little that stays in memory."""
+
+    offset: int
+    shape: tuple[int, ...]
+    tiles: Tiles
+
+
 class TileSpool:
-    """A temporary file of tiles, read back in the order in which they came.
+    """A temporary file of tiles. Any thread may put tiles away or read them.
 
     A context manager; the file has no name and vanishes with it, whatever happens.
     """
 
     def __init__(self) -> None:
-        self._rest: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
-        self._shape: tuple[int, ...] = ()
+        self._slots: dict[int, _Slot] = {}
+        self._end = 0
+        self._lock = Lock()
 
     def __enter__(self) -> Self:
         try:
-            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="ptyonnx-")
+            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="ptyonnx-", buffering=0)
         except OSError as error:
             raise _full(error) from None
         return self
@@ -35,31 +43,38 @@ class TileSpool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, tiles: Tiles) -> None:
-        """Put tiles away.
+    def put(self, key: int, tiles: Tiles) -> None:
+        """Put tiles away under a number.
 
         Raises
         ------
         OutputError
             No room in the folder for temporary files.
         """
-        try:
-            self._file.write(np.ascontiguousarray(tiles.values).data)
-        except OSError as error:
-            raise _full(error) from None
-        self._shape = tiles.values.shape[1:]
-        self._rest.append((tiles.corner, tiles.fraction, tiles.share))
+        values = np.ascontiguousarray(tiles.values)
+        with self._lock:
+            try:
+                self._file.seek(self._end)
+                _write(self._file, values.data.cast("B"))
+            except OSError as error:
+                raise _full(error) from None
+            self._slots[key] = _Slot(self._end, values.shape, tiles._replace(values=values[:0]))
+            self._end += values.nbytes
 
-    def __iter__(self) -> Iterator[Tiles]:
-        """Give the tiles back, as many at a time as they came."""
-        try:
-            self._file.seek(0)
-        except OSError as error:
-            raise _full(error) from None
-        for corner, fraction, share in self._rest:
-            values = np.empty((len(corner), *self._shape), np.float32)
+    def get(self, key: int) -> Tiles:
+        """Give the tiles of a number back."""
+        offset, shape, tiles = self._slots[key]
+        values = np.empty(shape, np.float32)
+        with self._lock:
+            self._file.seek(offset)
             self._file.readinto(values.data)  # type: ignore[attr-defined]
-            yield Tiles(values, corner, fraction, share)
+        return tiles._replace(values=values)
+
+
+def _write(file: IO[bytes], data: memoryview) -> None:
+    """Write all of it: an unbuffered file may take less at a time."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _full(error: OSError) -> OutputError:
