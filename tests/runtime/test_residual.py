@@ -7,6 +7,7 @@ import pytest
 import scipy.ndimage
 from bundle_factory import example_probe
 
+from ptyonnx_runtime import physics
 from ptyonnx_runtime.residual import ForwardModel, r_factor
 from ptyonnx_runtime.stitching import Frame
 
@@ -62,3 +63,20 @@ def test_pixels_without_data_are_vacuum(truth: Any, scan: Any) -> None:
 
 def test_nothing_measured_has_no_r_factor() -> None:
     assert np.isnan(r_factor(np.ones(2), np.zeros(2)))
+
+
+@pytest.mark.parametrize("N", [32, 34])
+def test_the_fast_transform_gives_the_intensities_of_the_matrix_products(N: int) -> None:
+    """Half of 34 is odd: the signs of a centred transform differ from those at 32."""
+    generator = np.random.default_rng(3)
+    obj = generator.standard_normal((N + 9, N + 9, 2)).view(np.complex128)[..., 0].astype(np.complex64)
+    probe = generator.standard_normal((2, N, N, 2)).view(np.complex128)[..., 0].astype(np.complex64)
+    model = ForwardModel(obj, Frame((0, 0), (obj.shape[0], obj.shape[1])), probe)
+    positions_px = N // 2 + generator.uniform(0, 8, (3, 2))
+    patch = model.patches(positions_px)
+    expected = physics.intensity(patch, physics.pair_from_complex(probe), physics.dft_matrix(N))
+    measured = np.sqrt(expected).astype(np.float32)
+    misfit = model.compare(measured, positions_px)
+    assert (misfit.object < 1e-8 * misfit.measured).all()  # float32: (1e-7)**2 for every pixel, and rounding of sums
+    shifted = model.compare(np.roll(measured, 1, axis=-1), positions_px)
+    assert (shifted.object > 0.1 * shifted.measured).all()
