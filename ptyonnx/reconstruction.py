@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptyonnx_runtime import reconstruct as engine
+from ptyonnx_runtime import reconstruct as runtime
 from ptyonnx_runtime.flux import FluxChoice
 from ptyonnx_runtime.reconstruct import PhaseChoice
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ptyonnx_bundles import Bundle
+    from ptyonnx_runtime.engine import Engine
     from ptyonnx_runtime.reconstruct import Progress
     from ptyonnx_runtime.scan import Scan
 
@@ -28,7 +29,7 @@ __all__ = ["Reconstruction", "reconstruct"]
 _NOTEBOOK_DPI = 60
 
 
-class Reconstruction(engine.Reconstruction):
+class Reconstruction(runtime.Reconstruction):
     """A stitched object, what supports it, and where it comes from.
 
     See :class:`ptyonnx_runtime.reconstruct.Reconstruction` for its attributes: ``object``,
@@ -104,9 +105,10 @@ def reconstruct(
     flux: FluxChoice = "match",
     phases: PhaseChoice = "overlap",
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Reconstruction:
     """Reconstruct the object of a scan; parameters of :func:`ptyonnx_runtime.reconstruct.reconstruct`."""
-    found = engine.reconstruct(
+    found = runtime.reconstruct(
         bundle,
         scan,
         provider=provider,
@@ -115,5 +117,6 @@ def reconstruct(
         flux=flux,
         phases=phases,
         progress=progress,
+        engine=engine,
     )
     return Reconstruction(**vars(found))

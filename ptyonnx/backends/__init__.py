@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ptyonnx.training.task import Task
     from ptyonnx_bundles import Recipe
 
-__all__ = ["ALIASES", "BACKENDS", "Backend", "canonical_name", "load"]
+__all__ = ["ALIASES", "BACKENDS", "Backend", "canonical_name", "load", "load_part"]
 
 BACKENDS = ("pytorch", "tensorflow")
 ALIASES = {"tf": "tensorflow", "tensorflow": "tensorflow", "torch": "pytorch", "pytorch": "pytorch"}
@@ -71,9 +72,21 @@ def load(name: str) -> Backend:
     MissingDependencyError
         The framework is not installed.
     """
+    backend: Backend = load_part(name, "training")
+    return backend
+
+
+def load_part(name: str, part: str) -> ModuleType | Any:
+    """Import one module of a backend: ``training`` or ``engine``.
+
+    Raises
+    ------
+    MissingDependencyError
+        The framework is not installed.
+    """
     canonical = canonical_name(name)
     try:
-        return import_module(f"ptyonnx.backends.{canonical}.training")
+        return import_module(f"ptyonnx.backends.{canonical}.{part}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _PACKAGES[canonical]:
             raise

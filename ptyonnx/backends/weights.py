@@ -1,7 +1,7 @@
 """Which weights a network takes: complete, of the recipe's names and shapes, float32.
 
 Both native networks check here what they are given, so that both refuse the same things in
-the same words. How a framework stores its weights is that framework's business.
+the same words, and what they computed on the way gets its canonical names complete. How a framework stores its weights is that framework's business.
 """
 
 from __future__ import annotations
@@ -11,10 +11,41 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import SettingsError
+from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx_bundles.errors import BundleError, SettingsError
 
-__all__ = ["checked_weights", "starting_weights"]
+__all__ = ["checked_weights", "in_recipe_order", "recipe_of", "starting_weights", "weights_of"]
+
+
+def recipe_of(bundle: Bundle) -> Recipe:
+    """Return the recipe that a native network is built from.
+
+    Raises
+    ------
+    BundleError
+        The bundle holds a network of another system: nobody can build that natively.
+    """
+    recipe: object = bundle.manifest.recipe
+    if not isinstance(recipe, Recipe):
+        raise BundleError(
+            "a network of another system, for which no recipe is known", file=bundle.path or bundle.name, key="recipe",
+            found=getattr(recipe, "name", None), expected=f"a {Recipe.model_fields['name'].default} to build natively",
+            remedy="onnxruntime runs it: reconstruct, verify, inspect and diff work",
+        )  # fmt: skip
+    return recipe
+
+
+def weights_of(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
+    """Copy a bundle's weights as a native network takes them: trained arrays and whitening, bit for bit.
+
+    Raises
+    ------
+    BundleError
+        See :func:`recipe_of`.
+    """
+    recipe = recipe_of(bundle)
+    names = {**recipe.weight_shapes(), **recipe.constant_shapes()}
+    return {name: np.array(bundle.weights[name], np.float32) for name in names}
 
 
 def starting_weights(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
@@ -58,3 +89,19 @@ def checked_weights(recipe: Recipe, weights: Mapping[str, NDArray[np.float32]]) 
             )  # fmt: skip
         checked[name] = array
     return checked
+
+
+def in_recipe_order(recipe: Recipe, seen: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return what a network computed on the way, in the recipe's order, each node of the recipe once.
+
+    Frameworks stack real and imaginary part in one step; the recipe gives each a last axis first.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    seen : mapping of str to ndarray
+        What passed by, by canonical name.
+    """
+    lasts = {f"{name}.last": seen[name][..., np.newaxis] for name in ("real", "imaginary")}
+    values = {**seen, **lasts}
+    return {node.name: values[node.name] for node in recipe.nodes()}

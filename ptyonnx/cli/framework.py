@@ -6,8 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-__all__ = ["load_quietly"]
+if TYPE_CHECKING:
+    from ptyonnx_bundles import Bundle
+    from ptyonnx_runtime.engine import Engine
+
+__all__ = ["load_quietly", "open_quietly"]
 
 _STDERR = 2
 
@@ -22,12 +27,33 @@ def load_quietly(backend: str) -> None:
     """
     from ptyonnx import backends
 
+    with _quietly():
+        backends.load(backend)
+
+
+def open_quietly(bundle: Bundle, engine: str, *, provider: str, threads: int) -> Engine:
+    """Open an engine; what its framework says while it loads is left out.
+
+    Raises
+    ------
+    BundleError, MissingDependencyError, ProviderError, SettingsError
+        See :func:`ptyonnx.engines.open_engine`.
+    """
+    from ptyonnx.engines import open_engine
+
+    with _quietly():
+        return open_engine(bundle, engine, provider=provider, threads=threads)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What frameworks want to be set before they load, and no greetings meanwhile."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # PyTorch's OpenMP threads spin while they wait, and starve each other where another process
     # is busy; waiting for less long costs nothing on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     with _without_stderr():
-        backends.load(backend)
+        yield
 
 
 @contextmanager

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ptyonnx.cli.verb import Verb, with_debug
 
+if TYPE_CHECKING:
+    from ptyonnx_bundles import Bundle
+    from ptyonnx_runtime.engine import Engine
+
 __all__ = ["command"]
 
 _PATH = click.Path(path_type=Path)
-_OBSOLETE = ("backend", "config", "n_images", "n_groups", "n_subsample", "subsample_seed", "neighbor_count")
+_OBSOLETE = ("config", "n_images", "n_groups", "n_subsample", "subsample_seed", "neighbor_count")
 
 
 def _ptychopinn(function: Any) -> Any:
-    """Accept PtychoPINN's flags that choose a part of the scan or a framework."""
+    """Accept PtychoPINN's flags that choose a part of the scan."""
     for name in _OBSOLETE:
         function = click.option(f"--{name.replace('_', '-')}", name, hidden=True)(function)
     return function
@@ -27,6 +31,9 @@ def _ptychopinn(function: Any) -> Any:
 @click.option("--data", "--test-data", type=_PATH, metavar="FILE", help="The scan.")
 @click.option("-o", "--output", type=_PATH, metavar="FILE", help="The result, .h5 or .npz.")
 @click.option("--plot", type=_PATH, metavar="IMAGE", help="Also a picture of amplitude and phase.")
+@click.option(
+    "--engine", metavar="NAME", help="onnxruntime, or the bundle's weights in torch or tensorflow. [onnxruntime]"
+)
 @click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
 @click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="NUMBER", help="Groups that run together.")
@@ -36,6 +43,7 @@ def _ptychopinn(function: Any) -> Any:
 )
 @click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--backend", hidden=True)
 @click.option("--model-path", type=_PATH, hidden=True)
 @click.option("--output-dir", type=_PATH, hidden=True)
 @_ptychopinn
@@ -43,9 +51,13 @@ def _ptychopinn(function: Any) -> Any:
 def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     """Reconstruct the object of a scan with a bundle.
 
+    The network runs in onnxruntime, or natively in a training framework (--engine): the same weights, and the same
+    grouping, stitching and residual, whatever framework the bundle was trained in.
+
     Example:
       ptyonnx reconstruct bundle.onnx --data scan.npz -o result.h5 --plot result.png
-      ptyonnx reconstruct --model_path run --test_data scan.npz --output_dir out
+      ptyonnx reconstruct bundle.onnx --data scan.npz -o result.h5 --engine torch
+      ptyonnx reconstruct --model_path run --test_data scan.npz --output_dir out --backend tensorflow
     """
     from time import perf_counter
 
@@ -60,9 +72,11 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
             click.echo(f"note: {name} has no effect here: the bundle says all, and every pattern is used", err=True)
     if data is None:
         raise SettingsError("missing", key="--data", remedy="name the scan to reconstruct: --data scan.npz")
+    name = _engine_name(options["engine"], options["backend"])
     output, plot = _outputs(options)
     opened = read_bundle(_bundle_path(bundle or options["model_path"]))
     scan = load_scan(data, values=options["values"], axes=options["axes"])
+    engine = _native_engine(opened, name, options)
     start = perf_counter()
     with bar("reconstructing", "group") as progress:
         result = reconstruct(
@@ -74,18 +88,49 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
             flux=options["flux"],
             phases=options["phases"],
             progress=progress,
+            engine=engine,
         )
     seconds = perf_counter() - start
     result.save(output)
     if result.r_factor >= result.vacuum_r_factor:
         click.echo("note: the object explains the patterns no better than vacuum does", err=True)
     click.echo(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
-    click.echo(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {result.provider})")
+    where = result.provider if engine is None else f"{result.provider} in {result.engine}"
+    click.echo(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {where})")
     click.echo(f"photons   {result.flux}")
     click.echo(f"result    {output}")
     if plot is not None:
         result.plot(plot)
         click.echo(f"picture   {plot}")
+
+
+def _engine_name(engine: str | None, backend: str | None) -> str:
+    """The engine that was asked for; ``--backend`` is PtychoPINN's name for a framework."""
+    from ptyonnx.backends import canonical_name
+    from ptyonnx.engines import canonical_engine
+    from ptyonnx_bundles.errors import SettingsError
+
+    named = canonical_engine("onnxruntime" if engine is None else engine)
+    if backend is None:
+        return named
+    framework = canonical_name(backend)
+    if engine is not None and named != framework:
+        raise SettingsError(
+            "contradict each other",
+            key="--engine, --backend",
+            found=f"{engine} and {backend}",
+            remedy="give one of them",
+        )
+    return framework
+
+
+def _native_engine(bundle: Bundle, name: str, options: dict[str, Any]) -> Engine | None:
+    """A framework's engine; None leaves it to the runtime, which shares the scan out among sessions of one thread."""
+    if name == "onnxruntime":
+        return None
+    from ptyonnx.cli.framework import open_quietly
+
+    return open_quietly(bundle, name, provider=options["provider"], threads=options["threads"])
 
 
 def _bundle_path(path: Path | None) -> Path:

@@ -133,6 +133,7 @@ def _write_group(group: h5py.Group, result: Reconstruction) -> None:
         "weights_digest": digests.weights,
         "graph_digest": digests.graph,
         "framework": result.bundle.manifest.producer.framework,
+        "engine": result.engine,
         "provider": result.provider,
         **{f"{name}_version": importlib.metadata.version(name) for name in ("ptyonnx", "numpy", "h5py")},
     }

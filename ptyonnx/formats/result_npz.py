@@ -49,6 +49,7 @@ def write_result_npz(path: Path, result: Reconstruction) -> None:
             weights_digest=np.array(digests.weights),
             graph_digest=np.array(digests.graph),
             scan=np.array(result.scan_name),
+            engine=np.array(result.engine),
             provider=np.array(result.provider),
         )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import Flux, FluxChoice, match_flux
 from ptyonnx_runtime.grouping import groups_covering
 from ptyonnx_runtime.phasing import BlockSums, Overlaps
@@ -36,6 +37,8 @@ PhaseChoice = Literal["overlap", "network"]
 # at N = 64, one thread: 4 patterns 524 us each, 16 patterns 544; the residual is best at 16.
 _NETWORK_CHUNK_PX = 4 * 64 * 64
 _RESIDUAL_CHUNK_PX = 16 * 64 * 64
+# An engine that is given uses all cores for one batch: larger ones, so that they are worth sharing out.
+_SHARED_CHUNK_PX = 16 * 64 * 64
 _GPU_CHUNK_PX = 256 * 64 * 64
 
 
@@ -84,6 +87,8 @@ class Reconstruction:
     object_pixel_size_m, photon_energy_eV, detector_distance_m : float or None
         As the scan states them.
     scan_name : str
+    engine : str
+        What ran the network: onnxruntime or a framework, see :class:`ptyonnx_runtime.engine.Engine`.
     """
 
     object: NDArray[np.complex64]
@@ -100,6 +105,7 @@ class Reconstruction:
     photon_energy_eV: float | None
     detector_distance_m: float | None
     scan_name: str
+    engine: str = Session.name
 
 
 def reconstruct(
@@ -112,6 +118,7 @@ def reconstruct(
     flux: FluxChoice = "match",
     phases: PhaseChoice = "overlap",
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Reconstruction:
     """Reconstruct the object of a scan.
 
@@ -134,6 +141,9 @@ def reconstruct(
         the network guessed it.
     progress : callable, optional
         Called with (groups that went through the network, groups in all).
+    engine : Engine, optional
+        What computes the patches, one batch at a time and with threads of its own; `provider` is
+        that of the engine then. By default onnxruntime.
 
     Raises
     ------
@@ -142,7 +152,7 @@ def reconstruct(
     ProviderError
         The provider is unknown or does not work here.
     """
-    runner = _Runner(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
+    runner = _Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
     if phases not in get_args(PhaseChoice):
         raise SettingsError("no such choice", key="phases", found=phases, expected="overlap or network")
     frame = frame_of(scan)
@@ -162,13 +172,14 @@ def reconstruct(
         r_factor=r_factor(misfit.object, misfit.measured),
         vacuum_r_factor=r_factor(misfit.vacuum, misfit.measured),
         flux=runner.flux,
-        provider=runner.session.provider,
+        provider=runner.engine.provider,
         bundle=bundle,
         positions_px=scan.positions_px,
         object_pixel_size_m=scan.object_pixel_size_m,
         photon_energy_eV=scan.photon_energy_eV,
         detector_distance_m=scan.detector_distance_m,
         scan_name=scan.name,
+        engine=runner.engine.name,
     )
 
 
@@ -180,9 +191,10 @@ def predict(
     threads: int = 0,
     batch_size: int | None = None,
     flux: FluxChoice = "match",
+    engine: Engine | None = None,
 ) -> Iterator[Patches]:
     """The network's patches, batch by batch, in the order of the groups; parameters as in `reconstruct`."""
-    runner = _Runner(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
+    runner = _Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
     yield from in_order(runner.run, runner.batches(), runner.workers)
 
 
@@ -194,6 +206,7 @@ def patches(
     threads: int = 0,
     batch_size: int | None = None,
     flux: FluxChoice = "match",
+    engine: Engine | None = None,
 ) -> NDArray[np.complex64]:
     """One patch per pattern, all in memory; parameters as in `reconstruct`.
 
@@ -203,16 +216,25 @@ def patches(
         The mean over the groups that a pattern belongs to.
     """
     result = np.zeros((len(scan), scan.N, scan.N), np.complex64)
-    for found in predict(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux):
+    batches = predict(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux, engine=engine)
+    for found in batches:
         np.add.at(result, found.pattern, found.values * found.share[:, np.newaxis, np.newaxis].astype(np.float32))
     return result
 
 
 class _Runner:
-    """A session with everything that was decided before the first batch."""
+    """An engine with everything that was decided before the first batch."""
 
     def __init__(
-        self, bundle: Bundle, scan: Scan, *, provider: str, threads: int, batch_size: int | None, flux: FluxChoice
+        self,
+        bundle: Bundle,
+        scan: Scan,
+        engine: Engine | None,
+        *,
+        provider: str,
+        threads: int,
+        batch_size: int | None,
+        flux: FluxChoice,
     ) -> None:
         _check_fit(bundle, scan)
         if batch_size is not None and batch_size < 1:
@@ -224,12 +246,13 @@ class _Runner:
         self.groups = groups_covering(scan.positions_px, bundle.manifest.recipe.channels, scan.name)
         self._share = 1 / np.bincount(self.groups.ravel(), minlength=len(scan))
         self.flux = match_flux(bundle, scan, flux)
-        # On the CPU, several batches at a time with one thread each: threads that never wait for
-        # each other, and stitching overlaps with the network.
-        self.session = Session(bundle, provider, threads=1)
-        on_cpu = self.session.provider == "cpu"
-        self.workers = (threads or cores()) if on_cpu else 1
-        budget = _NETWORK_CHUNK_PX if on_cpu else _GPU_CHUNK_PX
+        # onnxruntime on the CPU: several batches at a time with one thread each: threads that never
+        # wait for each other, and stitching overlaps with the network.
+        self.engine: Engine | Session = engine or Session(bundle, provider, threads=1)
+        on_cpu = self.engine.provider == "cpu"
+        self.residual_workers = threads or cores()
+        self.workers = self.residual_workers if on_cpu and engine is None else 1
+        budget = _GPU_CHUNK_PX if not on_cpu else _NETWORK_CHUNK_PX if engine is None else _SHARED_CHUNK_PX
         self._size = batch_size or max(1, budget // (self.groups.shape[1] * scan.N**2))
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
@@ -258,7 +281,7 @@ class _Runner:
         pattern = members.ravel()
         diffraction = self.measured(_as_slice(pattern))
         shape = (*members.shape, *diffraction.shape[1:])
-        values = self.session.run(diffraction.reshape(shape))
+        values = self.engine.run(diffraction.reshape(shape))
         return Patches(pattern, values.reshape(diffraction.shape), self._share[pattern])
 
     def measured(self, index: slice | NDArray[np.int64]) -> NDArray[np.float32]:
@@ -306,7 +329,7 @@ def _misfit(model: ForwardModel, scan: Scan, runner: _Runner) -> Misfit:
         return model.compare(runner.measured(part), scan.positions_px[part])
 
     size = max(1, _RESIDUAL_CHUNK_PX // scan.N**2)
-    parts = list(in_order(compare, chunks(len(scan), size), runner.workers))
+    parts = list(in_order(compare, chunks(len(scan), size), runner.residual_workers))
     return Misfit(*(np.concatenate(sums) for sums in zip(*parts, strict=True)))
 
 

@@ -76,6 +76,8 @@ class Session:
 
     Attributes
     ----------
+    name : str
+        ``"onnxruntime"``, see :class:`ptyonnx_runtime.engine.Engine`.
     provider : str
         The provider in use, a key of :data:`PROVIDERS`.
 
@@ -86,6 +88,8 @@ class Session:
     MissingDependencyError
         onnxruntime is not installed.
     """
+
+    name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, provider: str = "auto", threads: int = 0) -> None:
         self._bundle_name = bundle.name

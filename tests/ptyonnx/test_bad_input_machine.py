@@ -99,6 +99,14 @@ def test_a_framework_that_is_not_installed_is_named_with_the_command(
     assert line.endswith(command)
 
 
+@pytest.mark.parametrize("engine, module", [("torch", "torch"), ("tf", "tensorflow")])
+def test_an_engine_that_is_not_installed_is_named_with_the_command(
+    folder: Path, bundle: Path, engine: str, module: str
+) -> None:
+    line = without(module, folder, *commands(bundle)["reconstruct"], "--engine", engine)
+    assert f"needs {module}, which is not installed; pip install 'ptyonnx[{module}]'" in line
+
+
 @pytest.mark.parametrize("verb", ["reconstruct", "verify", "diff"])
 def test_without_onnxruntime_the_command_is_named(folder: Path, bundle: Path, verb: str) -> None:
     line = without("onnxruntime", folder, *commands(bundle)[verb])

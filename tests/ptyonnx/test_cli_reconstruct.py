@@ -5,6 +5,7 @@ import pytest
 from bundle_factory import make_bundle
 
 from ptyonnx.cli import main
+from ptyonnx.engines import canonical_engine
 from ptyonnx.formats import load_result, load_scan, write_scan
 from ptyonnx.reconstruction import reconstruct
 from ptyonnx.run import Record, Run
@@ -62,8 +63,25 @@ def test_ptychopinns_flags_lead_from_a_run_to_a_directory(
     assert main(["reconstruct", *words.split()]) == 0
     captured = capsys.readouterr()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"reconstruction.h5", "reconstruction.png"}
-    assert "note: backend has no effect here" in captured.err
+    assert "on cpu in tensorflow)" in captured.out
     assert "note: n_images has no effect here" in captured.err
+
+
+@pytest.mark.parametrize("words", [("--engine", "torch"), ("--engine", "tensorflow"), ("--backend", "pytorch")])
+def test_a_framework_reconstructs_what_onnxruntime_does(
+    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    output = tmp_path / "result.npz"
+    assert main(["reconstruct", str(bundle.path), "--data", str(data), "-o", str(output), *words]) == 0
+    engine = canonical_engine(words[1])
+    expected = reconstruct(bundle, load_scan(data))
+    text = capsys.readouterr().out
+    assert f"on cpu in {engine})" in text
+    assert f"R-factor  {expected.r_factor:.4f}" in text
+    with np.load(output) as result:
+        assert result["engine"] == engine
+        found = result["object"]
+    np.testing.assert_allclose(found[~expected.mask], expected.object[~expected.mask], rtol=0, atol=5e-5)
 
 
 def test_a_scaled_exposure_is_said_aloud_and_as_is_leaves_it(
@@ -86,6 +104,13 @@ def test_a_scaled_exposure_is_said_aloud_and_as_is_leaves_it(
     [
         ("--flux", "double", "found double, expected match or as-is"),
         ("--provider", "abacus", "unknown provider 'abacus'"),
+        ("--engine", "torhc", "'engine': no such engine, found torhc, expected one of ort, onnxruntime, tf, "),
+        ("--backend", "jax", "'backend': no such backend, found jax, expected one of tf, tensorflow, torch, pytorch"),
+        ("--backend", "onnxruntime", "'backend': no such backend, found onnxruntime, expected one of tf, "),
+        ("--engine", "tf", "--backend", "torch", "'--engine, --backend': contradict each other, found tf and torch"),
+        ("--engine", "torch", "--provider", "tensorrt", "the engine pytorch has no provider 'tensorrt'"),
+        ("--engine", "torch", "--provider", "cuda", "PyTorch sees no GPU"),
+        ("--engine", "tf", "--provider", "cuda", "TensorFlow sees no GPU"),
         ("--batch-size", "0", "0 is not in the range"),
         ("--values", "counts", "found counts"),
         ("-o", "result.txt", "expected .h5"),
@@ -93,7 +118,7 @@ def test_a_scaled_exposure_is_said_aloud_and_as_is_leaves_it(
     ],
 )
 def test_a_refused_reconstruction_leaves_nothing_behind(
-    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path, case: tuple[str, str, str]
+    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path, case: tuple[str, ...]
 ) -> None:
     *words, expected = case
     file = tmp_path / "occupied"

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from ptyonnx.backends.pytorch.device import set_threads, use_gpu
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.run import save_weights
 from ptyonnx.settings import Settings
@@ -26,7 +27,7 @@ from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
 from ptyonnx.training.regions import Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import OutputError, ProviderError
+from ptyonnx_bundles.errors import OutputError
 from ptyonnx_converters import from_pytorch
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
@@ -192,7 +193,7 @@ def check(settings: Settings) -> None:
     ------
     ProviderError, MissingDependencyError
     """
-    _use_gpu(settings.device)
+    use_gpu(settings.device)
     require("torch", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -216,10 +217,9 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
         Stopped by the user; ``last`` holds the last complete epoch.
     """
     settings = task.settings
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    set_threads(settings.threads)
     torch.set_flush_denormal(True)  # dying activations would otherwise slow a CPU down tenfold
-    gpu = _use_gpu(settings.device)
+    gpu = use_gpu(settings.device)
     report = _Report(open_journal, checkpoints)
     last = checkpoints / "last.ckpt"
     with _quiet(), _interruptible(report):
@@ -268,16 +268,6 @@ def versions() -> dict[str, str]:
 def _add(stack: torch.Tensor) -> torch.Tensor:
     """Sum over patterns."""
     return torch.sum(stack, dim=1)
-
-
-def _use_gpu(device: str) -> bool:
-    available = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if device == "gpu" and not available:
-        raise ProviderError(
-            "PyTorch sees no GPU", key="device", found=f"torch {torch.__version__}",
-            remedy="install a CUDA build of torch, or train with --device cpu",
-        )  # fmt: skip
-    return available and device != "cpu"
 
 
 def _precision(precision: str, *, gpu: bool) -> Any:

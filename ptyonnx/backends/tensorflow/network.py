@@ -1,6 +1,7 @@
 """The recipe as a `keras.Model`; its layers and weights have the canonical names.
 
-Twin of `backends/pytorch/network.py`: same names, same order. Inside, channels come last,
+Twin of `backends/pytorch/network.py`: same names, same order. On the way every value passes
+`see` with its canonical name, for who wants to look inside (`engine.py`). Inside, channels come last,
 as TensorFlow's CPU kernels need them; at the edges everything is (B, C, N, N). Under a
 mixed-precision policy only the convolutions leave float32.
 """
@@ -8,7 +9,7 @@ mixed-precision policy only the convolutions leave float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -22,8 +23,13 @@ from ptyonnx_bundles.recipe import AMPLITUDE_MAX, KERNEL, Convolution
 
 __all__ = ["Network"]
 
+See = Callable[[str, tf.Tensor], tf.Tensor]
 _HWIO_FROM_OIHW, _OIHW_FROM_HWIO = (2, 3, 1, 0), (3, 2, 0, 1)
 _LAST_FROM_FIRST, _FIRST_FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+def _unseen(_: str, value: tf.Tensor) -> tf.Tensor:
+    return value
 
 
 class Network(keras.Model):  # type: ignore[misc]  # keras has no types
@@ -74,46 +80,57 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
             for name, array in arrays.items()
         }
 
-    def amplitude_and_phase(self, diffraction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def amplitude_and_phase(self, diffraction: tf.Tensor, see: See = _unseen) -> tuple[tf.Tensor, tf.Tensor]:
         """Both heads, (B, C, N, N) float32 each: amplitude in (0, 1.5), phase in (-π, π) rad."""
-        whitened = (diffraction - self.whitening["whitening.mean"]) * self.whitening["whitening.scale"]
-        value = tf.transpose(whitened, _LAST_FROM_FIRST)
-        for level in range(self.recipe.depth):
-            value = tf.nn.max_pool2d(self._level(f"encoder.{level}", value), 2, 2, "VALID")
-        amplitude = AMPLITUDE_MAX * tf.sigmoid(self._decode("amplitude", value))
-        phase = math.pi * tf.tanh(self._decode("phase", value))
+        value = see("whitening.centred", diffraction - self.whitening["whitening.mean"])
+        value = see("whitening.scaled", value * self.whitening["whitening.scale"])
+        value = tf.transpose(value, _LAST_FROM_FIRST)
+        for index in range(self.recipe.depth):
+            name = f"encoder.{index}"
+            value = see(f"{name}.pool", tf.nn.max_pool2d(self._level(name, value, see), 2, 2, "VALID"))
+        amplitude = see("amplitude.squashed", tf.sigmoid(self._decode("amplitude", value, see)))
+        amplitude = see("amplitude", AMPLITUDE_MAX * amplitude)
+        phase = see("phase.squashed", tf.tanh(self._decode("phase", value, see)))
+        phase = see("phase", math.pi * phase)
         return amplitude, phase
 
-    def real_and_imag(self, diffraction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def real_and_imag(self, diffraction: tf.Tensor, see: See = _unseen) -> tuple[tf.Tensor, tf.Tensor]:
         """Real and imaginary part of the object, (B, C, N, N) float32 each."""
-        amplitude, phase = self.amplitude_and_phase(diffraction)
-        return amplitude * tf.cos(phase), amplitude * tf.sin(phase)
+        amplitude, phase = self.amplitude_and_phase(diffraction, see)
+        real = see("real", amplitude * see("phase.cos", tf.cos(phase)))
+        imag = see("imaginary", amplitude * see("phase.sin", tf.sin(phase)))
+        return real, imag
 
-    def call(self, diffraction: tf.Tensor) -> tf.Tensor:
+    def call(self, diffraction: tf.Tensor, see: See = _unseen) -> tf.Tensor:
         """Predict the object.
 
         Parameters
         ----------
         diffraction : (B, C, N, N) float32
             Measured amplitude, sqrt(photons), zero frequency at (N//2, N//2).
+        see : callable
+            Given the canonical name and the value of every node, in order of computation; returns the value.
+            Values of the encoder and the decoders have their channels last.
 
         Returns
         -------
         (B, C, N, N, 2) float32
             Real and imaginary part last.
         """
-        return tf.stack(self.real_and_imag(diffraction), axis=-1)
+        return see("object", tf.stack(self.real_and_imag(diffraction, see), axis=-1))
 
-    def _decode(self, head: str, value: tf.Tensor) -> tf.Tensor:
-        for level in range(self.recipe.depth):
-            value = _upsample(self._level(f"decoder.{head}.{level}", value))
+    def _decode(self, head: str, value: tf.Tensor, see: See) -> tf.Tensor:
+        for index in range(self.recipe.depth):
+            name = f"decoder.{head}.{index}"
+            value = see(f"{name}.upsample", _upsample(self._level(name, value, see)))
         logits = tf.cast(self.convolutions[f"decoder.{head}.output"](value), tf.float32)
-        return tf.transpose(logits, _FIRST_FROM_LAST)
+        return tf.transpose(see(f"decoder.{head}.output", logits), _FIRST_FROM_LAST)
 
-    def _level(self, name: str, value: tf.Tensor) -> tf.Tensor:
+    def _level(self, name: str, value: tf.Tensor, see: See) -> tf.Tensor:
         """Convolution, rectifier, convolution, rectifier."""
         for index in range(2):
-            value = _rectify(self.convolutions[f"{name}.conv.{index}"](value), self.recipe.leak)
+            value = see(f"{name}.conv.{index}", self.convolutions[f"{name}.conv.{index}"](value))
+            value = see(f"{name}.relu.{index}", _rectify(value, self.recipe.leak))
         return value
 
     def _variables_by_name(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptyonnx.backends.tensorflow.device import set_threads, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.run import save_weights
 from ptyonnx.settings import Settings
@@ -22,7 +23,7 @@ from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
 from ptyonnx.training.regions import Batch, Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import OutputError, ProviderError, SettingsError
+from ptyonnx_bundles.errors import OutputError, SettingsError
 from ptyonnx_converters import from_tensorflow
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
@@ -182,7 +183,7 @@ def check(settings: Settings) -> None:
     ------
     ProviderError, MissingDependencyError, SettingsError
     """
-    _use_gpu(settings.device)
+    use_gpu(settings.device)
     require("tensorflow", "onnx", "tf2onnx", "onnxruntime")
     if keras.backend.backend() != "tensorflow":
         raise SettingsError(
@@ -211,9 +212,8 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
         Stopped by the user; ``last`` holds the last complete epoch.
     """
     settings = task.settings
-    if settings.threads:
-        _set_threads(settings.threads)
-    gpu = _use_gpu(settings.device)
+    set_threads(settings.threads)
+    gpu = use_gpu(settings.device)
     with tf.device("/GPU:0" if gpu else "/CPU:0"):
         model = Reconstructor(task, _precision(settings.precision, gpu=gpu))
         optimizer = keras.optimizers.Adam(_Rates(task.rates), global_clipnorm=settings.clip, **_ADAM)
@@ -274,27 +274,9 @@ def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManage
     return int(manager.latest_checkpoint.rsplit("-", 1)[1])
 
 
-def _set_threads(threads: int) -> None:
-    """Possible only before TensorFlow has run anything; later its pools stay as they are."""
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-    except RuntimeError:
-        return
-
-
 def _add(stack: tf.Tensor) -> tf.Tensor:
     """Sum over patterns."""
     return tf.reduce_sum(stack, axis=1)
-
-
-def _use_gpu(device: str) -> bool:
-    available = bool(tf.config.list_physical_devices("GPU"))
-    if device == "gpu" and not available:
-        raise ProviderError(
-            "TensorFlow sees no GPU", key="device", found=f"tensorflow {tf.__version__}",
-            remedy="install tensorflow[and-cuda], or train with --device cpu",
-        )  # fmt: skip
-    return available and device != "cpu"
 
 
 def _precision(precision: str, *, gpu: bool) -> str:

@@ -1,0 +1,74 @@
+"""A bundle's network in PyTorch, as an engine. Twin of the TensorFlow file.
+
+The network is the one that trains, float32, on the bundle's weights; nothing is compiled or
+fused behind its back, so that what it computes can be looked at layer by layer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptyonnx.backends.pytorch.device import gpu_name, set_threads, use_gpu
+from ptyonnx.backends.pytorch.network import Network
+from ptyonnx.backends.weights import in_recipe_order, recipe_of, weights_of
+from ptyonnx_bundles import Bundle
+
+__all__ = ["NativeEngine"]
+
+
+class NativeEngine:
+    """See :class:`ptyonnx_runtime.engine.Engine`.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    threads : int
+        CPU threads, of the whole process; 0: as PyTorch has them.
+    device : {"auto", "cpu", "gpu"}
+
+    Raises
+    ------
+    BundleError
+        The bundle's network has no recipe that could be built natively.
+    ProviderError
+        A GPU was asked for and there is none.
+    """
+
+    name = "pytorch"
+
+    def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto") -> None:
+        self.recipe = recipe_of(bundle)
+        set_threads(threads)
+        self.provider = gpu_name() if use_gpu(device) else "cpu"
+        network = Network(self.recipe)
+        network.set_weights_by_name(weights_of(bundle))
+        network.eval().to(self.provider)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
+
+    def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""
+        with torch.inference_mode():
+            output = self.network(self._tensor(diffraction))
+        return _array(output).view(np.complex64)[..., 0]
+
+    def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Every value on the way to the object, by canonical name, in order of computation."""
+        seen: dict[str, NDArray[np.float32]] = {}
+
+        def see(name: str, value: torch.Tensor) -> torch.Tensor:
+            seen[name] = _array(value)
+            return value
+
+        with torch.inference_mode():
+            self.network(self._tensor(diffraction), see)
+        return in_recipe_order(self.recipe, seen)
+
+    def _tensor(self, diffraction: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(np.array(diffraction, np.float32, order="C")).to(self.provider)
+
+
+def _array(value: torch.Tensor) -> NDArray[np.float32]:
+    """Copy to NumPy, C-contiguous."""
+    return np.array(value.cpu().numpy(), np.float32, order="C")

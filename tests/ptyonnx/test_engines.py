@@ -1,0 +1,159 @@
+"""A bundle's network in onnxruntime and in both frameworks: one function, wherever it runs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from bundle_factory import example_weights, make_bundle
+from numpy.typing import NDArray
+
+from ptyonnx import backends
+from ptyonnx.engines import ALIASES, ENGINES, canonical_engine, open_engine
+from ptyonnx.reconstruction import reconstruct
+from ptyonnx.simulation import scan_positions, simulate
+from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx_bundles.errors import BundleError, ProviderError, SettingsError
+from ptyonnx_runtime.reconstruct import patches, predict
+from ptyonnx_runtime.scan import Scan
+
+NATIVE = pytest.mark.parametrize("name", backends.BACKENDS)
+TOLERANCE = 5e-5  # of a complex object, see converters/README.md
+# Values grow to about 100 inside; float32 sums of up to 288 products, relative to the layer's largest.
+RELATIVE_TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["gridsize1", "gridsize2"])
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    recipe = Recipe(N=32, gridsize=request.param, filters_scale=0.25, depth=2)
+    weights = example_weights(recipe, seed=4)
+    generator = np.random.default_rng(4)
+    for name, array in weights.items():
+        if name.endswith("bias"):
+            weights[name] = (array + 0.1 * generator.standard_normal(array.shape)).astype(np.float32)
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "bundle.onnx", recipe, weights=weights)
+
+
+@pytest.fixture(scope="module")
+def scan(bundle: Bundle) -> Scan:
+    y, x = np.indices((80, 70))
+    obj = np.exp(0.5j * np.sin(y / 5) * np.cos(x / 7))
+    return simulate(obj, bundle.probe, scan_positions("fermat", obj.shape, 32, count=40))
+
+
+def values_in_onnxruntime(bundle: Bundle, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Every node an output of the graph, nothing optimised: built with onnx, not with our code."""
+    model = onnx.load_from_string(bundle.model)
+    names = [node.output[0] for node in model.graph.node]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name != "object")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, {"diffraction": diffraction}), strict=True))
+
+
+@NATIVE
+def test_a_framework_computes_the_patches_that_onnxruntime_computes(bundle: Bundle, name: str) -> None:
+    engine = open_engine(bundle, name, threads=1)
+    assert (engine.name, engine.provider) == (name, "cpu")
+    found = engine.run(bundle.selftest.diffraction)
+    assert (found.dtype, found.shape) == (np.complex64, bundle.selftest.object.shape)
+    assert np.std(found) > 0.01
+    np.testing.assert_allclose(found, bundle.selftest.object, rtol=0, atol=TOLERANCE)
+
+
+@NATIVE
+def test_every_layer_of_a_framework_has_its_canonical_name_and_onnxruntimes_value(bundle: Bundle, name: str) -> None:
+    diffraction = bundle.selftest.diffraction
+    engine = open_engine(bundle, name, threads=1)
+    found, expected = engine.activations(diffraction), values_in_onnxruntime(bundle, diffraction)
+    assert list(found) == [node.name for node in bundle.manifest.recipe.nodes()] == list(expected)
+    for layer, value in found.items():
+        assert (value.dtype, value.shape) == (np.float32, expected[layer].shape), layer
+        atol = RELATIVE_TOLERANCE * float(np.abs(expected[layer]).max())
+        np.testing.assert_allclose(value, expected[layer], rtol=0, atol=atol, err_msg=layer)
+    assert found["object"].tobytes() == engine.run(diffraction).tobytes()
+
+
+@NATIVE
+def test_a_framework_stitches_the_object_that_onnxruntime_does(bundle: Bundle, scan: Scan, name: str) -> None:
+    expected = reconstruct(bundle, scan, threads=1)
+    assert expected.engine == "onnxruntime"
+    found = reconstruct(bundle, scan, threads=1, engine=open_engine(bundle, name, threads=1))
+    assert (found.engine, found.provider) == (name, "cpu")
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    seen = ~expected.mask
+    np.testing.assert_allclose(found.object[seen], expected.object[seen], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found.residual, expected.residual, rtol=1e-4)
+
+
+@NATIVE
+def test_weights_given_to_a_framework_are_not_changed_by_it(bundle: Bundle, name: str) -> None:
+    before = {key: array.tobytes() for key, array in bundle.weights.items()}
+    engine = open_engine(bundle, name, threads=1)
+    engine.run(bundle.selftest.diffraction)
+    assert {key: array.tobytes() for key, array in bundle.weights.items()} == before
+
+
+class _Watched:
+    """An engine of ones that notes how it is called."""
+
+    name, provider = "watched", "cpu"
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.running = threading.Lock()
+
+    def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        assert self.running.acquire(blocking=False), "called while another batch was running"
+        self.sizes.append(len(diffraction))
+        self.running.release()
+        return np.ones(diffraction.shape, np.complex64)
+
+    def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        return {"diffraction": diffraction}
+
+
+def test_an_engine_that_is_given_computes_one_batch_at_a_time_of_the_size_that_is_asked_for(
+    bundle: Bundle, scan: Scan
+) -> None:
+    engine = _Watched()
+    result = reconstruct(bundle, scan, engine=engine, threads=4, batch_size=3)
+    assert set(engine.sizes[:-1]) == {3}
+    assert result.engine == "watched"
+    np.testing.assert_allclose(result.object[~result.mask], 1, atol=1e-6)
+    assert result.r_factor == pytest.approx(result.vacuum_r_factor, rel=1e-5)
+    np.testing.assert_allclose(patches(bundle, scan, engine=engine), 1, atol=1e-6)
+    assert sum(len(found.pattern) for found in predict(bundle, scan, engine=engine)) >= len(scan)
+
+
+@pytest.mark.parametrize("alias, name", ALIASES.items())
+def test_engines_have_short_names(alias: str, name: str) -> None:
+    assert canonical_engine(alias) == canonical_engine(alias.upper()) == name
+    assert name in ENGINES
+
+
+def test_an_unknown_engine_is_refused_with_the_list_and_the_nearest() -> None:
+    expected = r"found tensorrflow, expected one of ort, onnxruntime, tf, tensorflow, torch, pytorch; did you mean 'ten"
+    with pytest.raises(SettingsError, match=expected):
+        canonical_engine("tensorrflow")
+
+
+@NATIVE
+def test_a_framework_has_no_providers_of_onnxruntime(bundle: Bundle, name: str) -> None:
+    with pytest.raises(ProviderError, match=f"the engine {name} has no provider 'openvino', expected auto, cpu or cud"):
+        open_engine(bundle, name, provider="openvino")
+
+
+@NATIVE
+def test_a_network_without_a_recipe_is_left_to_onnxruntime(tmp_path: Path, name: str) -> None:
+    bundle = make_bundle(tmp_path / "adopted.onnx", Recipe(N=32, filters_scale=0.0625))
+    foreign = Bundle(
+        bundle.model, bundle.manifest.model_copy(update={"recipe": None}), bundle.probe, bundle.selftest, bundle.graph
+    )
+    with pytest.raises(BundleError, match="a network of another system, for which no recipe is known"):
+        open_engine(foreign, name)
