@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
 from ptyonnx_bundles.telemetry import refuse_telemetry
+from ptyonnx_runtime.activations import value_names, with_every_value
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -92,7 +95,7 @@ class Session:
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, provider: str = "auto", threads: int = 0) -> None:
-        self._bundle_name = bundle.name
+        self._bundle, self._threads = bundle, threads
         self.provider, self._session = _open(bundle.model, provider, threads)
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -112,21 +115,59 @@ class Session:
         ProviderError
             The provider could not compute this batch, for example for lack of memory.
         """
-        try:
-            (output,) = self._session.run(None, {"diffraction": np.ascontiguousarray(diffraction, np.float32)})
-        except _failures() as error:
-            raise ProviderError(
-                f"could not compute a batch of {len(diffraction)} on {self.provider} ({_first_line(error)})",
-                file=self._bundle_name, remedy="try a smaller batch size or another provider",
-            ) from None  # fmt: skip
+        (output,) = self._compute(self._session, None, diffraction)
         patches: NDArray[np.complex64] = output.view(np.complex64)[..., 0]
         return patches
 
+    def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What every operator of the graph makes of some patterns.
+
+        A session of its own computes them, operator by operator as the graph is written: what
+        :meth:`run` uses is fused and laid out anew, and has no such values.
+
+        Parameters
+        ----------
+        diffraction : (batch, channel, y, x) float32
+
+        Returns
+        -------
+        dict of str to ndarray
+            Canonical name -> float32, channels second, in order of computation.
+
+        Raises
+        ------
+        ProviderError
+            As for :meth:`run`.
+        """
+        names = value_names(self._bundle.graph)
+        values = self._compute(self._unfused, names, diffraction)
+        return {name: value for name, value in zip(names, values, strict=True) if value.dtype == np.float32}
+
+    @cached_property
+    def _unfused(self) -> onnxruntime.InferenceSession:
+        model = with_every_value(self._bundle.model, self._bundle.graph)
+        return _open(model, self.provider, self._threads, fused=False)[1]
+
+    def _compute(
+        self,
+        session: onnxruntime.InferenceSession,
+        names: Sequence[str] | None,
+        diffraction: NDArray[np.float32],
+    ) -> list[Any]:
+        try:
+            outputs: list[Any] = session.run(names, {"diffraction": np.ascontiguousarray(diffraction, np.float32)})
+        except _failures() as error:
+            raise ProviderError(
+                f"could not compute a batch of {len(diffraction)} on {self.provider} ({_first_line(error)})",
+                file=self._bundle.name, remedy="try a smaller batch size or another provider",
+            ) from None  # fmt: skip
+        return outputs
+
     def __repr__(self) -> str:
-        return f"<Session {self._bundle_name} on {self.provider}>"
+        return f"<Session {self._bundle.name} on {self.provider}>"
 
 
-def _open(model: bytes, provider: str, threads: int) -> tuple[str, onnxruntime.InferenceSession]:
+def _open(model: bytes, provider: str, threads: int, *, fused: bool = True) -> tuple[str, onnxruntime.InferenceSession]:
     available = providers()
     if provider == "auto":
         candidates = tuple(name for name in _AUTO if name in available)
@@ -141,18 +182,19 @@ def _open(model: bytes, provider: str, threads: int) -> tuple[str, onnxruntime.I
         )  # fmt: skip
     reason = ""
     for name in candidates:
-        session, reason = _try(model, name, threads)
+        session, reason = _try(model, name, threads, fused)
         if session is not None:
             return name, session
         _logger.warning("provider %s cannot be used here (%s)", name, reason)
     raise _unavailable(candidates[-1], reason, available)
 
 
-def _try(model: bytes, name: str, threads: int) -> tuple[onnxruntime.InferenceSession | None, str]:
+def _try(model: bytes, name: str, threads: int, fused: bool) -> tuple[onnxruntime.InferenceSession | None, str]:
     """A session on exactly this provider, or the reason why there is none."""
     ort = _onnxruntime()
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL  # NCHWc layout: twice as fast
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if fused else levels.ORT_DISABLE_ALL  # all: NCHWc, fast
     options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1  # the graph is a chain
     options.log_severity_level = _LOG_FATAL
