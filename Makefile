@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-EXTRAS := cpu,torch,tensorflow-cpu
+EXTRAS := cpu,torch,tensorflow-cpu,compare
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

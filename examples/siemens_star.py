@@ -187,10 +187,11 @@ def tabulate(outcomes: dict[str, Outcome], scan: Scan, difference: dict[str, Any
         ]
     )  # fmt: skip
     yield ""
-    parts = {"patches": difference["patches"], "stitched image": difference["image"]}
+    image = difference["images"]["image"]
+    parts = {"patches": difference["patches"], "stitched image": image}
     yield from markdown(
         [
-            ("TensorFlow and PyTorch apart, global phase and scale removed", "rms", "largest"),
+            ("TensorFlow and PyTorch apart, what ptychography leaves free removed", "rms", "largest"),
             *(
                 (name, *(format(part["difference"][figure], ".4f") for figure in ("rms", "maximum")))
                 for name, part in parts.items()
@@ -198,7 +199,7 @@ def tabulate(outcomes: dict[str, Outcome], scan: Scan, difference: dict[str, Any
         ]
     )
     yield ""
-    yield f"Phase correlation of the two stitched images: {difference['image']['phase_correlation']:.4f}"
+    yield f"Phase correlation of the two stitched images: {image['phase_correlation']:.4f}"
 
 
 def markdown(rows: Sequence[Row]) -> Iterator[str]:

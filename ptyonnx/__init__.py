@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptyonnx.comparison import Comparison, compare
+    from ptyonnx.comparison.comparison import Comparison, compare
     from ptyonnx.exporting import export
     from ptyonnx.formats import load_scan
     from ptyonnx.reconstruction import Reconstruction, reconstruct
@@ -43,13 +43,13 @@ __all__ = [
 
 _ORIGINS = {
     "Bundle": ("ptyonnx_bundles", "Bundle"),
-    "Comparison": ("ptyonnx.comparison", "Comparison"),
+    "Comparison": ("ptyonnx.comparison.comparison", "Comparison"),
     "PtyonnxError": ("ptyonnx_bundles.errors", "PtyonnxError"),
     "Reconstruction": ("ptyonnx.reconstruction", "Reconstruction"),
     "Run": ("ptyonnx.run", "Run"),
     "Scan": ("ptyonnx_runtime.scan", "Scan"),
     "Settings": ("ptyonnx.settings", "Settings"),
-    "compare": ("ptyonnx.comparison", "compare"),
+    "compare": ("ptyonnx.comparison.comparison", "compare"),
     "export": ("ptyonnx.exporting", "export"),
     "load_scan": ("ptyonnx.formats", "load_scan"),
     "open_bundle": ("ptyonnx_bundles", "read_bundle"),

@@ -7,7 +7,6 @@ loaded only when it is asked for.
 from __future__ import annotations
 
 import difflib
-from typing import cast
 
 from ptyonnx import backends
 from ptyonnx_bundles import Bundle
@@ -68,7 +67,7 @@ def open_engine(bundle: Bundle, engine: str = Session.name, *, provider: str = "
     """
     name = canonical_engine(engine)
     if name == Session.name:
-        return cast("Engine", Session(bundle, provider, threads))
+        return Session(bundle, provider, threads)
     if provider not in _DEVICES:
         raise ProviderError(
             f"the engine {name} has no provider '{provider}'", expected="auto, cpu or cuda",

@@ -1,4 +1,4 @@
-"""The verb `diff`: two bundles beside each other."""
+"""The verb `diff`: two bundles, or two engines of one, beside each other."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import click
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
-    from ptyonnx.comparison import Comparison, Difference
+    from ptyonnx.comparison import Comparison, ImageComparison, Subject, WeightDifference
 
 __all__ = ["command"]
 
 _PATH = click.Path(path_type=Path)
 _BEYOND = 1  # exit code
-_MOST_WEIGHTS = 12  # lines; --json has all
+_MOST_ROWS = 10  # of a table; --json has all
+_WIDTH = 100  # characters of a line of text
+_WORDS = {True: "same", False: "differ", None: "–"}
 
 
 @click.command(cls=Verb)
-@click.argument("a", type=_PATH, metavar="A")
-@click.argument("b", type=_PATH, metavar="B")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
 @click.option("--data", type=_PATH, metavar="FILE", help="A scan to run both on. [the patterns of their self-tests]")
 @click.option("--values", metavar="KIND", help="What the scan's patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
@@ -30,107 +32,145 @@ _MOST_WEIGHTS = 12  # lines; --json has all
 @click.option("--provider", default="auto", metavar="NAME", help="Where to run. [auto]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_debug
-def command(a: Path, b: Path, data: Path | None, as_json: bool, **options: Any) -> int:
-    """Compare two bundles and what they compute.
+def command(a: str, b: str, data: Path | None, as_json: bool, **options: Any) -> int:
+    """Compare two bundles, or two engines of one, on four levels.
 
-    Manifests, graphs and weights side by side; then both run on the same patterns. A global phase and amplitude scale do not count as a difference. Exit code 1 beyond the
-    tolerance.
+    Identity, weights by name, activations layer by layer on the same patterns, and with --data the
+    stitched images, once phase, scale, ramp and shift are removed. A and B are bundles; an engine
+    or a provider may stand behind an @. Exit code 1 where patches or images are further apart than
+    the tolerance.
 
     Example:
       ptyonnx diff tensorflow.onnx pytorch.onnx --data scan.npz --tolerance 1e-3
+      ptyonnx diff bundle.onnx bundle.onnx@torch
+      ptyonnx diff bundle.onnx@tensorflow bundle.onnx@cuda --data scan.npz
     """
     import json
 
-    from ptyonnx.comparison import TOLERANCE, compare
+    from ptyonnx.comparison import TOLERANCE, compare, open_subject
     from ptyonnx.formats import load_scan
 
+    first, second = (_opened(open_subject(each, options["provider"])) for each in (a, b))
     scan = None if data is None else load_scan(data, values=options["values"], axes=options["axes"])
     tolerance = TOLERANCE if options["tolerance"] is None else options["tolerance"]
-    found = compare(a, b, scan, tolerance=tolerance, provider=options["provider"])
+    found = compare(first, second, scan, tolerance=tolerance)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(_sections(found)))
     return 0 if found.passed else _BEYOND
+
+
+def _opened(subject: Subject) -> Subject:
+    """Open a framework's engine without its greetings; onnxruntime has none, and may not be needed."""
+    from dataclasses import replace
+
+    from ptyonnx.cli.framework import open_quietly
+    from ptyonnx_runtime.session import Session
+
+    if subject.engine == Session.name:
+        return subject
+    opened = open_quietly(subject.bundle, subject.engine, provider=subject.provider, threads=0)
+    return replace(subject, opened=opened)
 
 
 def _sections(found: Comparison) -> Iterator[str]:
     from ptyonnx.cli.tables import columns, short
 
     yield columns([("a", found.a), ("b", found.b)])
+    yield "\n".join(_verdicts(found))
     if found.manifest:
         rows = [(entry.key, short(entry.a), short(entry.b)) for entry in found.manifest]
         yield columns(rows, ("manifest", "a", "b"))
-    yield _graph(found)
-    yield _weights(found)
-    computed = list(_computed(found))
-    if computed:
-        yield columns(computed, ("after one factor", "largest", "rms", "scale", "phase (rad)", "compared"))
-    if found.image is not None:
+    yield from _weights(found)
+    yield from _layers(found)
+    if found.patches is not None:
+        figures = found.patches.difference
         yield columns(
-            [
-                ("phase correlation", found.image.phase_correlation),
-                ("R-factor of a", found.image.r_factor_a),
-                ("R-factor of b", found.image.r_factor_b),
-            ]
-        )
-    yield _verdict(found)
+            [(f"{found.patches.patterns} patches ({found.patches.source})", figures.maximum, figures.rms, figures.amplitude_scale, figures.phase_rad)],
+            ("after one factor", "largest", "rms", "scale", "phase (rad)"),
+        )  # fmt: skip
+    if found.image is not None:
+        yield from _image(found.image)
+    yield found.sentence
 
 
-def _graph(found: Comparison) -> str:
-    graph = found.graph
-    if not (graph.only_a or graph.only_b or graph.changed):
-        return f"graph: {graph.nodes_a} nodes, the same in both"
-    return (
-        f"graph: {graph.nodes_a} and {graph.nodes_b} nodes; {len(graph.only_a)} only in a, "
-        f"{len(graph.only_b)} only in b, {len(graph.changed)} changed"
+def _verdicts(found: Comparison) -> Iterator[str]:
+    """A line for each level, longer sentences wrapped."""
+    from textwrap import wrap
+
+    from ptyonnx_bundles.terminal import visible
+
+    for name, level in found.levels.items():
+        head = f"{name:<11}  {_WORDS[level.passed]:<6}  "
+        yield from wrap(visible(level.sentence), _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _weights(found: Comparison) -> Iterator[str]:
+    from ptyonnx.cli.tables import columns
+
+    differing = [entry for entry in found.weights.arrays if not entry.equal]
+    if not differing or found.weights.passed is None:
+        return
+    table = columns(
+        [_weight(entry) for entry in differing[:_MOST_ROWS]],
+        ("weights that differ most", "relative", "cosine", "largest", "rms", "elements", "shape"),
+    )
+    left_out, equal = len(differing) - _MOST_ROWS, len(found.weights.arrays) - len(differing)
+    more = f"… {left_out} more that differ, {equal} equal" if left_out > 0 else f"{equal} more are equal"
+    yield f"{table}\n{more}"
+
+
+def _weight(entry: WeightDifference) -> tuple[object, ...]:
+    a, b = ("absent" if shape is None else str(shape) for shape in (entry.shape_a, entry.shape_b))
+    shape = a if a == b else f"{a} and {b}"
+    return entry.name, entry.relative, entry.cosine, entry.maximum, entry.rms, entry.differing, shape
+
+
+def _layers(found: Comparison) -> Iterator[str]:
+    """The layers beyond their tolerance, from the first on: what comes later follows from it."""
+    from ptyonnx.cli.tables import columns
+
+    beyond = [layer for layer in found.activations.layers if not layer.passed]
+    if not beyond:
+        return
+    rows = [
+        (layer.name, layer.largest, layer.tolerance, layer.excess, layer.rms, layer.magnitude)
+        for layer in beyond[:_MOST_ROWS]
+    ]
+    table = columns(
+        rows, ("layers that part, first to last", "largest", "tolerance", "times", "rms", "of values up to")
+    )
+    left_out = len(beyond) - len(rows)
+    yield f"{table}\n… {left_out} more" if left_out else table
+
+
+def _image(image: ImageComparison) -> Iterator[str]:
+    from ptyonnx.cli.tables import columns
+
+    removed, ring = image.alignment, image.ring
+    yield columns(
+        [(removed.amplitude_scale, removed.phase_rad, _pair(removed.ramp_rad_per_px), _pair(removed.shift_px), f"{image.difference.pixels:,} px")],
+        ("removed from the images: scale", "phase (rad)", "ramp y, x (rad/px)", "shift y, x (px)", "compared"),
+    )  # fmt: skip
+    yield columns(
+        [
+            ("complex", image.difference.maximum, image.difference.rms, None, None, None),
+            *(
+                (name, part.maximum, part.rms, part.ssim, part.psnr_db, part.data_range)
+                for name, part in (("amplitude", image.amplitude), ("phase (rad)", image.phase))
+            ),
+        ],
+        ("stitched images", "largest", "rms", "SSIM", "PSNR (dB)", "data range"),
+    )
+    resolution = "none: they agree to the last ring" if ring.resolution_px is None else f"{ring.resolution_px:.4g} px"
+    if ring.resolution_m is not None:
+        resolution += f", {ring.resolution_m:.3g} m"
+    yield columns(
+        [
+            ("Fourier rings part at", resolution),
+            ("phase correlation", image.phase_correlation),
+            ("R-factor of a and b", _pair((image.r_factor_a, image.r_factor_b))),
+        ]
     )
 
 
-def _weights(found: Comparison) -> str:
-    from ptyonnx.cli.tables import columns
-
-    differing = [entry for entry in found.weights if not entry.equal]
-    if not differing:
-        return f"weights: {len(found.weights)} arrays, the same in both"
-    differing.sort(key=lambda entry: -(float("inf") if entry.maximum is None else entry.maximum))
-    rows = [
-        (entry.name, entry.maximum, entry.rms, entry.rms_a, _shapes(entry.shape_a, entry.shape_b))
-        for entry in differing[:_MOST_WEIGHTS]
-    ]
-    table = columns(rows, ("weights that differ", "largest", "rms", "rms of a", "shape"))
-    left_out = len(differing) - len(rows)
-    equal = len(found.weights) - len(differing)
-    return f"{table}\n… {left_out} more that differ, {equal} equal" if left_out else f"{table}\n{equal} more are equal"
-
-
-def _shapes(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> str:
-    return str(a) if a == b else f"{a or 'absent'} and {b or 'absent'}"
-
-
-def _computed(found: Comparison) -> Iterator[tuple[object, ...]]:
-    def row(name: str, difference: Difference) -> tuple[object, ...]:
-        return (
-            name,
-            difference.maximum,
-            difference.rms,
-            difference.amplitude_scale,
-            difference.phase_rad,
-            f"{difference.pixels:,} px",
-        )
-
-    if found.patches is not None:
-        yield row(f"{found.patches.patterns} patches ({found.patches.source})", found.patches.difference)
-    if found.image is not None:
-        yield row("stitched image", found.image.difference)
-
-
-def _verdict(found: Comparison) -> str:
-    if found.same_function:
-        function = "the same function: digests of weights and graph are equal"
-        return (
-            function
-            if found.passed
-            else f"{function}; but the images differ by {found.largest:.3g}: probe or photons do"
-        )
-    if found.patches is None and found.image is None:
-        return "different functions; their gridsizes differ, so only a scan can compare them: --data scan.npz"
-    verdict = "within" if found.passed else "beyond"
-    return f"different functions, {verdict} the tolerance: largest difference {found.largest:.3g}, allowed {found.tolerance:.3g}"
+def _pair(numbers: tuple[float | None, float | None]) -> str:
+    return ", ".join("–" if number is None else f"{number:.4g}" for number in numbers)

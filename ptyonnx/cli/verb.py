@@ -78,8 +78,13 @@ def _log_on_stderr() -> Iterator[None]:
     from ptyonnx_bundles.terminal import visible
 
     class Notes(logging.Handler):
+        said: set[str] = set()  # noqa: RUF012 - the class lives as long as one command
+
         def emit(self, record: logging.LogRecord) -> None:
-            click.echo(f"note: {visible(record.getMessage())}", err=True)
+            text = visible(record.getMessage())
+            if text not in self.said:  # two bundles and one scan would say everything twice
+                self.said.add(text)
+                click.echo(f"note: {text}", err=True)
 
     notes = Notes(logging.WARNING)
     for name in _LOGGERS:

@@ -1,28 +1,46 @@
-"""Numbers that say how far two things are apart: one file for each kind of thing."""
+"""Numbers that say how far two things are apart: one file for each level, and for each kind of thing."""
 
-from ptyonnx.comparison.compare import TOLERANCE, Comparison, ImageComparison, compare
+from ptyonnx.comparison.activations import Activations, LayerDifference
+from ptyonnx.comparison.alignment import Alignment, align
+from ptyonnx.comparison.comparison import TOLERANCE, Comparison, compare
+from ptyonnx.comparison.identity import GraphComparison, Identity, ManifestDifference, compare_graphs, compare_manifests
 from ptyonnx.comparison.images import Difference, aligned, difference, global_factor, on_canvas, phase_correlation
-from ptyonnx.comparison.manifests import GraphComparison, ManifestDifference, compare_graphs, compare_manifests
-from ptyonnx.comparison.patches import PatchComparison, compare_patches
-from ptyonnx.comparison.weights import WeightDifference, compare_weights
+from ptyonnx.comparison.patches import PatchComparison
+from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlation
+from ptyonnx.comparison.similarity import Similarity
+from ptyonnx.comparison.stitched import ImageComparison, Images, compare_objects
+from ptyonnx.comparison.subject import Subject, open_subject
+from ptyonnx.comparison.weights import WeightDifference, Weights, compare_weights
 
 __all__ = [
     "TOLERANCE",
+    "Activations",
+    "Alignment",
     "Comparison",
     "Difference",
     "GraphComparison",
+    "Identity",
     "ImageComparison",
+    "Images",
+    "LayerDifference",
     "ManifestDifference",
     "PatchComparison",
+    "RingCorrelation",
+    "Similarity",
+    "Subject",
     "WeightDifference",
+    "Weights",
+    "align",
     "aligned",
     "compare",
     "compare_graphs",
     "compare_manifests",
-    "compare_patches",
+    "compare_objects",
     "compare_weights",
     "difference",
     "global_factor",
     "on_canvas",
+    "open_subject",
     "phase_correlation",
+    "ring_correlation",
 ]

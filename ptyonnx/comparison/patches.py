@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.comparison.images import Difference, difference
-from ptyonnx_bundles import Bundle
-from ptyonnx_runtime.grouping import nearest
+from ptyonnx.comparison.patterns import Patterns, middle
+from ptyonnx.comparison.subject import Subject
+from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.reconstruct import patches
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.session import Session
 
-__all__ = ["MOST_PATTERNS", "PatchComparison", "compare_patches"]
-
-MOST_PATTERNS = 512  # so that two sets of patches fit into memory at any N
+__all__ = ["PatchComparison", "compare_patches"]
 
 
 @dataclass(frozen=True)
@@ -43,39 +41,25 @@ class PatchComparison:
         return asdict(self)
 
 
-def compare_patches(a: Bundle, b: Bundle, scan: Scan | None, provider: str = "auto") -> PatchComparison | None:
+def compare_patches(a: Subject, b: Subject, engines: tuple[Engine, Engine], where: Scan | Patterns) -> PatchComparison:
     """Run both bundles on the same patterns.
 
     Parameters
     ----------
-    a, b : Bundle
+    a, b : Subject
         Of one N.
-    scan : Scan or None
-        Without it, the patterns of both self-tests are used.
-    provider : str
-        See :class:`ptyonnx_runtime.session.Session`.
-
-    Returns
-    -------
-    PatchComparison or None
-        None without a scan where the bundles differ in gridsize: no group of patterns fits both.
+    engines : pair of Engine
+        Theirs.
+    where : Scan or Patterns
+        A scan, of which the middle is taken, or groups of patterns that both take.
     """
-    if scan is not None:
-        part = _middle(scan)
-        first, second = (patches(bundle, part, provider=provider) for bundle in (a, b))
-        return PatchComparison("scan", len(part), difference(first, second))
-    if a.manifest.physics.gridsize != b.manifest.physics.gridsize:
-        return None
-    diffraction = np.concatenate([bundle.selftest.diffraction for bundle in (a, b)])
-    first, second = (Session(bundle, provider).run(diffraction) for bundle in (a, b))
-    return PatchComparison("self-tests", diffraction.shape[0] * diffraction.shape[1], difference(first, second))
+    if isinstance(where, Patterns):
+        first, second = (engine.run(where.diffraction) for engine in engines)
+        return PatchComparison(where.source, where.count, difference(first, second))
+    part = middle(where)
+    first, second = (_patches(subject, part, engine) for subject, engine in zip((a, b), engines, strict=True))
+    return PatchComparison("scan", len(part), difference(first, second))
 
 
-def _middle(scan: Scan) -> Scan:
-    """At most :data:`MOST_PATTERNS` patterns around the middle of a scan, so that groups stay groups."""
-    if len(scan) <= MOST_PATTERNS:
-        return scan
-    distance = np.abs(scan.positions_px - np.median(scan.positions_px, axis=0)).max(axis=1)
-    centre: NDArray[np.int64] = np.array([np.argmin(distance)], np.int64)
-    members = np.sort(nearest(scan.positions_px, centre, MOST_PATTERNS)[0])
-    return replace(scan, diffraction=scan.diffraction[members], positions_px=scan.positions_px[members])
+def _patches(subject: Subject, scan: Scan, engine: Engine) -> NDArray[np.complex64]:
+    return patches(subject.bundle, scan, provider=subject.provider, engine=subject.given(engine))

@@ -1,4 +1,4 @@
-"""Weights of two bundles side by side, by canonical name."""
+"""Level 2, weights: two sets of arrays side by side, by canonical name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WeightDifference", "compare_weights"]
+__all__ = ["WeightDifference", "Weights", "compare_weights", "judge_weights"]
 
 
 @dataclass(frozen=True)
@@ -22,43 +22,130 @@ class WeightDifference:
         Canonical name.
     shape_a, shape_b : tuple of int or None
         None where a bundle has no such array.
+    differing : int or None
+        Elements whose bits differ; None, as all that follows, where the shapes differ.
     maximum, rms : float or None
-        Of the difference; None where the shapes differ.
-    rms_a : float or None
-        Of the array itself, to judge the difference by.
+        Of the difference.
+    relative : float or None
+        Root mean square of the difference over the larger one of the two arrays: 0 equal, 2 opposite.
+    cosine : float or None
+        Of the angle between the two as vectors; None where one is zero.
+    where : tuple of int or None
+        Index of the largest difference; kernels are (out, in, y, x).
+    filters : tuple of int or None
+        Indices along the first axis at which anything differs.
     """
 
     name: str
     shape_a: tuple[int, ...] | None
     shape_b: tuple[int, ...] | None
+    differing: int | None = None
     maximum: float | None = None
     rms: float | None = None
-    rms_a: float | None = None
+    relative: float | None = None
+    cosine: float | None = None
+    where: tuple[int, ...] | None = None
+    filters: tuple[int, ...] | None = None
 
     @property
     def equal(self) -> bool:
-        """Whether no element differs."""
-        return self.maximum == 0.0
+        """Whether no bit differs."""
+        return self.differing == 0
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """All arrays of two bundles.
+
+    Attributes
+    ----------
+    passed : bool or None
+        Whether all are equal bit for bit; None where no array of one has a counterpart of its name
+        and shape in the other.
+    sentence : str
+    arrays : tuple of WeightDifference
+        What cannot be compared first, then by falling relative difference.
+    """
+
+    passed: bool | None
+    sentence: str
+    arrays: tuple[WeightDifference, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names and values, for JSON."""
+        return {**vars(self), "arrays": [entry.to_dict() for entry in self.arrays]}
+
+
 def compare_weights(
     a: Mapping[str, NDArray[np.generic]], b: Mapping[str, NDArray[np.generic]]
 ) -> tuple[WeightDifference, ...]:
-    """Compare every array of two sets, those of `a` first, in their order."""
-    return tuple(_compare(name, a.get(name), b.get(name)) for name in {**a, **b})
+    """Compare every array of two sets, those that differ most first.
+
+    Parameters
+    ----------
+    a, b : mapping of str to ndarray
+        Canonical name -> array.
+    """
+    found = [_compare(name, a.get(name), b.get(name)) for name in {**a, **b}]
+    return tuple(sorted(found, key=lambda entry: (entry.relative is not None, -(entry.relative or 0.0))))
+
+
+def judge_weights(arrays: tuple[WeightDifference, ...]) -> Weights:
+    """Say in a sentence what a comparison of arrays found."""
+    compared = [entry for entry in arrays if entry.differing is not None]
+    differing = [entry for entry in compared if not entry.equal]
+    alone = len(arrays) - len(compared)
+    left_out = f"; {alone} of {len(arrays)} have no counterpart of their name and shape" if alone else ""
+    if not compared:
+        return Weights(None, "not comparable: no two arrays have the same name and shape", arrays)
+    if not differing:
+        sentence = f"all {len(compared)} arrays of equal name and shape are equal bit for bit{left_out}"
+        return Weights(not alone, sentence, arrays)
+    worst = differing[0]
+    sentence = f"{len(differing)} of {len(compared)} arrays differ, most {worst.name} {_describe(worst)}{left_out}"
+    return Weights(False, sentence, arrays)
+
+
+def _describe(entry: WeightDifference) -> str:
+    size = int(np.prod(entry.shape_a or ()))
+    place = f"[{', '.join(map(str, entry.where))}]" if entry.where else ""
+    filters = entry.filters or ()
+    several = len(entry.shape_a or ()) > 1
+    where = (
+        f", in filter{'s'[: len(filters) > 1]} {', '.join(map(str, filters))}" if several and len(filters) < 4 else ""
+    )
+    return f"(relative {entry.relative:.2g}; {entry.differing} of {size} elements{where}; largest {entry.maximum:.2g} at {place or 'its one element'})"
 
 
 def _compare(name: str, a: NDArray[Any] | None, b: NDArray[Any] | None) -> WeightDifference:
     shape_a, shape_b = (None if array is None else array.shape for array in (a, b))
-    if a is None or b is None or shape_a != shape_b:
+    if a is None or b is None or shape_a != shape_b or a.dtype != b.dtype:
         return WeightDifference(name, shape_a, shape_b)
-    distance = np.abs(a.astype(np.float64) - b.astype(np.float64))
-    return WeightDifference(name, shape_a, shape_b, float(distance.max(initial=0)), _rms(distance), _rms(a))
+    differs = _bits(a) != _bits(b)
+    first, second = a.astype(np.float64), b.astype(np.float64)
+    distance = np.abs(first - second)
+    place = np.unravel_index(int(np.argmax(distance)), distance.shape) if distance.size else ()
+    norms = [float(np.linalg.norm(array)) for array in (first, second)]
+    rms = float(np.sqrt(np.mean(distance**2))) if distance.size else 0.0
+    return WeightDifference(
+        name,
+        shape_a,
+        shape_b,
+        differing=int(differs.sum()),
+        maximum=float(distance.max(initial=0)),
+        rms=rms,
+        relative=float(np.linalg.norm(distance)) / max(norms) if max(norms) > 0 else 0.0,
+        cosine=min(1.0, max(-1.0, float(np.vdot(first, second)) / (norms[0] * norms[1]))) if min(norms) > 0 else None,
+        where=tuple(int(index) for index in place),
+        filters=tuple(np.flatnonzero(differs.reshape(len(a), -1).any(axis=1)).tolist()) if a.ndim else (),
+    )
 
 
-def _rms(array: NDArray[Any]) -> float:
-    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
+def _bits(array: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """The array's bits as whole numbers: -0 is not 0."""
+    bits: NDArray[np.unsignedinteger[Any]] = np.ascontiguousarray(array).view(f"u{array.itemsize}").reshape(array.shape)
+    return bits

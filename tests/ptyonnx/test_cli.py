@@ -185,8 +185,11 @@ def test_diff_says_the_same_function_or_exits_with_1(capsys: Output, bundle: Bun
     other = make_bundle(tmp_path / "other.onnx", bundle.manifest.recipe, seed=1)
     assert main(["diff", str(bundle.path), str(other.path)]) == 1
     text = capsys.readouterr().out
-    assert "beyond the tolerance" in text
-    assert "decoder.phase.output.weight" in text or "more that differ" in text
+    assert "different functions, beyond the tolerance: largest difference" in text.splitlines()[-1]
+    verdicts = [line.split()[:2] for line in text.splitlines() if line.split()[1:2] in (["same"], ["differ"], ["–"])]
+    assert verdicts[:4] == [["identity", "differ"], ["weights", "differ"], ["activations", "differ"], ["images", "–"]]
+    assert "the two part at encoder.0.conv.0" in " ".join(text.split())
+    assert "more that differ" in text
     assert main(["diff", str(bundle.path), str(other.path), "--tolerance", "inf", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_function"] is False
 
@@ -270,3 +273,31 @@ def test_bars_in_a_terminal_show_loss_and_r_factor(capsys: Output, monkeypatch: 
     assert "epoch 1/2" in shown
     assert "said aloud" in shown
     assert "reconstructing" in shown
+
+
+def test_diff_with_a_scan_shows_what_was_removed_and_what_is_left(
+    capsys: Output, bundle: Bundle, tmp_path: Path
+) -> None:
+    other = make_bundle(tmp_path / "other.onnx", bundle.manifest.recipe, seed=1)
+    assert main(["diff", f"{bundle.path}@cpu", str(other.path), "--data", str(SCAN)]) == 1
+    text = capsys.readouterr().out
+    for words in ("bundle.onnx by onnxruntime (cpu)", "removed from the images: scale", "ramp y, x", "SSIM", "PSNR", "data range", "Fourier rings part at", "phase correlation", "128 patches (scan)"):  # fmt: skip
+        assert words in text
+
+
+def test_without_scikit_image_diff_compares_all_but_images(bundle: Bundle, tmp_path: Path) -> None:
+    """None in sys.modules is what Python calls a module that cannot be found."""
+    other = make_bundle(tmp_path / "other.onnx", bundle.manifest.recipe, seed=1)
+    program = "import sys; sys.modules['skimage'] = None; from ptyonnx.cli import main; sys.exit(main())"
+    words = ["diff", str(bundle.path), str(other.path), "--data", str(SCAN), "--json"]
+    outcome = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert outcome.returncode == 1, outcome.stderr
+    found = json.loads(outcome.stdout)
+    assert found["images"] == {
+        "passed": None, "image": None,
+        "sentence": "not compared: comparing images needs scikit-image; pip install 'ptyonnx[compare]'",
+    }  # fmt: skip
+    assert found["activations"]["first"] == "encoder.0.conv.0"
+    assert found["patches"]["difference"]["maximum"] > 1e-4

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from bundle_factory import example_probe, example_weights, make_bundle, run_model
 
-from ptyonnx.comparison import compare, compare_weights
-from ptyonnx.comparison.patches import MOST_PATTERNS, compare_patches
+from ptyonnx.comparison import Subject, compare, compare_weights
+from ptyonnx.comparison.patches import compare_patches
+from ptyonnx.comparison.patterns import MOST_PATTERNS
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_bundles.errors import BundleError, SettingsError
+from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
 
@@ -44,7 +45,14 @@ def test_a_bundle_is_the_same_function_as_itself_and_as_its_twin(a: Bundle, tmp_
     assert found.patches is None
     assert {entry.key for entry in found.manifest} <= {"producer.framework", "created"}
     assert "producer.framework" in {entry.key for entry in found.manifest}
-    assert all(entry.equal for entry in found.weights)
+    assert all(entry.equal for entry in found.weights.arrays)
+    assert (found.identity.passed, found.weights.passed) == (True, True)
+    assert (found.activations.passed, found.images.passed) == (None, None)
+    assert found.identity.sentence.startswith("the same function: all ")
+    assert (found.identity.weights_a, found.identity.graph_b) == (
+        a.manifest.digests.weights,
+        twin.manifest.digests.graph,
+    )
 
 
 def test_patches_differ_by_what_onnxruntime_says(a: Bundle, b: Bundle) -> None:
@@ -69,8 +77,13 @@ def test_stitched_images_are_those_of_the_runtime(a: Bundle, b: Bundle, scan: Sc
     left, right = first.object[seen].astype(complex), second.object[seen].astype(complex)
     factor = np.linalg.lstsq(left[:, np.newaxis], right, rcond=None)[0][0]
     assert found.image is not None
-    assert found.image.difference.pixels == seen.sum()
-    assert found.image.difference.maximum == pytest.approx(np.abs(factor * left - right).max(), rel=1e-4)
+    plain = np.sqrt(np.mean(np.abs(factor * left - right) ** 2))
+    assert found.image.difference.rms < 1.01 * plain  # ramp and shift are removed too
+    compared = ~np.isnan(found.image.object_a)
+    np.testing.assert_array_equal(found.image.object_b[compared], second.object[compared])
+    distance = np.abs(found.image.object_a - found.image.object_b)[compared]
+    assert found.image.difference.maximum == pytest.approx(distance.max(), rel=1e-4)
+    assert found.image.difference.pixels == compared.sum()
     assert (found.image.r_factor_a, found.image.r_factor_b) == (first.r_factor, second.r_factor)
     assert found.patches is not None
     assert (found.patches.source, found.patches.patterns) == ("scan", len(scan))
@@ -90,15 +103,31 @@ def test_bundles_of_two_gridsizes_meet_on_a_scan_only(a: Bundle, scan: Scan, tmp
     alone = compare(a, four)
     assert alone.patches is None
     assert not alone.passed
+    assert "a has gridsize 1 and b 2; a scan serves both" in alone.activations.sentence
+    assert [level.passed for level in alone.levels.values()] == [False, False, None, None]
     together = compare(a, four, scan)
     assert together.patches is not None
     assert np.isfinite(together.largest)
+    assert together.activations.passed is None
+    assert "the graphs differ" in together.activations.sentence
+    assert together.images.passed is False
 
 
-def test_bundles_of_two_sizes_cannot_be_compared(a: Bundle, tmp_path: Path) -> None:
-    large = make_bundle(tmp_path / "large.onnx", Recipe(N=128, filters_scale=0.0625))
-    with pytest.raises(BundleError, match="found 128, expected 64"):
-        compare(a, large)
+def test_of_two_sizes_what_can_be_compared_is(a: Bundle, scan: Scan, tmp_path: Path) -> None:
+    small = make_bundle(tmp_path / "small.onnx", Recipe(N=32, filters_scale=0.0625))
+    for data, said in ((None, "a is for N = 64 and b for N = 32"), (scan, "the scan has N = 64, b is for N = 32")):
+        found = compare(a, small, data)
+        assert said in found.activations.sentence
+        assert (found.patches, found.image, found.activations.passed, found.images.passed) == (None, None, None, None)
+        assert not found.passed
+        assert {entry.name for entry in found.weights.arrays if entry.differing is None} == {"whitening.mean"}
+        assert {"recipe.N", "physics.N"} <= {entry.key for entry in found.manifest}
+
+
+def test_a_scan_that_fits_neither_is_refused(a: Bundle, b: Bundle, scan: Scan) -> None:
+    small = replace(scan, diffraction=scan.diffraction[:, :32, :32], probe=None)
+    with pytest.raises(ScanError, match="fit neither bundle, found N = 32, expected N = 64"):
+        compare(a, b, small)
 
 
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan")])
@@ -111,8 +140,9 @@ def test_of_a_long_scan_only_the_middle_is_compared_patch_by_patch(a: Bundle, b:
     many = MOST_PATTERNS + 10
     spread = np.stack([np.linspace(0, 300, many), np.zeros(many)], axis=1)
     diffraction = np.resize(scan.diffraction[:], (many, 64, 64))
-    found = compare_patches(a, b, replace(scan, diffraction=diffraction, positions_px=spread))
-    assert found is not None
+    subjects = Subject(a), Subject(b)
+    engines = subjects[0].open(), subjects[1].open()
+    found = compare_patches(*subjects, engines, replace(scan, diffraction=diffraction, positions_px=spread))
     assert found.patterns == MOST_PATTERNS
 
 
@@ -127,6 +157,17 @@ def test_weights_are_compared_by_name() -> None:
     assert found[name].rms == pytest.approx(0.5)
     assert (found["extra"].shape_a, found["extra"].shape_b) == (None, (3,))
     assert found["whitening.scale"].shape_b is None
+    change = np.float32(0.5) * np.sqrt(first[name].size)
+    assert found[name].relative == pytest.approx(change / np.linalg.norm(second[name]), rel=1e-5)
+    cosine = np.vdot(first[name], second[name]) / np.linalg.norm(first[name]) / np.linalg.norm(second[name])
+    assert found[name].cosine == pytest.approx(cosine, abs=1e-5)
+    assert [entry.name for entry in compare_weights(first, second)[:3]] == ["whitening.scale", "extra", name]
+
+
+def test_the_sign_of_a_zero_is_a_difference() -> None:
+    first = {"bias": np.zeros(3, np.float32)}
+    (found,) = compare_weights(first, {"bias": np.array([0, -0.0, 0], np.float32)})
+    assert (found.equal, found.differing, found.filters, found.maximum, found.cosine) == (False, 1, (1,), 0, None)
 
 
 def test_a_graph_of_another_depth_is_said_to_differ(a: Bundle, tmp_path: Path) -> None:
@@ -139,8 +180,13 @@ def test_a_graph_of_another_depth_is_said_to_differ(a: Bundle, tmp_path: Path) -
 
 def test_the_outcome_is_json(a: Bundle, b: Bundle, scan: Scan) -> None:
     found = compare(a, b, scan)
-    read = json.loads(json.dumps(found.to_dict()))
+    assert found.image is not None
+    read = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert read["passed"] is False
     assert read["largest"] == found.largest
     assert read["patches"]["difference"]["maximum"] > 0
-    assert len(read["weights"]) == len(a.weights)
+    assert len(read["weights"]["arrays"]) == len(a.weights)
+    assert read["activations"]["first"] == found.activations.first
+    assert len(read["activations"]["layers"]) == len(RECIPE.nodes())
+    assert read["images"]["image"]["alignment"]["shift_px"] == list(found.image.alignment.shift_px)
+    assert all(read[level]["sentence"] for level in ("identity", "weights", "activations", "images"))

@@ -1,0 +1,282 @@
+"""Remove from one image what ptychography leaves free, so that what is left is a difference.
+
+Four things do not change what is measured, or only together with the probe or the origin of the
+positions: a global phase, an amplitude scale, a linear phase ramp, and a shift of the object. They
+are fitted together, in the least-squares sense, where both images are known:
+
+    minimise over s, phi, k, d:   sum_r |s exp(i (phi + k . (r - c))) a(r - d) - b(r)|**2
+
+by Gauss-Newton steps from two starts: no ramp and no shift, and a rough guess of both from mean
+phase steps and an upsampled cross-correlation [1]_. The better end counts. Between pixels the image
+is interpolated by quintic splines.
+
+References
+----------
+.. [1] M. Guizar-Sicairos, S. T. Thurman and J. R. Fienup, "Efficient subpixel image registration
+   algorithms", Opt. Lett. 33 (2008) 156; scikit-image's `phase_cross_correlation`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ptyonnx.comparison.images import Image, global_factor
+from ptyonnx_bundles.errors import ObjectError
+
+__all__ = ["Alignment", "align", "edge_window"]
+
+_ORDER: Literal[5] = 5  # of the splines
+_BORDER_PX = 4  # next to unknown pixels splines see invented ones: not used for the fit
+_MOST_STEPS = 30
+_MOST_HALVINGS = 6
+_NO_SHIFT_PX = 1e-3  # less moves the border's invented values by nothing that counts
+_SUPPORT_PX = 3  # half of what a quintic spline looks at
+_STEP_PX = 1e-6  # of the shift, and of the ramp over the whole image in radians: converged
+_LARGEST_SHIFT = 0.25  # of the image's side; beyond, the two show different places
+_LARGEST_FIT_PX = 640  # side of the middle part that is fitted; more would cost time and tell nothing new
+_FEWEST_PIXELS = 64  # for a fit of six numbers; fewer give the global factor only
+
+Mask = NDArray[np.bool_]
+Array = NDArray[np.complex128]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What was done to the first image so that it lies on the second.
+
+    Attributes
+    ----------
+    amplitude_scale : float
+    phase_rad : float
+        Global phase, at the middle of the compared area.
+    ramp_rad_per_px : (float, float)
+        (y, x).
+    shift_px : (float, float)
+        (y, x): the first image was moved this far, down and to the right.
+    """
+
+    amplitude_scale: float
+    phase_rad: float
+    ramp_rad_per_px: tuple[float, float]
+    shift_px: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names and numbers, for JSON."""
+        return asdict(self)
+
+
+def align(image: Image, reference: Image) -> tuple[Alignment, NDArray[np.complex128]]:
+    """Lay an image onto another.
+
+    Parameters
+    ----------
+    image, reference : (y, x) complex
+        On the same canvas, NaN where nothing is known.
+
+    Returns
+    -------
+    Alignment
+    (y, x) complex128
+        The image, aligned; NaN where it or the reference is not known.
+
+    Raises
+    ------
+    ObjectError
+        Different shapes, or no pixel in common.
+    """
+    common = _common(image, reference)
+    centre = tuple(float(axis.mean()) for axis in np.nonzero(common))
+    part = _middle(common, centre)
+    fit = _Fit(image[part], reference[part], (centre[0] - part[0].start, centre[1] - part[1].start))
+    best = min((fit.improve(start) for start in fit.starts()), key=fit.misfit)
+    log_scale, phase, *rest = (float(number) for number in best)
+    ramp, shift = (rest[0], rest[1]), (rest[2], rest[3])
+    if fit.shape != image.shape:
+        fit = _Fit(image, reference, centre)
+    known = fit.known(best, _SUPPORT_PX if max(np.abs(shift)) > _NO_SHIFT_PX else 0)
+    alignment = Alignment(math.exp(log_scale), math.remainder(phase, 2 * math.pi), ramp, shift)
+    return alignment, np.where(known, fit.model(best), complex(np.nan, np.nan))
+
+
+def edge_window(mask: Mask) -> NDArray[np.float64]:
+    """A window that is 1 inside a region and falls to 0 at its edge as a squared sine.
+
+    Parameters
+    ----------
+    mask : (y, x) bool
+        The region. What lies outside the array counts as outside.
+
+    Returns
+    -------
+    (y, x) float64
+        The fall takes an eighth of the region's smaller extent.
+    """
+    depth = _depth(mask)
+    extent = min(int(np.ptp(axis)) + 1 for axis in np.nonzero(mask)) if mask.any() else 1
+    window: NDArray[np.float64] = np.sin(np.pi / 2 * np.minimum(depth / max(2.0, extent / 8), 1)) ** 2
+    return window
+
+
+class _Fit:
+    """Parameters are (log scale, phase, ramp y, ramp x, shift y, shift x)."""
+
+    def __init__(self, image: Image, reference: Image, centre: tuple[float, ...]) -> None:
+        self.shape = image.shape
+        self._known_a, self._known_b = ~np.isnan(image), ~np.isnan(reference)
+        common = self._known_a & self._known_b
+        self._a = _filled(image, self._known_a)
+        self._b = _filled(reference, self._known_b)
+        self._splines = [
+            ndimage.spline_filter(part, order=_ORDER, output=np.float64, mode="nearest")
+            for part in (self._a.real, self._a.imag)
+        ]
+        self._depth_a = _depth(self._known_a)
+        inner = int(((self._depth_a > _BORDER_PX) & self._known_b).sum())
+        self._border = _BORDER_PX if inner >= _FEWEST_PIXELS else 0
+        self._pixels = inner if inner >= _FEWEST_PIXELS else int(common.sum())
+        self._common = common
+        axes = [np.arange(size) - middle for size, middle in zip(image.shape, centre, strict=True)]
+        self._y, self._x = np.meshgrid(*axes, indexing="ij", sparse=True)
+        self._extent = np.maximum(np.array(image.shape, float), 2)
+
+    def starts(self) -> list[NDArray[np.float64]]:
+        """From where to search: first, nothing but a factor."""
+        plain = self._with_factor(np.zeros(6))
+        return [plain] if self._pixels < _FEWEST_PIXELS else [plain, self._guess()]
+
+    def _with_factor(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same ramp and shift with the best scale and phase for them."""
+        part = self._part(parameters)
+        factor = global_factor(self.model(parameters)[part], self._b[part])
+        return np.asarray(parameters + [*_polar(factor), 0, 0, 0, 0], np.float64)  # noqa: RUF005 - arrays add up
+
+    def _guess(self) -> NDArray[np.float64]:
+        from skimage.registration import phase_cross_correlation
+
+        ramp = [_phase_step(self._b, self._common, axis) - _phase_step(self._a, self._common, axis) for axis in (0, 1)]
+        flat = self._a * np.exp(1j * (ramp[0] * self._y + ramp[1] * self._x))
+        window = edge_window(self._common)
+        windowed = [window * (part - np.average(part, weights=window)) for part in (self._b, flat)]
+        shift, _, _ = phase_cross_correlation(*windowed, upsample_factor=10, normalization=None)
+        limit = _LARGEST_SHIFT * self._extent
+        return self._with_factor(np.array([0, 0, *ramp, *np.clip(np.nan_to_num(shift), -limit, limit)]))
+
+    def model(self, parameters: NDArray[np.float64]) -> Array:
+        """The image with these parameters, whether it is known or not."""
+        log_scale, phase, ramp_y, ramp_x, *shift = parameters
+        moved = self._a
+        if any(shift):
+            real, imag = (
+                ndimage.shift(spline, shift, order=_ORDER, mode="nearest", prefilter=False) for spline in self._splines
+            )
+            moved = real + 1j * imag
+        return np.asarray(
+            moved * np.exp(complex(log_scale, phase) + 1j * (ramp_y * self._y + ramp_x * self._x)), np.complex128
+        )
+
+    def known(self, parameters: NDArray[np.float64], border: float) -> Mask:
+        """Where the moved image, but for a border, and the reference are known."""
+        inside = (self._depth_a > border).astype(np.uint8)
+        moved = ndimage.shift(inside, np.round(parameters[4:]), order=0, mode="constant")
+        return moved.astype(bool) & self._known_b
+
+    def _part(self, parameters: NDArray[np.float64]) -> Mask:
+        """The pixels that count for the fit."""
+        return self.known(parameters, self._border)
+
+    def misfit(self, parameters: NDArray[np.float64]) -> float:
+        """Mean square of the difference; infinite where the two hardly overlap any more."""
+        return self._misfit(parameters, self.model(parameters), self._part(parameters))
+
+    def _misfit(self, parameters: NDArray[np.float64], model: Array, part: Mask) -> float:
+        if 2 * part.sum() < self._pixels or (np.abs(parameters[4:]) > _LARGEST_SHIFT * self._extent).any():
+            return math.inf
+        value = float(np.mean(np.abs((model - self._b)[part]) ** 2))
+        return value if math.isfinite(value) else math.inf
+
+    def improve(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Gauss-Newton steps, halved where they do not help, until they are too small to matter."""
+        model, part = self.model(parameters), self._part(parameters)
+        misfit = self._misfit(parameters, model, part)
+        for _ in range(_MOST_STEPS if self._pixels >= _FEWEST_PIXELS and misfit > 0 else 0):
+            step = self._step(parameters, model, part)
+            for _ in range(_MOST_HALVINGS):
+                tried = parameters + step
+                trial = self.model(tried), self._part(tried)
+                found = self._misfit(tried, *trial)
+                if found < misfit:
+                    break
+                step = step / 2
+            else:
+                break
+            parameters, (model, part), misfit = tried, trial, found
+            if max(np.abs(step[4:]).max(), np.abs(step[2:4] * self._extent).max(), np.abs(step[:2]).max()) < _STEP_PX:
+                break
+        return parameters
+
+    def _step(self, parameters: NDArray[np.float64], model: Array, part: Mask) -> NDArray[np.float64]:
+        """The step that would end at the minimum if the model were linear."""
+        # Moving the image leaves the ramp where it is: its slope does not count.
+        moved = [1j * ramp * model - slope for ramp, slope in zip(parameters[2:4], np.gradient(model), strict=True)]
+        columns = [model, 1j * model, 1j * self._y * model, 1j * self._x * model, *moved]
+        scale = np.array([1, 1, *(2 / self._extent), 1, 1])  # all columns of about one size
+        jacobian = np.stack([column[part] for column in columns], axis=1) * scale
+        normal = (jacobian.conj().T @ jacobian).real
+        right = (jacobian.conj().T @ (self._b - model)[part]).real
+        solution: NDArray[np.float64] = scale * np.linalg.lstsq(normal, right, rcond=1e-10)[0]
+        return solution
+
+
+def _common(image: Image, reference: Image) -> Mask:
+    if image.shape != reference.shape or image.ndim != 2:
+        raise ObjectError("images of different shapes", found=image.shape, expected=reference.shape)
+    common = ~(np.isnan(image) | np.isnan(reference))
+    if not common.any():
+        raise ObjectError("the two images have no pixel in common")
+    return common
+
+
+def _middle(common: Mask, centre: tuple[float, ...]) -> tuple[slice, slice]:
+    """A part of the image around the centre of what both know; all of it where it is small, or full of holes there."""
+    starts = [
+        int(np.clip(middle - _LARGEST_FIT_PX // 2, 0, max(0, size - _LARGEST_FIT_PX)))
+        for middle, size in zip(centre, common.shape, strict=True)
+    ]
+    part = slice(starts[0], starts[0] + _LARGEST_FIT_PX), slice(starts[1], starts[1] + _LARGEST_FIT_PX)
+    return (
+        part if np.mean(common[part]) > 0.5 or common[part].shape == common.shape else (slice(0, None), slice(0, None))
+    )
+
+
+def _filled(image: Image, known: Mask) -> Array:
+    """Unknown pixels take the value of the nearest known one, so that splines have something smooth to pass."""
+    if known.all():
+        return image.astype(np.complex128)
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(image[tuple(nearest)], np.complex128)
+
+
+def _depth(mask: Mask) -> NDArray[np.float64]:
+    """Distance of every pixel of a region to the nearest pixel outside, which may lie beyond the array."""
+    return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1], np.float64)
+
+
+def _polar(factor: complex) -> tuple[float, float]:
+    size = abs(factor)
+    return (math.log(size), math.atan2(factor.imag, factor.real)) if size > 0 else (0.0, 0.0)
+
+
+def _phase_step(image: Array, known: Mask, axis: int) -> float:
+    """Mean phase step from a pixel to the next, rad: a ramp shows here wherever the image lies."""
+    before, after = (
+        tuple(slice(start, stop) if ax == axis else slice(None) for ax in (0, 1))
+        for start, stop in ((0, -1), (1, None))
+    )
+    both = known[before] & known[after]
+    return float(np.angle(np.sum((image[after] * image[before].conj())[both])))

@@ -1,0 +1,223 @@
+"""Two bundles, or two engines of one, side by side on four levels.
+
+Identity, weights, activations and images; each level has a verdict of its own and says so where it
+cannot be compared. Whether the two pass is decided by what they compute: patches and images.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptyonnx.comparison.activations import Activations, compare_activations
+from ptyonnx.comparison.identity import GraphComparison, Identity, ManifestDifference, compare_identity
+from ptyonnx.comparison.patches import PatchComparison, compare_patches
+from ptyonnx.comparison.patterns import selftest_patterns, some_patterns
+from ptyonnx.comparison.stitched import ImageComparison, Images, compare_stitched
+from ptyonnx.comparison.subject import Subject, open_subject
+from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
+from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_runtime.scan import Scan
+
+__all__ = ["TOLERANCE", "Comparison", "Level", "compare"]
+
+TOLERANCE = 1e-4  # of the complex object: an export may be 5e-5 from its native network, two of them twice that
+
+Level = Identity | Weights | Activations | Images
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How far two bundles are apart.
+
+    Attributes
+    ----------
+    a, b : str
+        Their names, with the engine where it is not onnxruntime.
+    identity : Identity
+    weights : Weights
+    activations : Activations
+    images : Images
+        The four levels; each has ``passed`` (None where it could not be compared) and ``sentence``.
+    patches : PatchComparison or None
+        What both make of the same patterns; None where none fit both.
+    tolerance : float
+        Of the largest difference of patches and image.
+    """
+
+    a: str
+    b: str
+    identity: Identity
+    weights: Weights
+    activations: Activations
+    images: Images
+    patches: PatchComparison | None
+    tolerance: float
+
+    @property
+    def same_function(self) -> bool:
+        """Whether weights and graph are equal bit for bit."""
+        return self.identity.passed
+
+    @property
+    def manifest(self) -> tuple[ManifestDifference, ...]:
+        """Entries of the manifests that differ."""
+        return self.identity.manifest
+
+    @property
+    def graph(self) -> GraphComparison:
+        """Nodes that differ."""
+        return self.identity.graph
+
+    @property
+    def image(self) -> ImageComparison | None:
+        """The stitched objects; only with a scan."""
+        return self.images.image
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """The four levels by name, in order."""
+        return {
+            "identity": self.identity,
+            "weights": self.weights,
+            "activations": self.activations,
+            "images": self.images,
+        }
+
+    @property
+    def largest(self) -> float:
+        """Largest difference of the complex object that was computed; infinite where none could be."""
+        computed = [part.difference.maximum for part in (self.patches, self.image) if part is not None]
+        if not computed:
+            return 0.0 if self.same_function else math.inf
+        return max(computed)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two are within the tolerance."""
+        return self.largest <= self.tolerance
+
+    @property
+    def sentence(self) -> str:
+        """The outcome of all levels together."""
+        function = "the same function" if self.same_function else "different functions"
+        if self.patches is None and self.image is None:
+            return function if self.same_function else f"{function}; no patterns fit both, so nothing could be run"
+        verdict = "within" if self.passed else "beyond"
+        return (
+            f"{function}, {verdict} the tolerance: largest difference {self.largest:.3g}, allowed {self.tolerance:.3g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names and values, for JSON; None stands for infinity."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "passed": self.passed,
+            "sentence": self.sentence,
+            "same_function": self.same_function,
+            "tolerance": _finite(self.tolerance),
+            "largest": _finite(self.largest),
+            **{name: level.to_dict() for name, level in self.levels.items()},
+            "patches": None if self.patches is None else self.patches.to_dict(),
+        }
+
+
+def compare(
+    a: Subject | Bundle | Path | str,
+    b: Subject | Bundle | Path | str,
+    scan: Scan | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    provider: str = "auto",
+) -> Comparison:
+    """Compare two bundles, or what two engines make of them.
+
+    Parameters
+    ----------
+    a, b : Bundle, path-like or Subject
+        A path may name an engine behind an @: see :func:`ptyonnx.comparison.subject.open_subject`.
+    scan : Scan, optional
+        To run both on. Without it, the patterns of their self-tests serve, and there is no image.
+    tolerance : float
+        Largest allowed absolute difference of the complex object, once what ptychography leaves
+        free is removed.
+    provider : str
+        See :class:`ptyonnx_runtime.session.Session`.
+
+    Raises
+    ------
+    BundleError
+        Not a bundle.
+    ScanError
+        The scan fits neither of the two, or cannot be reconstructed.
+    SettingsError, ProviderError, MissingDependencyError
+        The tolerance is negative; an engine is unknown, not installed, or does not work here.
+    """
+    if math.isnan(tolerance) or tolerance < 0:
+        raise SettingsError("must not be negative", key="tolerance", found=tolerance)
+    first, second = open_subject(a, provider), open_subject(b, provider)
+    identity = compare_identity(first, second)
+    activations, patches, images = _run(first, second, scan, identity, tolerance)
+    return Comparison(
+        a=first.name,
+        b=second.name,
+        identity=identity,
+        weights=judge_weights(compare_weights(first.bundle.weights, second.bundle.weights)),
+        activations=activations,
+        images=images,
+        patches=patches,
+        tolerance=tolerance,
+    )
+
+
+def _run(
+    a: Subject, b: Subject, scan: Scan | None, identity: Identity, tolerance: float
+) -> tuple[Activations, PatchComparison | None, Images]:
+    """Run both, as far as there are patterns for both."""
+    unfit = _unfit(a, b, scan)
+    without_scan = Images(None, "not compared: there is no scan to reconstruct (--data)")
+    if unfit:
+        return Activations(None, unfit), None, Images(None, unfit) if scan else without_scan
+    if scan is None and identity.passed and a.engine_label == b.engine_label and a.opened is b.opened:
+        return Activations(None, "not run: the same function, and the same engine for both"), None, without_scan
+    engines = a.open(), b.open()
+    patterns = selftest_patterns(a.bundle, b.bundle) if scan is None else some_patterns(a.bundle, scan)
+    if identity.graph_a == identity.graph_b:
+        activations = compare_activations(a.bundle.graph, *engines, patterns)
+    else:
+        activations = Activations(None, "not comparable: the graphs differ, so that layers have no counterparts")
+    patches = compare_patches(a, b, engines, patterns if scan is None else scan)
+    images = without_scan if scan is None else compare_stitched(a, b, engines, scan, tolerance)
+    return activations, patches, images
+
+
+def _unfit(a: Subject, b: Subject, scan: Scan | None) -> str | None:
+    """Why there are no patterns that both take; None where there are."""
+    first, second = (subject.bundle.manifest.physics for subject in (a, b))
+    if scan is not None:
+        fits = [physics.N == scan.N for physics in (first, second)]
+        if not any(fits):
+            raise ScanError(
+                "the patterns fit neither bundle", file=scan.name, key="diffraction", found=f"N = {scan.N}",
+                expected=f"N = {first.N}" + (f" or {second.N}" if second.N != first.N else ""),
+                remedy="crop or pad the patterns, or leave the scan out",
+            )  # fmt: skip
+        if not all(fits):
+            return f"not comparable: the scan has N = {scan.N}, {'b' if fits[0] else 'a'} is for N = {(second if fits[0] else first).N}"
+        return None
+    if first.N != second.N:
+        return f"not comparable: no pattern fits both, a is for N = {first.N} and b for N = {second.N}"
+    if first.gridsize != second.gridsize:
+        return (
+            f"not comparable: no group of patterns fits both, a has gridsize {first.gridsize} and b {second.gridsize}; "
+            "a scan serves both (--data)"
+        )
+    return None
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -1,0 +1,67 @@
+"""Which patterns two networks are compared on: a few from the middle of a scan, or their self-tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles import Bundle
+from ptyonnx_runtime.flux import match_flux
+from ptyonnx_runtime.grouping import groups_covering, nearest
+from ptyonnx_runtime.scan import Scan
+
+__all__ = ["MOST_PATTERNS", "Patterns", "middle", "selftest_patterns", "some_patterns"]
+
+MOST_PATTERNS = 128  # so that two sets of patches fit into memory at any N, and take a second or two
+_LAYERED_PX = 32 * 64 * 64  # pixels of the patterns whose every activation is compared
+_FEWEST = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """Groups of patterns as a network takes them.
+
+    Attributes
+    ----------
+    source : {"scan", "self-tests"}
+    diffraction : (group, channel, N, N) float32
+        Amplitude, at the photon scale of the bundles.
+    """
+
+    source: str
+    diffraction: NDArray[np.float32]
+
+    @property
+    def count(self) -> int:
+        """Number of patterns."""
+        return int(self.diffraction.shape[0] * self.diffraction.shape[1])
+
+
+def selftest_patterns(*bundles: Bundle) -> Patterns:
+    """The patterns of all self-tests; the bundles have one N and gridsize."""
+    return Patterns("self-tests", np.concatenate([bundle.selftest.diffraction for bundle in bundles]))
+
+
+def some_patterns(bundle: Bundle, scan: Scan) -> Patterns:
+    """Groups around the middle of a scan: a few dozen patterns at N = 64, fewer where they are larger.
+
+    Scaled to the photons of `bundle` as in reconstruction.
+    """
+    channels = bundle.manifest.recipe.channels
+    wanted = max(_FEWEST, _LAYERED_PX // scan.N**2)
+    part = middle(scan, max(wanted, channels))
+    groups = groups_covering(part.positions_px, channels, scan.name)[: max(1, wanted // channels)]
+    diffraction = part.diffraction[groups.ravel()].reshape(*groups.shape, scan.N, scan.N)
+    return Patterns("scan", diffraction * np.float32(match_flux(bundle, scan).scale))
+
+
+def middle(scan: Scan, most: int = MOST_PATTERNS) -> Scan:
+    """At most so many patterns around the middle of a scan, so that groups stay groups."""
+    if len(scan) <= most:
+        return scan
+    distance = np.abs(scan.positions_px - np.median(scan.positions_px, axis=0)).max(axis=1)
+    centre: NDArray[np.int64] = np.array([np.argmin(distance)], np.int64)
+    members = np.sort(nearest(scan.positions_px, centre, most)[0])
+    return replace(scan, diffraction=scan.diffraction[members], positions_px=scan.positions_px[members])

@@ -1,0 +1,104 @@
+"""What is compared: a bundle, and what computes it.
+
+On the command line that is a path, with an engine behind an @ where it is not onnxruntime:
+``bundle.onnx@torch``, ``bundle.onnx@tensorflow``, ``bundle.onnx@cuda``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptyonnx.engines import ALIASES, canonical_engine, open_engine
+from ptyonnx_bundles import Bundle, read_bundle
+from ptyonnx_bundles.errors import SettingsError
+from ptyonnx_runtime.engine import Engine
+from ptyonnx_runtime.session import PROVIDERS, Session
+
+__all__ = ["Subject", "open_subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A bundle, and what computes it.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    engine : str
+        Canonical name, see :data:`ptyonnx.engines.ENGINES`.
+    provider : str
+        See :class:`ptyonnx_runtime.session.Session`.
+    opened : Engine or None
+        An engine that is ready, instead of the one that `engine` names.
+    """
+
+    bundle: Bundle
+    engine: str = Session.name
+    provider: str = "auto"
+    opened: Engine | None = None
+
+    @property
+    def engine_label(self) -> str:
+        """The engine, and where it runs unless that is its own choice."""
+        name = self.engine if self.opened is None else self.opened.name
+        return name if self.provider == "auto" else f"{name} ({self.provider})"
+
+    @property
+    def name(self) -> str:
+        """The file, with the engine where it is not simply onnxruntime."""
+        file = str(self.bundle.path or self.bundle.name)
+        return file if self.engine_label == Session.name else f"{file} by {self.engine_label}"
+
+    def open(self) -> Engine:
+        """Make the engine ready.
+
+        Raises
+        ------
+        ProviderError, MissingDependencyError, BundleError
+            It is not installed, does not work here, or cannot compute this bundle.
+        """
+        return self.opened or open_engine(self.bundle, self.engine, provider=self.provider)
+
+    def given(self, engine: Engine) -> Engine | None:
+        """The engine as `reconstruct` takes it: None for its own onnxruntime, which it runs with all cores."""
+        return engine if self.opened is not None or self.engine != Session.name else None
+
+
+def open_subject(source: Subject | Bundle | Path | str, provider: str = "auto") -> Subject:
+    """Find bundle and engine.
+
+    Parameters
+    ----------
+    source : Subject, Bundle or path-like
+        A path may end in ``@`` and an engine (``torch``, ``tensorflow``, ``onnxruntime``) or a
+        provider of onnxruntime (``cpu``, ``cuda`` …). A file whose own name holds an @ is taken
+        as it is.
+    provider : str
+        For what does not name one.
+
+    Raises
+    ------
+    BundleError
+        Not a bundle.
+    SettingsError
+        What stands behind the @ is neither engine nor provider.
+    """
+    if isinstance(source, Subject):
+        return source
+    if isinstance(source, Bundle):
+        return Subject(source, provider=provider)
+    text = os.fspath(source)
+    path, at, suffix = text.rpartition("@")
+    known = suffix.lower() in ALIASES or suffix.lower() in PROVIDERS
+    if not at or os.path.lexists(text) or not (known or os.path.lexists(path)):
+        return Subject(read_bundle(text), provider=provider)
+    if suffix.lower() in PROVIDERS:
+        return Subject(read_bundle(path), provider=suffix.lower())
+    if suffix.lower() not in ALIASES:
+        raise SettingsError(
+            "neither an engine nor a provider", file=path, key=f"@{suffix}",
+            expected=f"@ and one of {', '.join((*ALIASES, *PROVIDERS))}",
+        )  # fmt: skip
+    return Subject(read_bundle(path), canonical_engine(suffix), provider)
