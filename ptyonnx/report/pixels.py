@@ -1,0 +1,153 @@
+"""Two objects as the numbers that the page's script colours: few bytes, and small differences kept.
+
+What is stored is A and the difference B - A, each in 65 535 steps over its own range, rather
+than A and B: a difference of 1e-6 would vanish in the steps of B. Where only one of the two knows
+a pixel, its value stands for A's, and a plane of flags says so.
+
+The numbers are deflated bytes in base64, not PNG: a canvas hands out 8 bits per channel only, and
+browsers that resist fingerprinting falsify what it hands out.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx.picture import limits
+from ptyonnx.report.content import Picture
+
+__all__ = ["LARGEST_BYTES", "Pixels", "encode_pixels"]
+
+LARGEST_BYTES = 4_300_000  # of base64: leaves room for the rest of a page of 5 MB
+_STEPS = 65_535
+_KNOWN_A, _KNOWN_B = 1, 2
+_LEVEL = 6  # of deflate; 9 gains 1 % of phase noise and takes four times as long
+_GUESSED_RATIO = 0.5  # of deflated to raw bytes, optimistic: the first trial of the binning
+_OUTLIERS = 20  # times the spread of all but the outermost thousandth: what lies beyond is clipped, not resolved
+_CYCLIC_SPAN_RAD = 0.75 * 2 * math.pi  # phases that fill more of the circle than this get a cyclic colour map
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What the page's script needs to draw both objects.
+
+    Attributes
+    ----------
+    data : dict
+        For JSON: size, planes and first ranges.
+    binning : int
+        Pixels of the object along each side of one of the page's.
+    """
+
+    data: dict[str, Any]
+    binning: int
+
+
+def encode_pixels(
+    a: Picture, b: Picture, pixel_size_m: float | None = None, largest_bytes: int = LARGEST_BYTES
+) -> Pixels:
+    """Planes of amplitude, phase and their differences, averaged over blocks where they would be too many.
+
+    Parameters
+    ----------
+    a, b : Picture
+        Same shape.
+    pixel_size_m : float, optional
+    largest_bytes : int
+        Of all planes, as base64.
+    """
+    raw = a.object.size * 8 * 4 / 3
+    binning = max(1, math.floor(math.sqrt(raw * _GUESSED_RATIO / largest_bytes)))
+    while True:
+        data = _planes(_binned(a.object, binning), _binned(b.object, binning))
+        if _size(data) <= largest_bytes or max(data["height"], data["width"]) == 1:
+            break
+        binning += 1
+    data["labels"] = {"a": a.label, "b": b.label}
+    data["binning"] = binning
+    data["pixelSize"] = None if pixel_size_m is None else pixel_size_m * binning
+    return Pixels(data, binning)
+
+
+def _planes(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> dict[str, Any]:
+    known_a, known_b = np.isfinite(a), np.isfinite(b)
+    both = known_a & known_b
+    base = np.where(known_a, a, np.where(known_b, b, 0)).astype(np.complex128)
+    other = np.where(known_b, b, base).astype(np.complex128)
+    middle = np.sum(base[known_a | known_b])  # its phase is free, and would wrap the colours
+    base, other = (image * np.exp(-1j * np.angle(middle)) for image in (base, other))
+    turned = other * np.conj(base)
+    return {
+        "height": a.shape[0],
+        "width": a.shape[1],
+        "known": _packed(known_a * np.uint8(_KNOWN_A) + known_b * np.uint8(_KNOWN_B)),
+        "amplitude": _quantity(np.abs(base), np.abs(other) - np.abs(base), known_a | known_b, both),
+        "phase": {
+            **_quantity(np.angle(base), np.angle(turned), known_a | known_b, both),
+            "cyclic": _fills_the_circle(np.angle(base)[known_a | known_b]),
+        },
+    }
+
+
+def _quantity(
+    base: NDArray[np.float64], difference: NDArray[np.float64], known: NDArray[np.bool_], both: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Planes of one quantity and the ranges that its colours begin with."""
+    differences = np.abs(difference[both])
+    return {
+        "base": _plane(np.where(known, base, base[known].mean() if known.any() else 0)),
+        "difference": _plane(np.where(both, difference, 0)),
+        "range": limits(np.where(known, base, np.nan)),
+        "largest": float(differences.max(initial=0)),
+        "usual": float(np.percentile(differences, 99)) if differences.size else 0.0,
+    }
+
+
+def _plane(values: NDArray[np.float64]) -> dict[str, Any]:
+    low, high = _ends(values)
+    fractions = (np.clip(values, low, high) - low) / (high - low) if high > low else np.zeros(values.shape)
+    steps = np.rint(fractions * _STEPS).astype(np.uint16)
+    # High bytes first, then low ones: deflate finds more in the former.
+    return {"low": low, "high": high, "bytes": _packed((steps >> 8).astype(np.uint8), (steps & 255).astype(np.uint8))}
+
+
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Smallest and largest value; less, where a few wild pixels would cost all others their resolution."""
+    inner_low, inner_high = (float(value) for value in np.percentile(values, (0.1, 99.9)))
+    margin = _OUTLIERS * (inner_high - inner_low) or math.inf
+    return max(float(values.min()), inner_low - margin), min(float(values.max()), inner_high + margin)
+
+
+def _packed(*planes: NDArray[np.uint8]) -> str:
+    content = b"".join(np.ascontiguousarray(plane, np.uint8).tobytes() for plane in planes)
+    return base64.b64encode(zlib.compress(content, _LEVEL)).decode("ascii")
+
+
+def _size(data: dict[str, Any]) -> int:
+    planes = (data[quantity][part]["bytes"] for quantity in ("amplitude", "phase") for part in ("base", "difference"))
+    return len(data["known"]) + sum(map(len, planes))
+
+
+def _binned(image: NDArray[np.complex64], binning: int) -> NDArray[np.complex64]:
+    """Mean of the known pixels of each block; NaN where a block has none. Cuts what fills no block."""
+    if binning == 1:
+        return image
+    height, width = (max(1, size // binning) for size in image.shape)
+    part = image[: height * binning, : width * binning]
+    known = np.isfinite(part)
+    blocks = (height, part.shape[0] // height, width, part.shape[1] // width)
+    total = np.where(known, part, 0).reshape(blocks).sum(axis=(1, 3))
+    count = known.reshape(blocks).sum(axis=(1, 3))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan + 1j * np.nan).astype(np.complex64)
+
+
+def _fills_the_circle(phase_rad: NDArray[np.float64]) -> bool:
+    """Whether phases wrap, so that -pi and pi must have one colour."""
+    low, high = limits(phase_rad)
+    return high - low > _CYCLIC_SPAN_RAD
