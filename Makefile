@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 EXTRAS := cpu,torch,tensorflow-cpu,compare
 
+# Whether `make test` may leave out the tests that need Chromium where there is none: optional or required.
+BROWSER ?= $(if $(filter true,$(CI)),required,optional)
+
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test lint install clean
@@ -14,7 +17,8 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/siemens_star.py
 
 test: $(VENV)/.tested lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	selected="$$(sh tests/browser.sh $(BROWSER))" && \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$$selected"
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check

@@ -52,9 +52,7 @@ def check_report_path(path: str | PathLike[str]) -> None:
     try:
         import jinja2  # noqa: F401 - whether it is there
     except ImportError:
-        raise MissingDependencyError(
-            "the report needs Jinja2", remedy="pip install 'ptyonnx[compare]'"
-        ) from None
+        raise MissingDependencyError("the report needs Jinja2", remedy="pip install 'ptyonnx[compare]'") from None
     if Path(path).suffix.lower() not in _SUFFIXES:
         raise OutputError(
             "unknown format of a report", file=path, found=f"'{Path(path).suffix}'", expected=" or ".join(_SUFFIXES)

@@ -116,7 +116,9 @@ def _shown(value: Any) -> Any:
 def _numeric(table: Table) -> list[bool]:
     """Which columns hold numbers and nothing else; they are set flush right."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
-    return [any(map(_is_number, cells)) and all(cell is None or _is_number(cell) for cell in cells) for cells in columns]
+    return [
+        any(map(_is_number, cells)) and all(cell is None or _is_number(cell) for cell in cells) for cells in columns
+    ]
 
 
 def _is_number(value: object) -> bool:

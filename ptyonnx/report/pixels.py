@@ -82,15 +82,15 @@ def _planes(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> dict[str, Any
     other = np.where(known_b, b, base).astype(np.complex128)
     middle = np.sum(base[known_a | known_b])  # its phase is free, and would wrap the colours
     base, other = (image * np.exp(-1j * np.angle(middle)) for image in (base, other))
-    turned = other * np.conj(base)
+    known, turned = known_a | known_b, other * np.conj(base)
     return {
         "height": a.shape[0],
         "width": a.shape[1],
         "known": _packed(known_a * np.uint8(_KNOWN_A) + known_b * np.uint8(_KNOWN_B)),
-        "amplitude": _quantity(np.abs(base), np.abs(other) - np.abs(base), known_a | known_b, both),
+        "amplitude": _quantity(np.abs(base), np.abs(other) - np.abs(base), known, both),
         "phase": {
-            **_quantity(np.angle(base), np.angle(turned), known_a | known_b, both),
-            "cyclic": _fills_the_circle(np.angle(base)[known_a | known_b]),
+            **_quantity(np.angle(base), np.angle(turned), known, both),
+            "cyclic": _fills_the_circle(np.angle(base)[known]),
         },
     }
 
@@ -103,7 +103,7 @@ def _quantity(
     return {
         "base": _plane(np.where(known, base, base[known].mean() if known.any() else 0)),
         "difference": _plane(np.where(both, difference, 0)),
-        "range": limits(np.where(known, base, np.nan)),
+        "range": limits(np.concatenate([base[known], (base + difference)[both]])),
         "largest": float(differences.max(initial=0)),
         "usual": float(np.percentile(differences, 99)) if differences.size else 0.0,
     }

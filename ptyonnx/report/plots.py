@@ -99,13 +99,17 @@ def draw_layers(layers: Sequence[LayerError]) -> Plot:
         said = f"{layer.name}: largest {layer.largest:.3g}, rms {layer.rms:.3g}, allowed {layer.tolerance:.3g}"
         markers.append(Marker(x, y(layer.rms), "ring", said))
         markers.append(Marker(x, y(layer.largest), "dot" if layer.passed else "cross", said))
-    tolerance = [(x + side * step / 2, y(layer.tolerance)) for x, layer in zip(places, layers, strict=True) for side in (-1, 1)]
+    tolerance = [
+        (x + side * step / 2, y(layer.tolerance)) for x, layer in zip(places, layers, strict=True) for side in (-1, 1)
+    ]
     lines = [Line(_points(tolerance), "tolerance")]
     said = f"{len(layers)} layers, all within the tolerance"
     if first is not None:
         lines.append(Line(_points([(places[first], TOP), (places[first], HEIGHT - BOTTOM)]), "parting"))
         anchor = "end" if places[first] > WIDTH / 2 else "start"
-        labels.append(Label(places[first] + (-6 if anchor == "end" else 6), TOP + 14, layers[first].name, anchor, "callout"))
+        labels.append(
+            Label(places[first] + (-6 if anchor == "end" else 6), TOP + 14, layers[first].name, anchor, "callout")
+        )
         said = f"{len(layers)} layers; the first beyond the tolerance is {layers[first].name}"
     axis = _log_ticks(low, high, y)
     if any(value == 0 for layer in layers for value in (layer.largest, layer.rms)):

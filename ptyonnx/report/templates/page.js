@@ -277,8 +277,9 @@ async function start() {
   const colours = Object.fromEntries(Object.entries(tables).map(([name, text]) => [name, colourTable(text)]));
   const figures = [...document.querySelectorAll(".quantity")];
   const quantities = await Promise.all(figures.map(async (figure) => new Quantity(figure, data, await unpackedQuantity(data, figure.dataset.quantity), colours)));
-  new Viewer(document.querySelector(".images"), data, quantities);
-  document.querySelector(".images").dataset.ready = "true";
+  const root = document.querySelector(".images");
+  root.dataset.ready = "true"; // shows the panels, so that they have a size
+  new Viewer(root, data, quantities);
 }
 
 start();
