@@ -51,9 +51,11 @@ def make_report(name: str = "b.onnx", **changes: object) -> Report:
     fields: dict[str, object] = {
         "title": f"a.onnx and {name}",
         "subtitle": f"Of {name}",
+        "outcome": Verdict("outcome", False, f"{name} is beyond the tolerance"),
         "verdicts": (
             Verdict("identity", None, f"{name} is another function"),
             Verdict("weights", False, "1 of 14 arrays differs: 3.1e-03"),
+            Verdict("activations", False, "the two part at decoder.phase.0.conv.0"),
             Verdict("images", True, "within 1e-3"),
         ),
         "tables": (

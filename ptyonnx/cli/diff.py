@@ -30,9 +30,10 @@ _WORDS = {True: "same", False: "differ", None: "–"}
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
 @click.option("--tolerance", type=float, metavar="NUMBER", help="Largest difference of the complex object. [1e-4]")
 @click.option("--provider", default="auto", metavar="NAME", help="Where to run. [auto]")
+@click.option("--report", type=_PATH, metavar="FILE", help="Also a page for a browser, .html: tables, plots, images.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_debug
-def command(a: str, b: str, data: Path | None, as_json: bool, **options: Any) -> int:
+def command(a: str, b: str, data: Path | None, report: Path | None, as_json: bool, **options: Any) -> int:
     """Compare two bundles, or two engines of one, on four levels.
 
     Identity, weights by name, activations layer by layer on the same patterns, and with --data the
@@ -44,16 +45,25 @@ def command(a: str, b: str, data: Path | None, as_json: bool, **options: Any) ->
       ptyonnx diff tensorflow.onnx pytorch.onnx --data scan.npz --tolerance 1e-3
       ptyonnx diff bundle.onnx bundle.onnx@torch
       ptyonnx diff bundle.onnx@tensorflow bundle.onnx@cuda --data scan.npz
+      ptyonnx diff a.onnx b.onnx --data scan.npz --report page.html
     """
     import json
 
     from ptyonnx.comparison import TOLERANCE, compare, open_subject
     from ptyonnx.formats import load_scan
 
+    if report is not None:
+        from ptyonnx.report import check_report_path, write_report
+        from ptyonnx.report.of_comparison import report_of
+
+        check_report_path(report)
+
     first, second = (_opened(open_subject(each, options["provider"])) for each in (a, b))
     scan = None if data is None else load_scan(data, values=options["values"], axes=options["axes"])
     tolerance = TOLERANCE if options["tolerance"] is None else options["tolerance"]
     found = compare(first, second, scan, tolerance=tolerance)
+    if report is not None:
+        write_report(report, report_of(found, first, second, None if scan is None else scan.name))
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(_sections(found)))
     return 0 if found.passed else _BEYOND
 

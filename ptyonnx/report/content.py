@@ -6,7 +6,7 @@ Nothing here knows where the numbers come from (`of_comparison.py` does) or how 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -147,7 +147,10 @@ class Report:
     Attributes
     ----------
     title, subtitle : str
+    outcome : Verdict or None
+        Of all levels together.
     verdicts : tuple of Verdict
+        One for each level.
     tables : tuple of Table
     layers : tuple of LayerError
         In order of computation.
@@ -160,6 +163,7 @@ class Report:
 
     title: str
     subtitle: str = ""
+    outcome: Verdict | None = None
     verdicts: tuple[Verdict, ...] = ()
     tables: tuple[Table, ...] = ()
     layers: tuple[LayerError, ...] = ()
@@ -167,7 +171,7 @@ class Report:
     ring: RingCorrelation | None = None
     picture_a: Picture | None = None
     picture_b: Picture | None = None
-    object_pixel_size_m: float | None = field(default=None)
+    object_pixel_size_m: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not be drawn: a bug of the caller."""

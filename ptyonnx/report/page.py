@@ -27,7 +27,15 @@ __all__ = ["render"]
 _SCRIPTS = ("pixels.js", "panels.js", "page.js")
 _COLOURS = ("gray", "viridis", "twilight", "RdBu_r")  # matplotlib's names
 _MOST_ROWS = 1000  # of one table; a page is to be read
-_WORDS = {True: "passed", False: "failed", None: "not compared"}
+_LONGEST_CELL = 400  # characters; a stranger's manifest may hold a book
+# Class of the style sheet, and word. That two functions or sets of weights differ is a fact, no fault.
+_FACTS = {True: ("passed", "equal"), False: ("differs", "differ"), None: ("unknown", "not compared")}
+_JUDGEMENTS = {
+    True: ("passed", "within tolerance"),
+    False: ("failed", "beyond tolerance"),
+    None: ("unknown", "not compared"),
+}
+_LEVELS = {"identity": _FACTS, "weights": _FACTS}
 
 
 def render(report: Report) -> str:
@@ -51,13 +59,13 @@ def render(report: Report) -> str:
         finalize=_shown,
     )
     environment.filters["cell"] = _cell
+    environment.filters["word"] = _word
+    environment.filters["sentence"] = _sentence
     environment.filters["numeric"] = _numeric
     pixels = _pixels(report)
     style, script = _resource("page.css"), "\n".join(_resource(name) for name in _SCRIPTS)
     return environment.get_template("page.html.j2").render(
         report=report,
-        outcome=_outcome(report.verdicts),
-        words=_WORDS,
         pixels=None if pixels is None else pixels.data,
         colours={name: _colour_table(name) for name in _COLOURS},
         layers=draw_layers(report.layers) if report.layers else None,
@@ -78,10 +86,14 @@ def _pixels(report: Report) -> Pixels | None:
     return encode_pixels(report.picture_a, report.picture_b, report.object_pixel_size_m)
 
 
-def _outcome(verdicts: tuple[Verdict, ...]) -> bool | None:
-    """False where a level failed, True where one passed and none failed."""
-    passed = {verdict.passed for verdict in verdicts}
-    return False if False in passed else True if True in passed else None
+def _word(verdict: Verdict) -> tuple[str, str]:
+    """Class of the style sheet and word of a verdict."""
+    return _LEVELS.get(verdict.level, _JUDGEMENTS)[verdict.passed]
+
+
+def _sentence(verdict: Verdict) -> str:
+    text = _cell(verdict.sentence)
+    return text[:1].upper() + text[1:]
 
 
 def _by_section(tables: tuple[Table, ...]) -> dict[Section, list[Table]]:
@@ -134,5 +146,7 @@ def _cell(value: object) -> str:
     if isinstance(value, float | np.floating):
         text = f"{value:.4g}" if math.isfinite(value) else {math.inf: "∞", -math.inf: "-∞"}.get(float(value), "NaN")
         return text.replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+    text = " ".join(str(value).split())
+    text = text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
     # A minus, unlike a hyphen, does not end a line within a number.
-    return visible(re.sub(r"(?<=\d)e-0?(?=\d)", "e−", " ".join(str(value).split())))
+    return visible(re.sub(r"(?<=\d)e-0?(?=\d)", "e−", text))

@@ -86,7 +86,7 @@ def _planes(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> dict[str, Any
     return {
         "height": a.shape[0],
         "width": a.shape[1],
-        "known": _packed(known_a * np.uint8(_KNOWN_A) + known_b * np.uint8(_KNOWN_B)),
+        "known": _packed((_KNOWN_A * known_a + _KNOWN_B * known_b).astype(np.uint8)),
         "amplitude": _quantity(np.abs(base), np.abs(other) - np.abs(base), known, both),
         "phase": {
             **_quantity(np.angle(base), np.angle(turned), known, both),

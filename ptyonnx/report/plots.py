@@ -21,7 +21,14 @@ __all__ = ["Label", "Line", "Marker", "Plot", "draw_curves", "draw_layers", "dra
 WIDTH, HEIGHT = 960.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 18.0, 26.0, 52.0
 _DECADES = 0.5  # added above and below what is drawn on a logarithmic axis
+_LINE = 12.0  # height of one, the same
 _LETTER = 6.4  # width of one at the size of labels, about
+_LAYER_KEY = (
+    ("dot", "largest"),
+    ("cross", "largest, beyond the tolerance"),
+    ("ring", "rms"),
+    ("tolerance", "tolerance"),
+)
 _FLOOR = 1e-12  # relative to the largest: zero and what is smaller stand on the lower edge
 
 
@@ -113,11 +120,12 @@ def draw_layers(layers: Sequence[LayerError]) -> Plot:
         said = f"{len(layers)} layers; the first beyond the tolerance is {layers[first].name}"
     axis = _log_ticks(low, high, y)
     if any(value == 0 for layer in layers for value in (layer.largest, layer.rms)):
-        labels.append(Label(LEFT - 8, y(0) + 4, "0", "end"))
+        zero = Label(LEFT - 8, y(0) + 4, "0", "end")
+        axis = axis[0], [zero, *(label for label in axis[1] if zero.y - label.y > _LINE)]
     return Plot(
         "layers", f"Difference of every layer on a logarithmic axis: {said}",
         (*axis[0], *lines), tuple(markers), (*axis[1], *labels, _upright("largest and rms difference")), tuple(bands),
-        (("dot", "largest"), ("cross", "largest, beyond the tolerance"), ("ring", "rms"), ("tolerance", "tolerance")),
+        tuple((style, text) for style, text in _LAYER_KEY if style != "cross" or first is not None),
     )  # fmt: skip
 
 
@@ -132,7 +140,9 @@ def draw_curves(curves: Sequence[Curve]) -> Plot:
         y = _logarithmic(low, high, margin=0.08)
         ticks = _log_ticks(low, high, y, margin=0.08)
     else:
-        low, high = float(values.min(initial=0)), float(values.max(initial=1))
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+        margin = 0.06 * (high - low or 1.0)
+        low, high = low - margin, high + margin
         y = _linear(low, high, HEIGHT - BOTTOM, TOP)
         ticks = _ticks(low, high, y, across=True)
     lines = tuple(
@@ -221,14 +231,26 @@ def _ticks(
     locator = MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=whole)
     edge = 1e-9 * (high - low)
     values = [float(value) for value in locator.tick_values(low, high) if low - edge <= value <= high + edge]
+    texts = _alike(values)
     if across:
         lines = [Line(_points([(LEFT, place(value)), (WIDTH - RIGHT, place(value))]), "grid") for value in values]
-        return lines, [Label(LEFT - 8, place(value) + 4, _short(value), "end") for value in values]
-    return [], [Label(place(value), HEIGHT - BOTTOM + 18, _short(value)) for value in values]
+        return lines, [
+            Label(LEFT - 8, place(value) + 4, text, "end") for value, text in zip(values, texts, strict=True)
+        ]
+    return [], [Label(place(value), HEIGHT - BOTTOM + 18, text) for value, text in zip(values, texts, strict=True)]
 
 
 def _short(value: float) -> str:
     return f"{value:.6g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+
+
+def _alike(values: Sequence[float]) -> list[str]:
+    """Numbers with as many decimals as tell neighbours apart; zero has none."""
+    step = min(np.diff(values), default=1.0)
+    if not 1e-4 <= step < 1e5:
+        return [_short(value) for value in values]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return ["0" if abs(value) < step / 2 else f"{value:.{decimals}f}".replace("-", "−") for value in values]
 
 
 def _power(value: float) -> str:

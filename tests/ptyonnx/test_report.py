@@ -80,7 +80,8 @@ def test_all_tags_are_closed_and_every_part_is_there() -> None:
     assert headings == ["Verdicts", "Images", "Activations, layer by layer", "Weights", "Training", "Manifests"]
     assert [text for _, text in page.all("caption")] == ["Figures", "Weights", "Manifests"]
     words = [text for attributes, text in page.all("span") if attributes.get("class") == "word"]
-    assert words == ["not compared", "failed", "passed"]
+    assert words == ["not compared", "differ", "beyond tolerance", "within tolerance"]
+    assert [text for _, text in page.all("strong")] == ["B.onnx is beyond the tolerance"]
     drawings = [attributes for attributes, _ in page.all("svg") if attributes.get("role") == "img"]
     assert len(drawings) == 3
     assert all(attributes["aria-label"] for attributes in drawings)

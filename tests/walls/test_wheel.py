@@ -138,4 +138,7 @@ def test_the_wheel_holds_the_four_floors_and_nothing_else(wheel: Path) -> None:
     assert roots == {"ptyonnx", "ptyonnx_bundles", "ptyonnx_converters", "ptyonnx_runtime"}
     assert {f"{root}/py.typed" for root in roots} <= set(names)
     assert "ptyonnx_bundles/schema.json" in names
+    parts = {path.name for path in (ROOT / "ptyonnx" / "report" / "templates").iterdir()}
+    assert {"page.html.j2", "page.css", "page.js"} < parts
+    assert {f"ptyonnx/report/templates/{part}" for part in parts} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

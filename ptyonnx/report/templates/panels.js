@@ -144,7 +144,7 @@ function drawBar(bar, table, [low, high]) {
     context.fillStyle = `rgb(${table[index]} ${table[index + 1]} ${table[index + 2]})`;
     context.fillRect(0, row, 1, 1);
   }
-  const { step, found } = high > low ? roundSteps(low, high, 6) : { step: 1, found: [] };
+  const { step, found } = high > low ? roundSteps(low, high, 8) : { step: 1, found: [] };
   bar.querySelector(".ticks").replaceChildren(...found.map((value) => {
     const tick = document.createElement("span");
     tick.textContent = shortNumber(value, step);

@@ -1,0 +1,168 @@
+"""From `ptyonnx diff --report` to the page: what was compared is what is shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle_factory import make_bundle
+
+from ptyonnx import load_scan
+from ptyonnx.cli import main
+from ptyonnx.comparison import Comparison, Subject, compare, open_subject
+from ptyonnx.history import write_history
+from ptyonnx.report.of_comparison import report_of
+from ptyonnx.report.page import render
+from ptyonnx.run import Record, Run
+from ptyonnx.settings import Settings
+from ptyonnx_bundles import Bundle, Recipe, write_bundle
+
+SCAN = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
+RECIPE = Recipe(N=64, filters_scale=0.0625)
+ROWS = [
+    {"epoch": float(epoch), "loss": -4 - epoch / 10, "val_loss": -4 - epoch / 20, "r_factor": 0.2, "val_r_factor": 0.2}
+    for epoch in (1, 2, 3)
+]
+
+Compared = tuple[Comparison, Subject, Subject]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs whose bundles have one name."""
+    folder = tmp_path_factory.mktemp("runs")
+    scan = load_scan(SCAN)
+    for seed, run in enumerate(("first", "second")):
+        (folder / run).mkdir()
+        make_bundle(folder / run / "bundle.onnx", RECIPE, seed=seed, probe=scan.probe, mean_photons=4.4e5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(folder: Path) -> Compared:
+    a, b = (open_subject(folder / run / "bundle.onnx") for run in ("first", "second"))
+    return compare(a, b, load_scan(SCAN)), a, b
+
+
+def _turn_into_run(bundle: Bundle, metrics: dict[str, float]) -> Bundle:
+    """Write what a training leaves beside its bundle; the manifest records the given figures."""
+    assert bundle.path is not None
+    manifest = bundle.manifest.model_copy(update={"metrics": metrics})
+    record = Record(
+        backend="pytorch", producer=manifest.producer, recipe=manifest.recipe, physics=manifest.physics,
+        training_data=manifest.training_data,
+    )  # fmt: skip
+    Run(bundle.path.parent, record, Settings()).write()
+    write_history(bundle.path.parent / "history.csv", ROWS)
+    return write_bundle(bundle.path, bundle.model, manifest, bundle.probe, bundle.selftest)
+
+
+def test_every_level_and_figure_is_there(compared: Compared) -> None:
+    found, a, b = compared
+    report = report_of(found, a, b, "siemens_star_64.npz")
+    assert {verdict.level: verdict.passed for verdict in report.verdicts} == {
+        name: level.passed for name, level in found.levels.items()
+    }
+    assert report.outcome is not None
+    assert report.outcome.passed is found.passed
+    assert [layer.name for layer in report.layers] == [layer.name for layer in found.activations.layers]
+    assert [layer.passed for layer in report.layers] == [layer.passed for layer in found.activations.layers]
+    assert found.image is not None
+    assert report.ring is not None
+    np.testing.assert_array_equal(report.ring.correlation, found.image.ring.correlation)
+    figures = {row[0]: row[1] for table in report.tables if table.section == "images" for row in table.rows}
+    assert figures["R-factor of B"] == found.image.r_factor_b
+    assert figures["phase (rad)"] == found.image.phase.maximum
+    weights = [row[0] for table in report.tables if table.section == "weights" for row in table.rows]
+    assert weights == [entry.name for entry in found.weights.arrays if not entry.equal]
+    assert report.curves == ()
+
+
+def test_bundles_of_one_name_are_told_apart_by_their_folders(compared: Compared, folder: Path) -> None:
+    report = report_of(*compared)
+    assert report.title == f"{Path('first/bundle.onnx')} and {Path('second/bundle.onnx')}"
+    same = open_subject(folder / "first" / "bundle.onnx"), open_subject(f"{folder / 'first' / 'bundle.onnx'}@cpu")
+    assert report_of(compare(*same), *same).title == "bundle.onnx and bundle.onnx by onnxruntime (cpu)"
+
+
+def test_the_page_holds_the_two_objects_as_they_were_compared(compared: Compared) -> None:
+    found, *_ = compared
+    assert found.image is not None
+    page = render(report_of(*compared))
+    assert len(page.encode()) < 5_000_000
+    stored = re.search(r'id="pixels">(.*?)</script>', page)
+    assert stored
+    data = json.loads(stored[1])
+    shape = (data["height"], data["width"])
+    assert shape == found.image.object_a.shape
+    plane = data["amplitude"]["difference"]
+    high, low = np.frombuffer(zlib.decompress(base64.b64decode(plane["bytes"])), np.uint8).reshape(2, *shape)
+    shown = plane["low"] + (256.0 * high + low) / 65535 * (plane["high"] - plane["low"])
+    expected = np.abs(found.image.object_b) - np.abs(found.image.object_a)
+    known = np.isfinite(expected)
+    np.testing.assert_allclose(shown[known], expected[known], atol=1e-4 * np.abs(expected[known]).max())
+
+
+def test_losses_are_those_of_the_run_in_which_a_bundle_lies(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    a = make_bundle(tmp_path / "run" / "bundle.onnx", RECIPE)
+    b = make_bundle(tmp_path / "b.onnx", RECIPE, seed=1)
+    pair = Subject(_turn_into_run(a, {key: ROWS[1][key] for key in ("epoch", "loss", "val_loss")})), Subject(b)
+    curves = report_of(compare(*pair), *pair).curves
+    assert [(curve.label, curve.side, curve.dashed) for curve in curves] == [
+        ("A, training", "a", False),
+        ("A, validation", "a", True),
+    ]
+    for curve, key in zip(curves, ("loss", "val_loss"), strict=True):
+        np.testing.assert_array_equal(curve.x, [1, 2, 3])
+        np.testing.assert_array_equal(curve.y, [row[key] for row in ROWS])
+
+
+def test_losses_of_a_run_that_went_on_without_the_bundle_are_left_out(tmp_path: Path) -> None:
+    a = make_bundle(tmp_path / "bundle.onnx", RECIPE)
+    other = Subject(_turn_into_run(a, {"epoch": 2.0, "loss": -1.0, "val_loss": -1.0}))
+    assert report_of(compare(other, other), other, other).curves == ()
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,x\n", encoding="utf-8")
+    assert report_of(compare(other, other), other, other).curves == ()
+
+
+def test_diff_writes_the_page_beside_its_usual_output(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(folder / run / "bundle.onnx") for run in ("first", "second")]
+    assert main(["diff", *words]) == 1
+    usual = capsys.readouterr().out
+    assert main(["diff", *words, "--report", str(tmp_path / "page.html")]) == 1
+    assert capsys.readouterr().out == usual
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>first/bundle.onnx and second/bundle.onnx</h1>" in page
+    assert "decoder.phase.output" in page
+    assert "<canvas" not in page  # no scan, no image
+
+
+@pytest.mark.parametrize("name, problem", [("page.pdf", "unknown format of a report"), ("folder", "unknown format")])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(
+    name: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diff", "absent.onnx", "absent.onnx", "--report", str(tmp_path / name)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert problem in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_jinja2_diff_works_and_its_report_asks_for_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    bundle = str(folder / "first" / "bundle.onnx")
+    assert main(["diff", bundle, bundle]) == 0
+    capsys.readouterr()
+    assert main(["diff", bundle, bundle, "--report", str(tmp_path / "page.html")]) == 2
+    assert capsys.readouterr().err.strip().endswith("the report needs Jinja2; pip install 'ptyonnx[compare]'")
+    assert list(tmp_path.iterdir()) == []
