@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from ptyonnx_runtime.physics import Pair, hat, intensity, overlap_average, sum_patterns
+from ptyonnx_runtime.physics import Pair, hat, intensity, overlap_average, sum_patterns, swap_last
 
 __all__ = ["LOG_FLOOR", "Scene", "expected_intensity", "loss_terms"]
 
@@ -19,19 +19,24 @@ class Scene(NamedTuple):
     ----------
     weight : (N, N)
         Of each patch pixel where patches overlap.
-    lattice, lattice_transposed : (canvas, N), (N, canvas)
+    lattice : (canvas, N)
         Canvas index minus patch index.
     dft : Pair of (N, N)
     """
 
     weight: Any
     lattice: Any
-    lattice_transposed: Any
     dft: Pair
 
 
 def expected_intensity(
-    patch: Pair, offset_px: Any, probe: Pair, scene: Scene, add: Callable[[Any], Any] = sum_patterns
+    patch: Pair,
+    offset_px: Any,
+    probe: Pair,
+    scene: Scene,
+    *,
+    add: Callable[[Any], Any] = sum_patterns,
+    transpose: Callable[[Any], Any] = swap_last,
 ) -> Any:
     """Photons expected on the detector once overlapping patches agree.
 
@@ -43,21 +48,22 @@ def expected_intensity(
         (y, x) of each patch on its region's canvas.
     probe : Pair of (mode, N, N), sqrt(photons)
     scene : Scene
-    add : callable
-        The framework's sum over axis 1.
+    add, transpose : callable
+        The framework's sum over axis 1, and its exchange of the last two axes.
 
     Returns
     -------
     (region, pattern, N, N)
     """
     y, x = offset_px[..., 0, None, None], offset_px[..., 1, None, None]
+    rows, columns = hat(scene.lattice - y), hat(scene.lattice - x)
     agreed = overlap_average(
         patch,
         scene.weight,
-        rows=hat(scene.lattice - y),
-        rows_transposed=hat(scene.lattice_transposed - y),
-        columns=hat(scene.lattice - x),
-        columns_transposed=hat(scene.lattice_transposed - x),
+        rows=rows,
+        rows_transposed=transpose(rows),
+        columns=columns,
+        columns_transposed=transpose(columns),
         add=add,
     )
     return intensity(agreed, probe, scene.dft)

@@ -68,7 +68,7 @@ class Task:
         """Constants of the objective, as NumPy arrays, for canvases of this size."""
         N = self.recipe.N
         lattice = (np.arange(canvas)[:, np.newaxis] - np.arange(N)).astype(np.float32)
-        return Scene(self.overlap_weight, lattice, np.ascontiguousarray(lattice.T), dft_matrix(N))
+        return Scene(self.overlap_weight, lattice, dft_matrix(N))
 
     @cached_property
     def watched(self) -> NDArray[np.float32]:

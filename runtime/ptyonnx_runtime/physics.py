@@ -31,6 +31,7 @@ __all__ = [
     "propagate",
     "shift_matrices",
     "sum_patterns",
+    "swap_last",
     "take",
 ]
 
@@ -187,6 +188,11 @@ def sum_patterns(stack: Any) -> Any:
     for index in range(1, stack.shape[1]):
         total = total + stack[:, index]
     return total
+
+
+def swap_last(stack: Any) -> Any:
+    """Exchange the last two axes; TensorFlow spells it otherwise."""
+    return stack.swapaxes(-1, -2)
 
 
 def overlap_average(

@@ -7,6 +7,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,12 @@ from ptyonnx_converters import from_pytorch
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["Reconstructor", "check", "convert", "fit", "versions"]
+__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "versions"]
 
 # Where TensorFlow adds epsilon differs from PyTorch: so small that it does not matter where.
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
+# What the objective asks of a library beside Python's operators.
+OPERATORS = {"add": partial(torch.sum, dim=1), "transpose": partial(torch.transpose, dim0=-2, dim1=-1)}
 TensorBatch = tuple[torch.Tensor, torch.Tensor]  # of a `regions.Batch`
 
 
@@ -67,10 +70,10 @@ class Reconstructor(lightning.LightningModule):
     def scene(self, canvas: int) -> Scene:
         """Constants of the objective on this device."""
         if canvas not in self._constants:
-            weight, lattice, transposed, dft = self.task.scene(canvas)
-            arrays = (torch.from_numpy(array).to(self.device) for array in (weight, lattice, transposed, *dft))
-            weight, lattice, transposed, real, imag = arrays
-            self._constants[canvas] = Scene(weight, lattice, transposed, Pair(real, imag))
+            weight, lattice, dft = self.task.scene(canvas)
+            arrays = (torch.from_numpy(array).to(self.device) for array in (weight, lattice, *dft))
+            weight, lattice, real, imag = arrays
+            self._constants[canvas] = Scene(weight, lattice, Pair(real, imag))
         return self._constants[canvas]
 
     def loss_and_r(self, batch: TensorBatch, canvas: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,7 +83,7 @@ class Reconstructor(lightning.LightningModule):
         with torch.autocast(diffraction.device.type, enabled=False):
             shape = (*offset_px.shape[:2], *diffraction.shape[-2:])
             patch = Pair(real.float().reshape(shape), imag.float().reshape(shape))
-            expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), _add)
+            expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), **OPERATORS)
             amplitude = diffraction.reshape(shape)
             terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, torch.log)
             with torch.no_grad():
@@ -263,11 +266,6 @@ def convert(
 def versions() -> dict[str, str]:
     """Versions of the packages that take part."""
     return {name: version(name) for name in ("torch", "lightning", "onnx", "onnxscript")}
-
-
-def _add(stack: torch.Tensor) -> torch.Tensor:
-    """Sum over patterns."""
-    return torch.sum(stack, dim=1)
 
 
 def _precision(precision: str, *, gpu: bool) -> Any:

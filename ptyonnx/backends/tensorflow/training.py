@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from itertools import chain, count
 from pathlib import Path
@@ -28,10 +29,12 @@ from ptyonnx_converters import from_tensorflow
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["Reconstructor", "check", "convert", "fit", "versions"]
+__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "versions"]
 
 # Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
 _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
+# What the objective asks of a library beside Python's operators.
+OPERATORS = {"add": partial(tf.reduce_sum, axis=1), "transpose": tf.linalg.matrix_transpose}
 
 
 class Reconstructor(keras.Model):  # type: ignore[misc]
@@ -59,9 +62,9 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
 
     def scene(self, canvas: int) -> Scene:
         """Constants of the objective."""
-        weight, lattice, transposed, dft = self.task.scene(canvas)
-        weight, lattice, transposed, real, imag = map(tf.constant, (weight, lattice, transposed, *dft))
-        return Scene(weight, lattice, transposed, Pair(real, imag))
+        weight, lattice, dft = self.task.scene(canvas)
+        weight, lattice, real, imag = map(tf.constant, (weight, lattice, *dft))
+        return Scene(weight, lattice, Pair(real, imag))
 
     def loss_and_r(self, batch: Batch, canvas: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss and R-factor of a batch."""
@@ -70,7 +73,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         N = self.task.recipe.N
         shape = (-1, offset_px.shape[1], N, N)
         patch = Pair(*(tf.reshape(tf.cast(part, tf.float32), shape) for part in (real, imag)))
-        expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), _add)
+        expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), **OPERATORS)
         amplitude = tf.reshape(diffraction, shape)
         terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, tf.math.log)
         residual = tf.stop_gradient(tf.sqrt(expected)) - amplitude
@@ -272,11 +275,6 @@ def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManage
         return 0
     checkpoint.restore(manager.latest_checkpoint).assert_consumed()
     return int(manager.latest_checkpoint.rsplit("-", 1)[1])
-
-
-def _add(stack: tf.Tensor) -> tf.Tensor:
-    """Sum over patterns."""
-    return tf.reduce_sum(stack, axis=1)
 
 
 def _precision(precision: str, *, gpu: bool) -> str:
