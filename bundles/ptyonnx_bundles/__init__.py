@@ -3,10 +3,16 @@
 from ptyonnx_bundles.atomic import atomic_write, check_writable
 from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import graph_digest, weight_digest
+from ptyonnx_bundles.foreign_graph import check_foreign_graph
+from ptyonnx_bundles.foreign_recipe import ForeignRecipe
 from ptyonnx_bundles.graph import check_graph
 from ptyonnx_bundles.manifest import (
     PROTOCOL,
+    AnyManifest,
     Digests,
+    ForeignManifest,
+    ForeignPhysics,
+    ForeignProducer,
     Manifest,
     Physics,
     Producer,
@@ -15,16 +21,27 @@ from ptyonnx_bundles.manifest import (
     protocol_of,
     schema,
 )
+from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
 from ptyonnx_bundles.onnx_file import IR_VERSION, OPSET, OnnxFile, OnnxNode, OnnxValue, read_onnx
+from ptyonnx_bundles.operators import FOREIGN_OPERATORS
 from ptyonnx_bundles.recipe import Convolution, Node, Recipe
 
 __all__ = [
+    "FOREIGN",
+    "FOREIGN_OPERATORS",
     "IR_VERSION",
+    "NATIVE",
     "OPSET",
     "PROTOCOL",
+    "AnyManifest",
     "Bundle",
     "Convolution",
     "Digests",
+    "ForeignManifest",
+    "ForeignPhysics",
+    "ForeignProducer",
+    "ForeignRecipe",
+    "Limits",
     "Manifest",
     "Node",
     "OnnxFile",
@@ -36,6 +53,7 @@ __all__ = [
     "SelfTest",
     "TrainingData",
     "atomic_write",
+    "check_foreign_graph",
     "check_graph",
     "check_writable",
     "digests",

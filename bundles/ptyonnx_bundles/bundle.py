@@ -18,10 +18,21 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.atomic import atomic_write
 from ptyonnx_bundles.digest import graph_digest, text_digest, weight_digest
 from ptyonnx_bundles.errors import BundleError, DigestError
+from ptyonnx_bundles.foreign_graph import check_foreign_graph
 from ptyonnx_bundles.graph import check_graph
-from ptyonnx_bundles.manifest import Digests, Manifest, parse_manifest
+from ptyonnx_bundles.manifest import (
+    FOREIGN_PROTOCOL,
+    AnyManifest,
+    Digests,
+    ForeignManifest,
+    Manifest,
+    parse_manifest,
+    stated_protocol,
+)
 from ptyonnx_bundles.npy import decode_array, encode_array
-from ptyonnx_bundles.onnx_file import OnnxFile, append_metadata, read_onnx, strip_metadata
+from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
+from ptyonnx_bundles.onnx_file import OnnxFile, append_metadata, metadata_texts, read_onnx, strip_metadata
+from ptyonnx_bundles.recipe import Recipe
 
 __all__ = ["Bundle", "SelfTest", "digests", "read_bundle", "write_bundle"]
 
@@ -61,10 +72,10 @@ class Bundle:
     ----------
     model : bytes
         The file's bytes, an ONNX model.
-    manifest : Manifest
+    manifest : Manifest or ForeignManifest
         What is known about it.
     probe : (mode, y, x) complex64, sqrt(photons)
-        The probe of the training scan.
+        The probe of the training scan; no modes where a foreign bundle does not know it.
     selftest : SelfTest
         What the native network computed.
     graph : OnnxFile
@@ -74,7 +85,7 @@ class Bundle:
     """
 
     model: bytes
-    manifest: Manifest
+    manifest: AnyManifest
     probe: NDArray[np.complex64]
     selftest: SelfTest
     graph: OnnxFile
@@ -90,11 +101,44 @@ class Bundle:
         """The file's name."""
         return self.path.name if self.path else "bundle"
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another system made the graph, so that no recipe says what its layers are."""
+        return isinstance(self.manifest, ForeignManifest)
+
+    @property
+    def trained_with(self) -> str:
+        """The framework that trained the network, or the system where that is another."""
+        manifest = self.manifest
+        return manifest.recipe.system if isinstance(manifest, ForeignManifest) else manifest.producer.framework
+
+    def native_recipe(self, purpose: str) -> Recipe:
+        """Give the recipe from which the network can be built in a framework.
+
+        Parameters
+        ----------
+        purpose : str
+            What it is needed for: the subject of the error's sentence.
+
+        Raises
+        ------
+        BundleError
+            Another system trained the network.
+        """
+        if isinstance(self.manifest, Manifest):
+            return self.manifest.recipe
+        raise BundleError(
+            f"{purpose} needs a network of ptyonnx's own recipe; this one is foreign",
+            file=self.path or self.name, key="recipe", found=self.trained_with,
+            remedy="no framework can build its layers; reconstruct, verify, inspect and diff --data work with it",
+        )  # fmt: skip
+
     def __repr__(self) -> str:
-        physics, producer = self.manifest.physics, self.manifest.producer
+        physics = self.manifest.physics
+        photons = "unknown" if physics.mean_photons is None else f"{physics.mean_photons:.3g}"
         return (
             f"<Bundle {self.name}: N={physics.N}, gridsize={physics.gridsize}, {physics.probe_modes} probe mode(s), "
-            f"{physics.mean_photons:.3g} photons per pattern, trained with {producer.framework}>"
+            f"{photons} photons per pattern, trained with {self.trained_with}>"
         )
 
 
@@ -118,16 +162,19 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
     path = None if isinstance(source, bytes) else Path(source)
     file = str(path) if path else "bundle"
     model = source if isinstance(source, bytes) else _read_file(Path(source))
-    graph = read_onnx(model, file)
+    graph = read_onnx(model, file, _limits(model))
     manifest_text, probe_text, selftest_text, digest = _metadata(graph, file)
     manifest = parse_manifest(manifest_text, file)
     _check_agreement(manifest, file)
     _check_digest("weights", weight_digest(graph.initializers), manifest.digests.weights, file)
     _check_digest("graph", graph_digest(graph), manifest.digests.graph, file)
-    check_graph(graph, manifest.recipe, file)
+    if isinstance(manifest, Manifest):
+        check_graph(graph, manifest.recipe, file)
+    else:
+        check_foreign_graph(graph, manifest.recipe, file)
     N, modes = manifest.physics.N, manifest.physics.probe_modes
     probe = decode_array(probe_text, file, PROBE_KEY, "<c8", (modes, N, N))
-    if not np.any(probe):
+    if modes and not np.any(probe):
         raise BundleError("the probe is zero everywhere", file=file, key=PROBE_KEY)
     selftest = _decode_selftest(selftest_text, file, manifest.recipe.channels, N)
     _check_digest("metadata", text_digest([manifest_text, probe_text, selftest_text]), digest, file)
@@ -137,7 +184,7 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
 def write_bundle(
     path: str | os.PathLike[str],
     model: bytes,
-    manifest: Manifest,
+    manifest: AnyManifest,
     probe: NDArray[np.complex64],
     selftest: SelfTest,
 ) -> Bundle:
@@ -149,7 +196,7 @@ def write_bundle(
         Replaced only when the new bundle is complete.
     model : bytes
         The canonical ONNX model; entries of an earlier bundle in it are replaced.
-    manifest : Manifest
+    manifest : Manifest or ForeignManifest
         Its digests must be those of `model` (see :func:`digests`).
     probe : (mode, y, x) complex64, sqrt(photons)
         The probe of the training scan.
@@ -169,23 +216,38 @@ def write_bundle(
         SELFTEST_KEY: _encode_selftest(selftest),
     }
     entries[DIGEST_KEY] = text_digest(list(entries.values()))
-    read_onnx(model)
+    read_onnx(model, limits=_limits_of(manifest))
     complete = append_metadata(strip_metadata(model, PREFIX), entries)
     checked = read_bundle(complete)
     atomic_write(path, complete)
     return Bundle(complete, checked.manifest, checked.probe, checked.selftest, checked.graph, Path(path))
 
 
-def digests(model: bytes) -> Digests:
+def digests(model: bytes, limits: Limits = NATIVE) -> Digests:
     """Compute the two digests of an ONNX model.
 
     Parameters
     ----------
     model : bytes
-        The canonical ONNX model, with or without the metadata of a bundle.
+        The ONNX model, with or without the metadata of a bundle.
+    limits : Limits
+        `FOREIGN` for the graph of another system.
     """
-    graph = read_onnx(model)
+    graph = read_onnx(model, limits=limits)
     return Digests(weights=weight_digest(graph.initializers), graph=graph_digest(graph))
+
+
+def _limits(model: bytes) -> Limits:
+    """How much a file may hold, by the protocol that it states; whatever is wrong with it is said later."""
+    try:
+        texts = [text for text in metadata_texts(model, MANIFEST_KEY) if len(text) <= LARGEST_MANIFEST_BYTES]
+        return FOREIGN if len(texts) == 1 and stated_protocol(texts[0]) == FOREIGN_PROTOCOL else NATIVE
+    except (BundleError, IndexError, ValueError, RecursionError):
+        return NATIVE
+
+
+def _limits_of(manifest: AnyManifest) -> Limits:
+    return NATIVE if isinstance(manifest, Manifest) else FOREIGN
 
 
 def _read_file(path: Path) -> bytes:
@@ -221,7 +283,7 @@ def _metadata(graph: OnnxFile, file: str) -> list[str]:
     return [graph.metadata[key] for key in keys]
 
 
-def _check_agreement(manifest: Manifest, file: str) -> None:
+def _check_agreement(manifest: AnyManifest, file: str) -> None:
     recipe, physics = manifest.recipe, manifest.physics
     if (recipe.N, recipe.gridsize) != (physics.N, physics.gridsize):
         raise BundleError(

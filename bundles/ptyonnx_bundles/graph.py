@@ -12,17 +12,7 @@ from ptyonnx_bundles.errors import BundleError
 from ptyonnx_bundles.onnx_file import OnnxFile, OnnxNode, OnnxValue
 from ptyonnx_bundles.recipe import Recipe
 
-__all__ = ["check_graph", "expected_input", "expected_output"]
-
-
-def expected_input(recipe: Recipe) -> OnnxValue:
-    """Describe the one input: measured amplitude, zero frequency in the centre."""
-    return OnnxValue("diffraction", "float32", ("batch", recipe.channels, recipe.N, recipe.N))
-
-
-def expected_output(recipe: Recipe) -> OnnxValue:
-    """Describe the one output: the complex object, real and imaginary part last."""
-    return OnnxValue("object", "float32", ("batch", recipe.channels, recipe.N, recipe.N, 2))
+__all__ = ["check_graph", "check_interface"]
 
 
 def check_graph(graph: OnnxFile, recipe: Recipe, file: str | None = None) -> None:
@@ -43,9 +33,26 @@ def check_graph(graph: OnnxFile, recipe: Recipe, file: str | None = None) -> Non
         Another interface, a missing, additional or different operator, a missing, additional
         or wrongly shaped initializer, another value of a constant, NaN among the weights.
     """
+    check_interface(graph, recipe.channels, recipe.N, file)
+    _check_nodes(graph.nodes, recipe, file)
+    _check_initializers(graph, recipe, file)
+
+
+def check_interface(graph: OnnxFile, channels: int, N: int, file: str | None = None) -> None:
+    """Check that a graph has the one input and the one output that every bundle has.
+
+    In comes the measured amplitude with the zero frequency in the centre, out goes the complex
+    object, real and imaginary part last.
+
+    Raises
+    ------
+    BundleError
+        More, fewer, or others.
+    """
+    shape = ("batch", channels, N, N)
     for found, wanted, side in (
-        (graph.inputs, expected_input(recipe), "input"),
-        (graph.outputs, expected_output(recipe), "output"),
+        (graph.inputs, OnnxValue("diffraction", "float32", shape), "input"),
+        (graph.outputs, OnnxValue("object", "float32", (*shape, 2)), "output"),
     ):
         if found != (wanted,):
             raise BundleError(
@@ -53,8 +60,6 @@ def check_graph(graph: OnnxFile, recipe: Recipe, file: str | None = None) -> Non
                 found=[(value.name, value.dtype, value.shape) for value in found],
                 expected=(wanted.name, wanted.dtype, wanted.shape),
             )  # fmt: skip
-    _check_nodes(graph.nodes, recipe, file)
-    _check_initializers(graph, recipe, file)
 
 
 def _check_nodes(nodes: tuple[OnnxNode, ...], recipe: Recipe, file: str | None) -> None:

@@ -1,7 +1,8 @@
 """The manifest: everything that has to be known about a bundle beside its graph.
 
-The JSON schema in `schema.json` is generated from these classes (`python
-bundles/make_schema.py`), and a test keeps it current.
+`Manifest` is that of protocols 1 and 2, `ForeignManifest` that of protocol 3. Their JSON schemas,
+`schema.json` and `schema-3.json`, are generated from them (`python
+bundles/make_schema.py`), and a test keeps them current.
 """
 
 from __future__ import annotations
@@ -12,23 +13,27 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     StringConstraints,
     ValidationError,
     model_validator,
 )
 
 from ptyonnx_bundles.errors import BundleError, ProtocolError
+from ptyonnx_bundles.foreign_recipe import ForeignRecipe, Setting
 from ptyonnx_bundles.recipe import Recipe
 
 __all__ = [
+    "FOREIGN_PROTOCOL",
     "PROTOCOL",
+    "AnyManifest",
     "Digests",
+    "ForeignManifest",
+    "ForeignPhysics",
+    "ForeignProducer",
     "Manifest",
     "Physics",
     "Producer",
@@ -37,21 +42,17 @@ __all__ = [
     "parse_manifest",
     "protocol_of",
     "schema",
+    "schema_name",
+    "stated_protocol",
 ]
 
-PROTOCOL: Literal[2] = 2  # the newest; a bundle states the lowest that can say what it is
+PROTOCOL: Literal[3] = 3  # the newest; a bundle states the lowest that can say what it is
+FOREIGN_PROTOCOL: Literal[3] = 3
 _PROTOCOLS: dict[str, Literal[1, 2]] = {"two-headed-cnn-1": 1, "two-headed-cnn-2": 2}
 _KNOWN = f"at most {PROTOCOL}"
 _KEY = "ptyonnx.manifest"
 
-
-def _refuse_infinities(value: JsonValue) -> JsonValue:
-    json.dumps(value, allow_nan=False)
-    return value
-
-
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Setting = Annotated[JsonValue, AfterValidator(_refuse_infinities)]
 
 
 class _Part(BaseModel):
@@ -130,7 +131,55 @@ def protocol_of(recipe: Recipe) -> Literal[1, 2]:
     return _PROTOCOLS[recipe.name]
 
 
-def parse_manifest(text: str, file: str | None = None) -> Manifest:
+class ForeignProducer(_Part):
+    """Who brought the network in; who trained it, says the recipe's `system`."""
+
+    framework: Literal["foreign"] = "foreign"
+    versions: dict[str, str] = Field(description="package name -> version, of all that took part")
+
+
+class ForeignPhysics(_Part):
+    """The measurement that the network was trained for, as far as it is known."""
+
+    N: int = Field(gt=0, description="pattern width and height, pixels")
+    gridsize: int = Field(gt=0)
+    probe_modes: int = Field(ge=0, description="0: the probe is not known, a scan brings its own")
+    mean_photons: float | None = Field(gt=0, description="mean photons per pattern of the training scan; null: unknown")
+    wavelength_m: float | None = Field(default=None, gt=0)
+    object_pixel_size_m: float | None = Field(default=None, gt=0)
+
+
+class ForeignManifest(_Part):
+    """Everything that is known about a network that another system trained.
+
+    Attributes
+    ----------
+    protocol : int
+        3: readers of earlier protocols know neither foreign recipes nor what is unknown.
+    """
+
+    protocol: Literal[3]
+    recipe: ForeignRecipe
+    producer: ForeignProducer
+    physics: ForeignPhysics
+    training_data: TrainingData | None = Field(default=None, description="null: unknown")
+    settings: dict[str, Setting] = Field(default_factory=dict, description="training settings, where they are known")
+    metrics: dict[str, float] = Field(default_factory=dict, description="last validation metrics")
+    digests: Digests
+    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    licence: str | None = Field(default=None, description="SPDX identifier or text, of the weights")
+    notes: str = ""
+
+    def to_json(self) -> str:
+        """Write the manifest as JSON text, keys in the order of the specification."""
+        return self.model_dump_json()
+
+
+AnyManifest = Manifest | ForeignManifest
+_CLASSES: dict[int, type[Manifest | ForeignManifest]] = {1: Manifest, 2: Manifest, 3: ForeignManifest}
+
+
+def parse_manifest(text: str, file: str | None = None) -> AnyManifest:
     """Read a manifest from its JSON text.
 
     Parameters
@@ -148,21 +197,33 @@ def parse_manifest(text: str, file: str | None = None) -> Manifest:
         Not JSON, or a field is missing, unknown or of the wrong kind.
     """
     try:
-        values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+        protocol = stated_protocol(text)
     except (ValueError, RecursionError):
         raise BundleError("the manifest is not JSON", file=file, key=_KEY) from None
-    protocol = values.get("protocol") if isinstance(values, dict) else None
-    if not isinstance(protocol, int) or isinstance(protocol, bool):
+    if protocol is None:
         raise ProtocolError("the manifest states no protocol number", file=file, key="protocol", expected=_KNOWN)
-    if protocol not in _PROTOCOLS.values():
+    if protocol not in _CLASSES:
         raise ProtocolError(
             "cannot read this protocol", file=file, key="protocol", found=protocol, expected=_KNOWN,
             remedy="a newer ptyonnx may read it: pip install --upgrade ptyonnx" if protocol > PROTOCOL else None,
         )  # fmt: skip
     try:
-        return Manifest.model_validate_json(text, strict=True)
+        return _CLASSES[protocol].model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BundleError.from_validation(error, file=file, key=_KEY) from None
+
+
+def stated_protocol(text: str) -> int | None:
+    """Find the protocol number in the text of a manifest; None where none is stated.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        Not JSON, or not JSON as a manifest may be.
+    """
+    values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+    protocol = values.get("protocol") if isinstance(values, dict) else None
+    return protocol if isinstance(protocol, int) and not isinstance(protocol, bool) else None
 
 
 def _refuse_constant(constant: str) -> None:
@@ -176,16 +237,21 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def schema() -> dict[str, Any]:
-    """Give the JSON schema of the manifest, as published in `schema.json`."""
-    text = resources.files("ptyonnx_bundles").joinpath("schema.json").read_text(encoding="utf-8")
+def schema_name(protocol: int) -> str:
+    """Name the file in which the schema of a protocol is published."""
+    return "schema.json" if protocol < FOREIGN_PROTOCOL else f"schema-{protocol}.json"
+
+
+def schema(protocol: int = 1) -> dict[str, Any]:
+    """Give the JSON schema of the manifest, as published."""
+    text = resources.files("ptyonnx_bundles").joinpath(schema_name(protocol)).read_text(encoding="utf-8")
     published: dict[str, Any] = json.loads(text)
     return published
 
 
-def generate_schema() -> str:
-    """Generate the text that `schema.json` must hold."""
-    described = Manifest.model_json_schema()
+def generate_schema(protocol: int = 1) -> str:
+    """Generate the text that the published schema must hold."""
+    described = _CLASSES[protocol].model_json_schema()
     described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    described["$id"] = "urn:ptyonnx:manifest"
+    described["$id"] = "urn:ptyonnx:manifest" if protocol < FOREIGN_PROTOCOL else f"urn:ptyonnx:manifest:{protocol}"
     return json.dumps(described, indent=2) + "\n"

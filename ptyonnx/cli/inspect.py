@@ -11,7 +11,7 @@ import click
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
-    from ptyonnx_bundles import Bundle
+    from ptyonnx_bundles import AnyManifest, Bundle
 
 __all__ = ["command"]
 
@@ -47,11 +47,10 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
     import numpy as np
 
     graph = bundle.graph
-    trained = bundle.manifest.recipe.weight_shapes()
     return {
         "file": str(bundle.path),
         "bytes": len(bundle.model),
-        "parameters": sum(int(bundle.weights[name].size) for name in trained if name in bundle.weights),
+        "parameters": _parameters(bundle),
         "nodes": len(graph.nodes),
         "opset": graph.opset,
         "ir_version": graph.ir_version,
@@ -65,7 +64,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
 
 def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, object]]:
     manifest = bundle.manifest
-    physics, recipe, data = manifest.physics, manifest.recipe, manifest.training_data
+    physics, data = manifest.physics, manifest.training_data
     yield "file", f"{description['file']}, {description['bytes'] / 1e6:.2f} MB"
     yield "protocol", f"{manifest.protocol} (opset {description['opset']}, IR version {description['ir_version']})"
     for side in ("inputs", "outputs"):
@@ -73,16 +72,25 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
             yield side.removesuffix("s"), f"{value['name']} {value['dtype']} {value['shape']}"
     yield (
         "network",
-        (
-            f"{recipe.name}, depth {recipe.depth}, filters x {recipe.filters_scale:g}: "
-            f"{description['parameters']:,} parameters in {description['nodes']} nodes"
-        ),
+        f"{_network(manifest)}: {description['parameters']:,} parameters in {description['nodes']} nodes",
     )
-    yield "trained with", ", ".join(f"{name} {version}" for name, version in manifest.producer.versions.items())
+    yield from _conventions(manifest)
+    yield (
+        "adopted with" if bundle.is_foreign else "trained with",
+        ", ".join(f"{name} {version}" for name, version in manifest.producer.versions.items()),
+    )
     yield "framework", manifest.producer.framework
-    yield "trained on", f"{data.name}, {data.patterns} patterns, digest {data.digest[:16]}…"
-    yield "photons", f"{physics.mean_photons:.4g} per pattern on average"
-    yield "probe", f"{physics.probe_modes} mode(s) of {physics.N} x {physics.N}, gridsize {physics.gridsize}"
+    yield (
+        "trained on",
+        "unknown" if data is None else f"{data.name}, {data.patterns} patterns, digest {data.digest[:16]}…",
+    )
+    photons = physics.mean_photons
+    yield (
+        "photons",
+        "unknown: amplitudes are taken as they are" if photons is None else f"{photons:.4g} per pattern on average",
+    )
+    modes = f"{physics.probe_modes} mode(s) of" if physics.probe_modes else "unknown, the scan's serves;"
+    yield "probe", f"{modes} {physics.N} x {physics.N}, gridsize {physics.gridsize}"
     if physics.wavelength_m:
         yield "wavelength", f"{physics.wavelength_m:.4g} m"
     if physics.object_pixel_size_m:
@@ -98,3 +106,34 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
     yield "licence", manifest.licence
     if manifest.notes:
         yield "notes", manifest.notes
+
+
+def _parameters(bundle: Bundle) -> int:
+    """Trained numbers; of a foreign graph all that are not integers, since nothing says which were trained."""
+    from ptyonnx_bundles import Manifest
+
+    manifest = bundle.manifest
+    if isinstance(manifest, Manifest):
+        trained = manifest.recipe.weight_shapes()
+        return sum(int(bundle.weights[name].size) for name in trained if name in bundle.weights)
+    return sum(int(array.size) for array in bundle.weights.values() if array.dtype.kind == "f")
+
+
+def _network(manifest: AnyManifest) -> str:
+    from ptyonnx_bundles import Manifest
+
+    if isinstance(manifest, Manifest):
+        recipe = manifest.recipe
+        return f"{recipe.name}, depth {recipe.depth}, filters x {recipe.filters_scale:g}"
+    return f"foreign, of {manifest.recipe.system}"
+
+
+def _conventions(manifest: AnyManifest) -> Iterator[tuple[str, object]]:
+    """What was declared about a foreign network, one line for each part."""
+    import json
+
+    from ptyonnx_bundles import ForeignManifest
+
+    if isinstance(manifest, ForeignManifest):
+        for part, said in manifest.recipe.conventions.items():
+            yield f"its {part}", said if isinstance(said, str) else json.dumps(said)

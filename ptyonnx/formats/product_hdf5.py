@@ -92,7 +92,7 @@ def _write_root(file: h5py.File, result: Reconstruction) -> None:
     file.attrs["detector_object_distance_m"] = result.detector_distance_m or UNKNOWN
     file.attrs["probe_energy_eV"] = result.photon_energy_eV or UNKNOWN
     file.attrs["exposure_time_s"] = UNKNOWN
-    file.attrs["probe_photon_count"] = float(np.sum(np.abs(result.bundle.probe.astype(np.complex128)) ** 2))
+    file.attrs["probe_photon_count"] = float(np.sum(np.abs(result.probe.astype(np.complex128)) ** 2))
 
 
 def _write_arrays(file: h5py.File, result: Reconstruction) -> None:
@@ -102,7 +102,7 @@ def _write_arrays(file: h5py.File, result: Reconstruction) -> None:
     file["probe_position_indexes"] = np.arange(len(result.positions_px))
     file["probe_position_y_m"] = result.positions_px[:, 0] * pixel
     file["probe_position_x_m"] = result.positions_px[:, 1] * pixel
-    probe = file.create_dataset("probe", data=result.bundle.probe[np.newaxis])
+    probe = file.create_dataset("probe", data=result.probe[np.newaxis])
     obj = file.create_dataset("object", data=np.where(result.mask, VACUUM, result.object)[np.newaxis])
     for array in (probe, obj):
         array.attrs["pixel_width_m"] = array.attrs["pixel_height_m"] = pixel
@@ -132,7 +132,7 @@ def _write_group(group: h5py.Group, result: Reconstruction) -> None:
         "bundle": result.bundle.name,
         "weights_digest": digests.weights,
         "graph_digest": digests.graph,
-        "framework": result.bundle.manifest.producer.framework,
+        "framework": result.bundle.trained_with,
         "engine": result.engine,
         "provider": result.provider,
         **{f"{name}_version": importlib.metadata.version(name) for name in ("ptyonnx", "numpy", "h5py")},

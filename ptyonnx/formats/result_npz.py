@@ -37,7 +37,7 @@ def write_result_npz(path: Path, result: Reconstruction) -> None:
             mask=result.mask,
             origin_px=np.array(result.origin_px),
             positions_px=result.positions_px,
-            probe=result.bundle.probe,
+            probe=result.probe,
             residual=result.residual,
             r_factor=np.array(result.r_factor),
             vacuum_r_factor=np.array(result.vacuum_r_factor),

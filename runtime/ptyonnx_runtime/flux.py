@@ -1,7 +1,9 @@
 """Bring a scan to the photon scale that a bundle was trained at, and say so.
 
 A network has seen patterns of one mean number of photons. Another exposure is a factor on the
-amplitudes, and nothing else; it is applied once, out loud, and recorded in the result.
+amplitudes, and nothing else; it is applied once, out loud, and recorded in the result. Networks of
+this project are expected to bear a small difference. Those of other systems are not: their input is
+brought to their scale exactly, or left as it is where nobody knows the scale.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Flux:
     Attributes
     ----------
     scan_photons, bundle_photons : float
-        Mean photons per pattern.
+        Mean photons per pattern; NaN where a foreign bundle does not know its own.
     scale : float
         Factor that was applied to the measured amplitudes; 1 where none was needed or wanted.
     choice : {"match", "as-is"}
@@ -45,10 +47,12 @@ class Flux:
 
     @property
     def differs(self) -> bool:
-        """Whether scan and bundle differ by more than :data:`TOLERANCE`."""
+        """Whether scan and bundle are known to differ by more than :data:`TOLERANCE`."""
         return abs(self.scan_photons / self.bundle_photons - 1) > TOLERANCE
 
     def __str__(self) -> str:
+        if math.isnan(self.bundle_photons):
+            return f"{self.scan_photons:.3g} photons per pattern, trained at an unknown number: left as they are"
         photons = f"{self.scan_photons:.3g} photons per pattern, trained at {self.bundle_photons:.3g}"
         if self.scale != 1:
             return f"{photons}: amplitudes multiplied by {self.scale:.4g}"
@@ -73,13 +77,16 @@ def match_flux(bundle: Bundle, scan: Scan, choice: FluxChoice = "match") -> Flux
     """
     if choice not in FLUX_CHOICES:
         raise SettingsError("unknown choice", key="flux", found=choice, expected=" or ".join(FLUX_CHOICES))
-    found, wanted = scan.mean_photons, bundle.manifest.physics.mean_photons
+    found, known = scan.mean_photons, bundle.manifest.physics.mean_photons
+    wanted = math.nan if known is None else known
     if not (math.isfinite(found) and found > 0):
         raise ScanError(
             "the patterns are zero everywhere" if found == 0 else "NaN or infinity",
             file=scan.name, key="diffraction",
         )  # fmt: skip
     as_measured = Flux(found, wanted, 1.0, choice)
+    if bundle.is_foreign and known is not None and choice == "match":
+        return Flux(found, wanted, math.sqrt(wanted / found), choice)
     if not as_measured.differs:
         return as_measured
     flux = Flux(found, wanted, math.sqrt(wanted / found), choice) if choice == "match" else as_measured

@@ -19,6 +19,7 @@ from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import Flux, FluxChoice, match_flux
 from ptyonnx_runtime.grouping import groups_covering
+from ptyonnx_runtime.illumination import illumination
 from ptyonnx_runtime.phasing import BlockSums, Overlaps
 from ptyonnx_runtime.residual import ForwardModel, Misfit, r_factor
 from ptyonnx_runtime.scan import Scan, chunks
@@ -82,6 +83,9 @@ class Reconstruction:
     provider : str
         Where the network ran.
     bundle : Bundle
+    probe : (mode, N, N) complex64, sqrt(photons)
+        What the patches were weighted with and the residual was computed with: the bundle's, see
+        :func:`ptyonnx_runtime.illumination.illumination`.
     positions_px : (pattern, 2) float64
         (y, x).
     object_pixel_size_m, photon_energy_eV, detector_distance_m : float or None
@@ -100,6 +104,7 @@ class Reconstruction:
     flux: Flux
     provider: str
     bundle: Bundle
+    probe: NDArray[np.complex64]
     positions_px: NDArray[np.float64]
     object_pixel_size_m: float | None
     photon_energy_eV: float | None
@@ -156,12 +161,13 @@ def reconstruct(
     if phases not in get_args(PhaseChoice):
         raise SettingsError("no such choice", key="phases", found=phases, expected="overlap or network")
     frame = frame_of(scan)
-    canvas = Canvas(frame, probe_weight(bundle.probe))
+    probe = illumination(bundle, scan, runner.flux)
+    canvas = Canvas(frame, probe_weight(probe))
 
     stitch = _stitch_agreeing if phases == "overlap" else _stitch
     stitch(canvas, runner, progress)
     stitched, mask = canvas.finish()
-    misfit = _misfit(ForwardModel(stitched, frame, bundle.probe), scan, runner)
+    misfit = _misfit(ForwardModel(stitched, frame, probe), scan, runner)
     squares = np.full(len(scan), np.nan)
     np.divide(misfit.object, misfit.measured, out=squares, where=misfit.measured > 0)
     return Reconstruction(
@@ -174,6 +180,7 @@ def reconstruct(
         flux=runner.flux,
         provider=runner.engine.provider,
         bundle=bundle,
+        probe=probe,
         positions_px=scan.positions_px,
         object_pixel_size_m=scan.object_pixel_size_m,
         photon_energy_eV=scan.photon_energy_eV,

@@ -96,6 +96,11 @@ def test_all_digests_of_the_sample_computed_independently() -> None:
             "776454c6cbb812965100e8daa78214b37032d99529bee0900a4dabe5dfbc6d5b",
             "3d3834de937fed020ee91099e3760e78e35e72a01fdbe86ae5282d952e3b5aca",
         ),
+        (
+            3,
+            "2299275337a8187685fb499962c00aa776aaa1cc1bf03847064c59438c9a327f",
+            "f836c4fd46b85b2f9383d6191eac7c079d4267b2b9b354cd0c4cdd84ef2af522",
+        ),
     ],
 )
 def test_digests_of_the_samples_never_change(protocol: int, weights: str, graph: str) -> None:

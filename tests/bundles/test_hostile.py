@@ -6,7 +6,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hostile import CASES, SAMPLE
+from hostile import CASES, FOREIGN_CASES, FOREIGN_SAMPLE, SAMPLE
+from hostile.cases import Damage
 
 from ptyonnx_bundles import read_bundle
 from ptyonnx_bundles.errors import BundleError, DigestError, ProtocolError
@@ -17,11 +18,15 @@ def good() -> bytes:
     return SAMPLE.read_bytes()
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_refused_with_one_line_naming_the_file(name: str, good: bytes, tmp_path: Path) -> None:
-    damage, expected = CASES[name]
+ALL = [pytest.param(SAMPLE, case, id=name) for name, case in CASES.items()]
+ALL += [pytest.param(FOREIGN_SAMPLE, case, id=f"foreign_{name}") for name, case in FOREIGN_CASES.items()]
+
+
+@pytest.mark.parametrize("sample, case", ALL)
+def test_refused_with_one_line_naming_the_file(sample: Path, case: tuple[Damage, str], tmp_path: Path) -> None:
+    damage, expected = case
     path = tmp_path / "bundle.onnx"
-    path.write_bytes(damage(good))
+    path.write_bytes(damage(sample.read_bytes()))
     with pytest.raises(BundleError) as raised:
         read_bundle(path)
     message = str(raised.value)
@@ -51,10 +56,10 @@ def test_only_a_later_protocol_is_told_to_upgrade(good: bytes) -> None:
     assert "upgrade" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_refusing_needs_little_memory(name: str, good: bytes) -> None:
+@pytest.mark.parametrize("sample, case", ALL)
+def test_refusing_needs_little_memory(sample: Path, case: tuple[Damage, str]) -> None:
     """What a file can allocate is bounded by its own size, not by what it promises."""
-    damaged = CASES[name][0](good)
+    damaged = case[0](sample.read_bytes())
     tracemalloc.start()
     with pytest.raises(BundleError):
         read_bundle(damaged)
@@ -65,3 +70,4 @@ def test_refusing_needs_little_memory(name: str, good: bytes) -> None:
 
 def test_the_good_bundle_from_which_they_are_made_is_good(good: bytes) -> None:
     assert read_bundle(good).manifest.protocol == 2
+    assert read_bundle(FOREIGN_SAMPLE).manifest.protocol == 3

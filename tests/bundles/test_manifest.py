@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ptyonnx_bundles import PROTOCOL, Manifest, Physics, parse_manifest, read_bundle, schema
+from ptyonnx_bundles import Manifest, Physics, parse_manifest, read_bundle, schema
 from ptyonnx_bundles.errors import BundleError
-from ptyonnx_bundles.manifest import generate_schema
+from ptyonnx_bundles.manifest import FOREIGN_PROTOCOL, generate_schema
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 DIGEST = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -29,7 +29,7 @@ JSON = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 GRIDSIZE, SIZE = st.shared(st.integers(1, 4), key="gridsize"), st.shared(st.sampled_from([32, 64, 80, 256]), key="N")
-PROTOCOLS = st.shared(st.integers(1, PROTOCOL), key="protocol")
+PROTOCOLS = st.shared(st.integers(1, FOREIGN_PROTOCOL - 1), key="protocol")
 MANIFESTS = st.fixed_dictionaries(
     {
         "protocol": PROTOCOLS,

@@ -4,11 +4,13 @@ import json
 import sys
 from pathlib import Path
 
-from hostile import CASES, SAMPLE
+from hostile import CASES, FOREIGN_CASES, FOREIGN_SAMPLE, SAMPLE
 
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)
-good = SAMPLE.read_bytes()
-for name, (damage, _) in CASES.items():
-    (folder / f"{name}.onnx").write_bytes(damage(good))
-(folder / "expected.json").write_text(json.dumps({name: said for name, (_, said) in CASES.items()}, indent=1))
+expected = {}
+for prefix, sample, cases in (("", SAMPLE, CASES), ("foreign_", FOREIGN_SAMPLE, FOREIGN_CASES)):
+    for name, (damage, said) in cases.items():
+        (folder / f"{prefix}{name}.onnx").write_bytes(damage(sample.read_bytes()))
+        expected[prefix + name] = said
+(folder / "expected.json").write_text(json.dumps(expected, indent=1))

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import onnx
 
-from ptyonnx_bundles import digests
+from ptyonnx_bundles import FOREIGN, NATIVE, digests
 from ptyonnx_bundles.errors import BundleError
 
-SAMPLE = Path(__file__).parents[2] / "bundles" / "samples" / "protocol-2.onnx"
+SAMPLES = Path(__file__).parents[2] / "bundles" / "samples"
+SAMPLE, FOREIGN_SAMPLE = SAMPLES / "protocol-2.onnx", SAMPLES / "protocol-3.onnx"
 MANIFEST, PROBE, SELFTEST, DIGEST = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest", "ptyonnx.digest"
 
 Damage = Callable[[bytes], bytes]
-CASES: dict[str, tuple[Damage, str]] = {}
+Cases = dict[str, tuple[Damage, str]]
+CASES: Cases = {}
+FOREIGN_CASES: Cases = {}
 
 
 def case(expected: str) -> Callable[[Damage], Damage]:
@@ -28,7 +31,9 @@ def case(expected: str) -> Callable[[Damage], Damage]:
     return register
 
 
-def edit(name: str, expected: str, change: Callable[[onnx.ModelProto], object], *, seal: bool = True) -> None:
+def edit(
+    name: str, expected: str, change: Callable[[onnx.ModelProto], object], *, seal: bool = True, cases: Cases = CASES
+) -> None:
     """Register a change of the model; sealed ones carry the digests of what they became."""
 
     def damage(good: bytes) -> bytes:
@@ -36,7 +41,7 @@ def edit(name: str, expected: str, change: Callable[[onnx.ModelProto], object], 
         change(model)
         return resealed(model) if seal else model.SerializeToString()
 
-    CASES[name] = (damage, expected)
+    cases[name] = (damage, expected)
 
 
 def entry(model: onnx.ModelProto, key: str) -> onnx.StringStringEntryProto:
@@ -46,11 +51,11 @@ def entry(model: onnx.ModelProto, key: str) -> onnx.StringStringEntryProto:
 def resealed(model: onnx.ModelProto) -> bytes:
     """State the digests that the changed model has, as somebody who means harm would."""
     try:
-        found = digests(model.SerializeToString())
         text = entry(model, MANIFEST)
+        manifest = json.loads(text.value)
+        found = digests(model.SerializeToString(), FOREIGN if manifest["protocol"] == 3 else NATIVE)
     except (BundleError, StopIteration):
         return model.SerializeToString()
-    manifest = json.loads(text.value)
     manifest["digests"] = found.model_dump()
     text.value = json.dumps(manifest)
     return model.SerializeToString()

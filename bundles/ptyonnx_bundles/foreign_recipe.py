@@ -1,0 +1,58 @@
+"""What is known about a network that another system trained: its size, and what was declared about it.
+
+A foreign recipe does not say how to build the network: only the graph in the file does. So such a
+network can be run, but not trained on, nor compared layer by layer with one of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from ptyonnx_bundles.recipe import SMALLEST_N
+
+__all__ = ["LARGEST_FOREIGN_N", "ForeignRecipe", "Setting"]
+
+LARGEST_FOREIGN_N = 2048  # pixels; two patterns of this size still fit into a self-test
+
+
+def _refuse_infinities(value: JsonValue) -> JsonValue:
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+Setting = Annotated[JsonValue, AfterValidator(_refuse_infinities)]
+
+
+class ForeignRecipe(BaseModel):
+    """A network whose graph another system made.
+
+    Attributes
+    ----------
+    name : str
+        Always "foreign".
+    system : str
+        Who trained it, such as "PtychoNN".
+    N : int
+        Width and height of a diffraction pattern and of an object patch, in pixels.
+    gridsize : int
+        ``gridsize**2`` neighbouring patterns enter the network together as channels.
+    conventions : dict of str to JSON
+        What was declared about the original's input and output, for people: the graph in the
+        bundle obeys the bundle's own conventions already.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Literal["foreign"] = "foreign"
+    system: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    N: int = Field(ge=SMALLEST_N, le=LARGEST_FOREIGN_N, multiple_of=2)
+    gridsize: int = Field(default=1, ge=1, le=4)
+    conventions: dict[str, Setting] = Field(description="what was declared about the original's input and output")
+
+    @property
+    def channels(self) -> int:
+        """Patterns per group, C = gridsize squared."""
+        return self.gridsize**2
