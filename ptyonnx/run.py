@@ -29,9 +29,9 @@ from safetensors.numpy import save as save_tensors
 from ptyonnx.history import best_epoch, read_history, summary
 from ptyonnx.settings import Settings
 from ptyonnx_bundles import Physics, Producer, Recipe, TrainingData, atomic_write
-from ptyonnx_bundles.errors import RunError
+from ptyonnx_bundles.errors import BundleError, RunError
 
-__all__ = ["Checkpoint", "Record", "Run", "load_weights", "save_weights"]
+__all__ = ["Checkpoint", "Record", "Run", "exported_bundle", "load_weights", "save_weights"]
 
 State = Literal["training", "interrupted", "failed", "complete"]
 Checkpoint = Literal["last", "best"]
@@ -157,6 +157,24 @@ def load_weights(path: Path) -> tuple[dict[str, NDArray[np.float32]], NDArray[np
     except (SafetensorError, KeyError):
         raise RunError("not weights of a run", file=path, remedy="the file is damaged: train anew") from None
     return arrays, probe.astype(np.complex64)
+
+
+def exported_bundle(path: Path) -> Path:
+    """Give the bundle of a run directory, or the path itself where it is no directory.
+
+    Raises
+    ------
+    BundleError
+        The run has no bundle yet.
+    RunError
+        Not a run directory.
+    """
+    if not path.is_dir():
+        return path
+    exported = Run.open(path).bundle
+    if exported is None:
+        raise BundleError("the run has no bundle yet", file=path, remedy=f"make one: ptyonnx export {path}")
+    return exported
 
 
 def _parse(path: Path, parse: Any) -> Any:

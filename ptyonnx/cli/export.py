@@ -1,9 +1,9 @@
-"""The verb `export`: a run in, a bundle out."""
+"""The verb `export`: a run in, a bundle out; or a bundle in, a file for another system out."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,22 +16,43 @@ __all__ = ["command"]
 
 
 @click.command(cls=Verb)
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The bundle. [RUN/bundle.onnx]")
 @click.option(
     "--checkpoint", type=click.Choice(["last", "best"]), default="last", help="Best: lowest validation loss. [last]"
 )
 @click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
 @click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
+@click.option("--profile", metavar="NAME", help="Instead of a bundle, what another system loads: ptychovit.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="NUMBER", help="Profile: patterns per call.")
+@click.option("--norm", type=float, metavar="NUMBER", help="Profile: what counts are divided by. [10000]")
+@click.option("--zero-frequency", metavar="PLACE", help="Profile: centre or corner. [centre]")
 @with_debug
-def command(run: Path, output: Path | None, checkpoint: Checkpoint, licence: str | None, notes: str) -> None:
+def command(
+    run: Path, output: Path | None, checkpoint: Checkpoint, licence: str | None, notes: str, **profile: Any
+) -> None:
     """Write the weights of a run as a bundle.
 
     The exported graph is run beside the native network; beyond tolerance nothing is written.
 
+    With --profile, the network of a bundle, or of a run's bundle, is written as another system loads
+    it, and run beside the bundle.
+
     Example:
       ptyonnx export run -o siemens_star.onnx --licence CC-BY-4.0
+      ptyonnx export bundle.onnx --profile ptychovit --batch 64 -o vit.onnx
     """
+    from ptyonnx_bundles.errors import SettingsError
+
+    if profile["profile"] is not None:
+        _export_profile(run, output, profile)
+        return
+    said = [f"--{name.replace('_', '-')}" for name, value in profile.items() if value is not None]
+    if said or run.is_file():
+        raise SettingsError(
+            "only for profiles" if said else "a file, not a run: a bundle is exported already",
+            file=None if said else run, key=", ".join(said) or None, remedy="add --profile ptychovit",
+        )  # fmt: skip
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.exporting import export
     from ptyonnx.run import Run
@@ -45,3 +66,28 @@ def command(run: Path, output: Path | None, checkpoint: Checkpoint, licence: str
     click.echo(f"bundle    {bundle.path}")
     click.echo(f"weights   {bundle.manifest.digests.weights}")
     click.echo(f"graph     {bundle.manifest.digests.graph}")
+
+
+def _export_profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None:
+    """Write a file for another system."""
+    from ptyonnx.profiles import export_profile
+    from ptyonnx.run import exported_bundle
+    from ptyonnx_bundles import check_writable, read_bundle
+    from ptyonnx_bundles.errors import SettingsError
+
+    for key, value in (("-o", output), ("--batch", profile["batch"])):
+        if value is None:
+            raise SettingsError("missing", key=key, remedy="a profile needs a file and a number of patterns per call")
+    bundle = read_bundle(exported_bundle(source))
+    path, norm = Path(str(output)), 1e4 if profile["norm"] is None else profile["norm"]
+    place = {None: "centre", "center": "centre"}.get(profile["zero_frequency"], profile["zero_frequency"])
+    check_writable(path)
+    export_profile(bundle, path, profile["profile"], batch=profile["batch"], norm=norm, zero_frequency=str(place))
+    photons, N = bundle.manifest.physics.mean_photons, bundle.manifest.physics.N
+    click.echo(f"file      {path}")
+    click.echo(
+        f"input     input [{profile['batch']}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}"
+    )
+    click.echo(f"output    output [{profile['batch']}, 2, {N}, {N}]: amplitude, phase (rad)")
+    exposure = "" if photons is None else f" x mean counts per pattern / {photons:.4g}"
+    click.echo(f"norm      {norm:g}{exposure}")

@@ -135,18 +135,12 @@ def _native_engine(bundle: Bundle, name: str, options: dict[str, Any]) -> Engine
 
 def _bundle_path(path: Path | None) -> Path:
     """A bundle, or that of a run directory."""
-    from ptyonnx_bundles.errors import BundleError, SettingsError
+    from ptyonnx.run import exported_bundle
+    from ptyonnx_bundles.errors import SettingsError
 
     if path is None:
         raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
-    if not path.is_dir():
-        return path
-    from ptyonnx.run import Run
-
-    exported = Run.open(path).bundle
-    if exported is None:
-        raise BundleError("the run has no bundle yet", file=path, remedy=f"make one: ptyonnx export {path}")
-    return exported
+    return exported_bundle(path)
 
 
 def _outputs(options: dict[str, Any]) -> tuple[Path, Path | None]:

@@ -1,0 +1,227 @@
+"""What has to be declared about somebody else's network: what goes in, what comes out.
+
+No model file of the field says which normalisation, which place of the zero frequency or which order
+of channels it was trained with. Every one of these is asked for by name; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from ptyonnx_bundles.errors import SettingsError
+
+__all__ = ["ONE", "PARTS", "UNKNOWN", "Declaration", "Limit", "Scale", "Source", "positive"]
+
+ONE = "one"  # an amplitude that the network does not give
+UNKNOWN = "unknown"
+PARTS = ("amplitude", "phase", "real", "imaginary")
+_VALUES = ("amplitude", "intensity")
+_PLACES = ("centre", "corner")
+_TRANSFORMS = ("none", "log1p", "log10p")
+
+
+class Scale(NamedTuple):
+    """How values are scaled before they enter the network.
+
+    Attributes
+    ----------
+    kind : str
+        "factor": values times `number`. "norm": counts divided by `number`, times `times` (and then
+        the square root, where the network wants amplitudes). "maximum": every pattern divided by its
+        own maximum.
+    number, times : float
+    """
+
+    kind: str
+    number: float = 1.0
+    times: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> Scale:
+        """Read ``factor=0.01``, ``norm=25000,times=10000`` or ``maximum``."""
+        said = "--scale"
+        expected = "factor=NUMBER, norm=NUMBER,times=NUMBER, or maximum"
+        if text == "maximum":
+            return cls("maximum")
+        numbers: dict[str, float] = {}
+        for part in text.split(","):
+            name, equals, number = part.partition("=")
+            if not equals or name in numbers:
+                raise SettingsError("not a rule", key=said, found=text, expected=expected)
+            numbers[name] = positive(number, said)
+        if set(numbers) == {"factor"}:
+            return cls("factor", numbers["factor"])
+        if set(numbers) == {"norm", "times"}:
+            return cls("norm", numbers["norm"], numbers["times"])
+        missing = "times" if set(numbers) == {"norm"} else None
+        raise SettingsError(
+            f"'{missing}' is missing" if missing else "not a rule", key=said, found=text, expected=expected
+        )
+
+    def to_json(self) -> JsonValue:
+        """Say it for the manifest."""
+        if self.kind == "norm":
+            return {"divided_by": self.number, "times": self.times, "of": "counts"}
+        return "each pattern divided by its maximum" if self.kind == "maximum" else {"times": self.number}
+
+
+class Limit(NamedTuple):
+    """What is done about counts that are too large: hot pixels, saturation.
+
+    Attributes
+    ----------
+    kind : str
+        "none", "zero-above" (larger counts become 0) or "clip" (they become `counts`).
+    counts : float
+        Photons, also where the network wants amplitudes.
+    """
+
+    kind: str
+    counts: float = math.inf
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read ``none``, ``zero-above=50000`` or ``clip=1000``."""
+        kind, equals, number = text.partition("=")
+        if text == "none":
+            return cls("none")
+        if kind not in ("zero-above", "clip") or not equals:
+            raise SettingsError(
+                "not a rule", key="--limit", found=text, expected="none, zero-above=COUNTS or clip=COUNTS"
+            )
+        return cls(kind, positive(number, "--limit"))
+
+    def to_json(self) -> JsonValue:
+        """Say it for the manifest."""
+        return "none" if self.kind == "none" else {"kind": self.kind, "counts": self.counts}
+
+
+class Source(NamedTuple):
+    """Where a part of the object comes from.
+
+    Attributes
+    ----------
+    tensor : str
+        Name of an output; empty: the only one.
+    channel : int or None
+        Which channel of it, or which block of C channels; None: all there are.
+    """
+
+    tensor: str
+    channel: int | None
+
+    @classmethod
+    def parse(cls, text: str, key: str) -> Source:
+        """Read ``output@1``, ``output`` or ``@1``; names may hold colons, so a channel follows an @."""
+        tensor, at, channel = text.rpartition("@")
+        if not at:
+            return cls(text, None)
+        if not channel.isdecimal():
+            raise SettingsError(
+                "not a channel", key=key, found=text, expected="OUTPUT or OUTPUT@CHANNEL, such as output@1"
+            )
+        return cls(tensor, int(channel))
+
+    def to_json(self) -> JsonValue:
+        """Say it for the manifest."""
+        return {"tensor": self.tensor, "channel": self.channel}
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What was said about a network; None where nothing was.
+
+    Attributes
+    ----------
+    system : str or None
+        Who trained it.
+    values : {"amplitude", "intensity"} or None
+        What the network wants.
+    zero_frequency : {"centre", "corner"} or None
+        Where it wants it.
+    scale : Scale or None
+    limit : Limit or None
+    transform : {"none", "log1p", "log10p"} or None
+        Last, outside of the network: nothing, ``log(1 + x)`` or ``log10(1 + x)``.
+    mean_photons : float or "unknown" or None
+        Per pattern of the scans that it was trained on.
+    amplitude, phase, real, imaginary : Source or None
+        Amplitude and phase (rad), or real and imaginary part. `amplitude` may be :data:`ONE`.
+    input : str or None
+        Name of the tensor; needed only where there are several.
+    N, gridsize : int or None
+        Needed only where the file does not say.
+    """
+
+    system: str | None = None
+    values: str | None = None
+    zero_frequency: str | None = None
+    scale: Scale | None = None
+    limit: Limit | None = None
+    transform: str | None = None
+    mean_photons: float | str | None = None
+    amplitude: Source | str | None = None
+    phase: Source | None = None
+    real: Source | None = None
+    imaginary: Source | None = None
+    input: str | None = None
+    N: int | None = None
+    gridsize: int | None = None
+
+    def __post_init__(self) -> None:
+        for key, value, known in (
+            ("--values", self.values, _VALUES),
+            ("--zero-frequency", self.zero_frequency, _PLACES),
+            ("--transform", self.transform, _TRANSFORMS),
+        ):
+            if value is not None and value not in known:
+                raise SettingsError("no such choice", key=key, found=value, expected=" or ".join(known))
+        polar, cartesian = self.amplitude or self.phase, self.real or self.imaginary
+        if polar and cartesian:
+            raise SettingsError(
+                "say the same in two ways", key="--amplitude, --phase, --real, --imaginary",
+                remedy="declare amplitude and phase, or real and imaginary part",
+            )  # fmt: skip
+
+    def missing(self) -> tuple[str, ...]:
+        """Name what is not declared and cannot be known otherwise, in the words of the command line."""
+        asked: dict[str, object] = {
+            "--system NAME": self.system,
+            "--values amplitude|intensity": self.values,
+            "--zero-frequency centre|corner": self.zero_frequency,
+            "--scale RULE": self.scale,
+            "--limit RULE": self.limit,
+            "--transform none|log1p|log10p": self.transform,
+            "--mean-photons NUMBER|unknown": self.mean_photons,
+        }
+        if self.real or self.imaginary:
+            asked |= {"--real OUTPUT@CHANNEL": self.real, "--imaginary OUTPUT@CHANNEL": self.imaginary}
+        else:
+            asked |= {"--phase OUTPUT@CHANNEL": self.phase}
+        return tuple(name for name, value in asked.items() if value is None)
+
+    def sources(self) -> Mapping[str, Source]:
+        """Parts of the object that come out of the network, by name."""
+        parts = {part: getattr(self, part) for part in PARTS}
+        return {part: source for part, source in parts.items() if isinstance(source, Source)}
+
+    def filled(self, preset: Mapping[str, object]) -> Declaration:
+        """Complete with what is known about a system; what was declared stays."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Declaration(**{**said, **{name: value for name, value in preset.items() if said[name] is None}})
+
+
+def positive(text: str, key: str) -> float:
+    """Read a positive number; `key` is named where it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise SettingsError("not a positive number", key=key, found=text)
+    return number

@@ -1,0 +1,286 @@
+"""Bring in any ONNX network that turns diffraction patterns into images.
+
+The file is opened without trust (`untrusted.py`), its conventions are declared (`declaration.py`),
+its batch is freed (`batch.py`), and operators around it give it the bundle's interface
+(`surround.py`). Nothing of that is believed: the result must give, for any number of patterns, what
+the original file gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.errors import ConversionError, SettingsError
+from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
+from ptyonnx_bundles.recipe import SMALLEST_N
+from ptyonnx_converters.batch import free_batch
+from ptyonnx_converters.declaration import ONE, UNKNOWN, Declaration, Source
+from ptyonnx_converters.foreign import ForeignNetwork
+from ptyonnx_converters.native_values import Original, combined, prepared
+from ptyonnx_converters.plain import needed_inputs, plain
+from ptyonnx_converters.presets import preset
+from ptyonnx_converters.surround import FIRST, LAST, PLANES, Layout, surrounded
+from ptyonnx_converters.untrusted import converted, load_untrusted, read_limited
+
+__all__ = ["convert"]
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+_MOST_GRIDSIZE = 4
+
+
+class _Input(NamedTuple):
+    """The one input: its name, axes, size, and how many patterns it takes; 0: any number."""
+
+    name: str
+    layout: Layout
+    N: int
+    channels: int
+    batch: int
+
+
+def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
+    """Bring in a network.
+
+    Parameters
+    ----------
+    path : Path
+        An ONNX file.
+    declaration : Declaration
+        What its conventions are.
+
+    Returns
+    -------
+    ForeignNetwork
+        With `native`: the original in onnxruntime.
+
+    Raises
+    ------
+    ConversionError
+        Not a network that can be a bundle; the message says why.
+    SettingsError
+        A convention is not declared, or does not fit the file.
+    """
+    file = str(path)
+    content = read_limited(path)
+    model = load_untrusted(content, file)
+    declared = _complete(declaration, model, file)
+    names = sorted({source.tensor for source in declared.sources().values()})
+    given = _input(model, declared, needed_inputs(model, names), file)
+    original = Original(content, file, given.name, names, given.batch)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
+    outputs = _outputs(original, model, declared, given)
+
+    def native(diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        found = original.run(prepared(diffraction, declared, given.layout, dtype))
+        return combined(found, declared, outputs, given.channels)
+
+    simple = plain(converted(model, file), names, file)
+    freed = free_batch(simple, given.batch or 1, file) if given.batch else simple
+    graph = surrounded(freed, declared, (given.N, given.channels), given.layout, outputs)
+    photons = declared.mean_photons
+    return ForeignNetwork(
+        model=graph,
+        system=declared.system or "",
+        N=given.N,
+        gridsize=math.isqrt(given.channels),
+        notes=f"Adopted from {path.name}.",
+        conventions=_conventions(declared, given, model, content, path.name),
+        mean_photons=None if photons is None or isinstance(photons, str) else photons,
+        native=native,
+    )
+
+
+def _complete(declaration: Declaration, model: onnx.ModelProto, file: str) -> Declaration:
+    """Fill in what the system's files always are; ask for the rest, all of it, by name."""
+    channels = {value.name: _channels(value) for value in model.graph.output}
+    filled = declaration
+    if declaration.system is not None:
+        name, known = preset(declaration.system, channels)
+        if declaration.real or declaration.imaginary:
+            known = {key: value for key, value in known.items() if key not in ("amplitude", "phase")}
+        elif declaration.phase and not declaration.amplitude:
+            known.pop("amplitude", None)
+        filled = replace(declaration.filled(known), system=name)
+    filled = _named(filled, tuple(channels), file)
+    missing = list(filled.missing())
+    if filled.phase is not None and filled.amplitude is None:
+        if _left_over(filled.phase, channels):
+            missing.append(f"--amplitude OUTPUT@CHANNEL|{ONE}")
+        else:
+            filled = replace(filled, amplitude=ONE)
+    if missing:
+        raise SettingsError(
+            "conventions that no file states have to be declared", file=file,
+            expected=", ".join(missing), remedy="see ptyonnx adopt --help",
+        )  # fmt: skip
+    return filled
+
+
+def _named(declaration: Declaration, outputs: tuple[str, ...], file: str) -> Declaration:
+    """Give every source the full name of its tensor."""
+    changes: dict[str, Any] = {}
+    for part, source in declaration.sources().items():
+        name = source.tensor or (outputs[0] if len(outputs) == 1 else "")
+        if name not in outputs:
+            raise SettingsError(
+                "no such output", file=file, key=f"--{part}", found=name or "no name", expected=" or ".join(outputs)
+            )
+        changes[part] = Source(name, source.channel)
+    if isinstance(declaration.amplitude, str) and declaration.amplitude != ONE:
+        raise SettingsError("no such output", file=file, key="--amplitude", found=declaration.amplitude)
+    return replace(declaration, **changes)
+
+
+def _left_over(phase: Source, channels: Mapping[str, int | None]) -> bool:
+    """Whether the file gives more than the phase: then it is not for us to say that the amplitude is 1."""
+    return len(channels) > 1 or phase.channel is not None or channels[phase.tensor] not in (1, None)
+
+
+def _channels(value: onnx.ValueInfoProto) -> int | None:
+    """How many channels an output has, as far as its shape says; images alone count as one."""
+    shape = _shape(value)
+    if len(shape) == 3:
+        return 1
+    size = shape[1] if len(shape) == 4 else None
+    return size if isinstance(size, int) else None
+
+
+def _input(model: onnx.ModelProto, declared: Declaration, needed: tuple[str, ...], file: str) -> _Input:
+    """Find the input, and what its shape says."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    values = {value.name: value for value in model.graph.input if value.name not in weights}
+    name = declared.input
+    if name is None and len(needed) == 1:
+        name = needed[0]
+    if name is None:
+        raise SettingsError(
+            "several inputs; which takes the patterns has to be declared", file=file, key="--input",
+            found=", ".join(values) or "none", expected="--input NAME",
+        ) if needed else ConversionError("no input on which the declared outputs depend", file=file)  # fmt: skip
+    if name not in values:
+        raise SettingsError("no such input", file=file, key="--input", found=name, expected=" or ".join(values))
+    others = [other for other in needed if other != name]
+    if others or name not in needed:
+        raise ConversionError(
+            "the declared outputs need other inputs" if others else "the declared outputs do not depend on this input",
+            file=file, key=others[0] if others else name, expected=f"{name} alone: a bundle has one input",
+            remedy="export the network with the others as constants, or declare other outputs",
+        )  # fmt: skip
+    dtype, shape = values[name].type.tensor_type.elem_type, _shape(values[name])
+    if dtype not in _FLOATS:
+        found = onnx.TensorProto.DataType.Name(dtype).lower()
+        raise ConversionError(
+            "the input does not take real numbers", file=file, key=name, found=found, expected="float",
+            remedy="export the network with a float32 input",
+        )  # fmt: skip
+    axes, N, channels = _axes(shape, declared, file, name)
+    batch = shape[0] if isinstance(shape[0], int) else 0
+    return _Input(name, Layout(axes, dtype), N, channels, batch)
+
+
+def _axes(shape: tuple[int | str, ...], declared: Declaration, file: str, name: str) -> tuple[str, int, int]:
+    """Where channels and pixels lie, and how many there are."""
+    squares = [size**2 for size in range(1, _MOST_GRIDSIZE + 1)]
+    if len(shape) == 3:
+        axes, channels, pixels = PLANES, 1, shape[1:]
+    elif len(shape) == 4 and shape[1] in squares:
+        axes, channels, pixels = FIRST, int(shape[1]), shape[2:]
+    elif len(shape) == 4 and shape[3] in squares:
+        axes, channels, pixels = LAST, int(shape[3]), shape[1:3]
+    else:
+        raise ConversionError(
+            "the input is no stack of patterns", file=file, key=name, found=shape,
+            expected="(batch, C, N, N), (batch, N, N, C) or (batch, N, N), C = 1, 4, 9 or 16",
+        )  # fmt: skip
+    if channels > 1 and declared.gridsize is None:
+        raise SettingsError(
+            f"{channels} channels: neighbouring patterns of a grid?", file=file, key="--gridsize",
+            expected=f"--gridsize {math.isqrt(channels)}",
+        )  # fmt: skip
+    if declared.gridsize is not None and declared.gridsize**2 != channels:
+        raise SettingsError(
+            "another number of channels", file=file, key="--gridsize", found=channels, expected=declared.gridsize**2
+        )
+    sizes = {size for size in pixels if isinstance(size, int)}
+    if not sizes and declared.N is None:
+        raise SettingsError("the file does not say the size of a pattern", file=file, key="--size", expected="--size N")
+    N = declared.N if declared.N is not None else next(iter(sizes))
+    if sizes - {N} or N % 2 or not SMALLEST_N <= N <= LARGEST_FOREIGN_N:
+        raise ConversionError(
+            "unusable size of patterns", file=file, key=name, found=shape,
+            expected=f"N x N pixels{f' with N = {declared.N}' if declared.N else ''}, N even, {SMALLEST_N} to {LARGEST_FOREIGN_N}",
+        )  # fmt: skip
+    return axes, N, channels
+
+
+def _outputs(original: Original, model: onnx.ModelProto, declared: Declaration, given: _Input) -> dict[str, Layout]:
+    """Run the original once, and see where the axes of its outputs lie."""
+    example = np.ones((given.batch or 2, given.channels, given.N, given.N), np.float32)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
+    found, file = original.run(prepared(example, declared, given.layout, dtype)), original.file
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
+    layouts: dict[str, Layout] = {}
+    for part, source in declared.sources().items():
+        shape, N = found[source.tensor].shape, given.N
+        if kinds[source.tensor] not in _FLOATS:
+            raise ConversionError("the output is not of real numbers", file=file, key=source.tensor)
+        if len(shape) == 3 and shape[1:] == (N, N):
+            axes, count = PLANES, 1
+        elif len(shape) == 4 and shape[2:] == (N, N):
+            axes, count = FIRST, shape[1]
+        elif len(shape) == 4 and shape[1:3] == (N, N):
+            axes, count = LAST, shape[3]
+        else:
+            raise ConversionError(
+                "the output is no image of the size of a pattern", file=file, key=source.tensor, found=shape,
+                expected=f"({len(example)}, channels, {N}, {N})",
+            )  # fmt: skip
+        wanted = given.channels if source.channel is None else (source.channel + 1) * given.channels
+        if count < wanted or (source.channel is None and count != wanted):
+            raise SettingsError(
+                f"which channels are the {part}?", file=file, key=f"--{part}", found=f"{count} channel(s)",
+                expected=f"{source.tensor}@0 … {source.tensor}@{max(count // given.channels - 1, 0)}",
+            )  # fmt: skip
+        layouts[source.tensor] = Layout(axes, kinds[source.tensor])
+    return layouts
+
+
+def _conventions(
+    declared: Declaration, given: _Input, model: onnx.ModelProto, content: bytes, name: str
+) -> dict[str, Any]:
+    """What the manifest says about the original."""
+    if declared.scale is None or declared.limit is None:
+        raise TypeError("an incomplete declaration")
+    parts: dict[str, Any] = {part: source.to_json() for part, source in declared.sources().items()}
+    if declared.amplitude == ONE:
+        parts["amplitude"] = ONE
+    photons = declared.mean_photons
+    return {
+        "input": {
+            "tensor": given.name, "axes": given.layout.axes, "values": declared.values,
+            "zero_frequency": declared.zero_frequency, "limit": declared.limit.to_json(),
+            "scale": declared.scale.to_json(), "transform": declared.transform,
+            "mean_photons": UNKNOWN if isinstance(photons, str) else photons,
+        },
+        "output": {**parts, "phase_unit": "rad"} if "phase" in parts else parts,
+        "original": {
+            "file": name, "sha256": sha256(content).hexdigest(), "producer": f"{model.producer_name} {model.producer_version}".strip(),
+            "opset": next(opset.version for opset in model.opset_import), "ir_version": model.ir_version,
+            "batch": given.batch or "free",
+        },
+    }  # fmt: skip
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    return tuple(
+        axis.dim_value if axis.HasField("dim_value") else axis.dim_param for axis in value.type.tensor_type.shape.dim
+    )

@@ -1,0 +1,141 @@
+"""Write a graph plainly: only what leads to the wanted outputs, constants among the weights, every node named.
+
+Nothing that is computed changes; the format's rules for foreign graphs are met (see "Recipe
+`foreign`" in `bundles/README.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ptyonnx_bundles.errors import ConversionError
+
+__all__ = ["OWN", "needed_inputs", "plain"]
+
+OWN = "network/"  # before every name of the original: what is added around it has others
+_NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+
+
+def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.ModelProto:
+    """Rewrite a model plainly.
+
+    Parameters
+    ----------
+    model : ModelProto
+        Valid, operator set 18, without control flow.
+    outputs : collection of str
+        The outputs that are wanted.
+    file : str
+        Named in errors.
+
+    Returns
+    -------
+    ModelProto
+        All names of the original begin with :data:`OWN`; initializers are raw data and no inputs.
+
+    Raises
+    ------
+    ConversionError
+        A constant of a kind that a bundle does not hold.
+    """
+    nodes = _leading_to(model.graph, outputs)
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kept = []
+    for node in nodes:
+        if node.op_type == "Constant":
+            arrays[node.output[0]] = _constant(node, file)
+        else:
+            kept.append(_without_tensors(node, arrays, file))
+    graph = onnx.GraphProto(name="foreign")
+    taken: set[str] = set()
+    for index, node in enumerate(kept):
+        graph.node.append(_renamed(node, index, taken))
+    used = {name for node in kept for name in node.input}
+    for name, array in arrays.items():
+        if name in used or name in outputs:
+            graph.initializer.append(_tensor(OWN + name, array, file))
+    for value in model.graph.input:
+        if value.name in used and value.name not in arrays:
+            graph.input.append(_value(value))
+    graph.output.extend(_value(value) for value in model.graph.output if value.name in outputs)
+    return helper.make_model(graph, ir_version=model.ir_version, opset_imports=list(model.opset_import))
+
+
+def needed_inputs(model: onnx.ModelProto, outputs: Collection[str]) -> tuple[str, ...]:
+    """Name the inputs, weights aside, on which some outputs depend."""
+    used = {name for node in _leading_to(model.graph, outputs) for name in node.input}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return tuple(value.name for value in model.graph.input if value.name in used - weights)
+
+
+def _leading_to(graph: onnx.GraphProto, outputs: Collection[str]) -> list[onnx.NodeProto]:
+    """Nodes that the outputs need, in order of computation."""
+    needed, nodes = set(outputs), []
+    for node in reversed(graph.node):
+        if not needed.isdisjoint(name for name in node.output if name):
+            nodes.append(node)
+            needed.update(node.input)
+    return nodes[::-1]
+
+
+def _constant(node: onnx.NodeProto, file: str) -> NDArray[Any]:
+    (attribute,) = node.attribute
+    if attribute.name == "value":
+        return numpy_helper.to_array(attribute.t)
+    if attribute.name in _NUMBERS:
+        return np.array(helper.get_attribute_value(attribute), _NUMBERS[attribute.name])
+    raise ConversionError(f"a constant of an unusual kind ({attribute.name})", file=file, key=node.name)
+
+
+def _without_tensors(node: onnx.NodeProto, arrays: dict[str, NDArray[Any]], file: str) -> onnx.NodeProto:
+    """A tensor as an attribute becomes a weight: ConstantOfShape is Expand of one number."""
+    tensors = [attribute for attribute in node.attribute if attribute.type == onnx.AttributeProto.TENSOR]
+    if not tensors:
+        return node
+    if node.op_type != "ConstantOfShape":
+        raise ConversionError(f"a tensor as an attribute of {node.op_type}", file=file, key=node.name)
+    name = f"{node.output[0]}.value"
+    while name in arrays:
+        name += "_"
+    arrays[name] = numpy_helper.to_array(tensors[0].t).reshape(())
+    return helper.make_node("Expand", [name, node.input[0]], list(node.output), name=node.name)
+
+
+def _renamed(node: onnx.NodeProto, index: int, taken: set[str]) -> onnx.NodeProto:
+    """Node with names of its own: readable where the original had one, unique in any case."""
+    result = onnx.NodeProto()
+    result.CopyFrom(node)
+    for field in ("doc_string", "metadata_props", "overload", "domain"):
+        result.ClearField(field)
+    name = OWN + (node.name or f"{node.op_type}_{index}")
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    result.name = name
+    result.input[:] = [OWN + value if value else "" for value in node.input]
+    result.output[:] = [OWN + value if value else "" for value in node.output]
+    while result.input and not result.input[-1]:
+        result.input.pop()
+    return result
+
+
+def _tensor(name: str, array: NDArray[Any], file: str) -> onnx.TensorProto:
+    """Initializer as raw data; a weight that is not finite is named as the original names it."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ConversionError(
+            "NaN or infinity among the weights", file=file, key=name.removeprefix(OWN),
+            remedy="train the network again, or write a large finite number where infinity is meant",
+        )  # fmt: skip
+    return numpy_helper.from_array(np.asarray(array, order="C"), name)
+
+
+def _value(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    result = onnx.ValueInfoProto(name=OWN + value.name)
+    result.type.CopyFrom(value.type)
+    return result

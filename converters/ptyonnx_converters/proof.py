@@ -1,0 +1,115 @@
+"""Show that a foreign graph computes what its original computes, pattern by pattern; keep that as self-test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ptyonnx_bundles import SelfTest
+from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_bundles.telemetry import refuse_telemetry
+from ptyonnx_converters.foreign import ForeignNetwork
+from ptyonnx_converters.native_values import failures
+
+__all__ = ["TOLERANCE", "proved"]
+
+# Largest absolute difference of the complex object, relative to the larger of 1 and its largest
+# amplitude. The graph scales in float32 what NumPy scales in float64, and onnxruntime fuses the
+# converted graph in another way than the original: a few float32 roundings (6e-8) that a deep
+# network enlarges a hundredfold. A channel, a shift, a scale or a sign that is wrong differs by 1e-2
+# and more.
+TOLERANCE = 1e-4
+_LARGEST_TOLERANCE = 1e-2  # of the bundle format
+_KEPT = 2  # groups in the bundle's self-test
+_LOG_FATAL = 4
+
+
+def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTest:
+    """Run original and graph on the same patterns, together and one by one.
+
+    Parameters
+    ----------
+    network : ForeignNetwork
+    diffraction : (B, C, N, N) float32, amplitude
+        At least three groups.
+
+    Returns
+    -------
+    SelfTest
+        Some of the patterns, what the original made of them, and the tolerance.
+
+    Raises
+    ------
+    ConversionError
+        The graph is not valid, fixed to a number of patterns, mixes patterns, or computes something else.
+    """
+    try:
+        onnx.checker.check_model(onnx.load_model_from_string(network.model), full_check=True, check_custom_domain=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise _unfit(f"the graph is not valid once its batch is free ({str(error).strip().splitlines()[0]})") from None
+    together, apart = _both(network.model, diffraction)
+    expected = network.native(diffraction) if network.native else _run(_session(network.model, plain=True), diffraction)
+    if not np.isfinite(expected).all():
+        raise ConversionError(
+            "the original gives NaN or infinity on test patterns",
+            remedy="check the declaration of scale, limit and transform",
+        )
+    if together.shape != expected.shape or together.shape != diffraction.shape:
+        raise ConversionError(
+            "the graph gives another shape than the original", found=together.shape, expected=expected.shape
+        )
+    tolerance = min(_LARGEST_TOLERANCE, TOLERANCE * max(1.0, float(np.abs(expected).max())))
+    mixed = float(np.abs(together - apart).max())
+    if not mixed <= tolerance:
+        raise _unfit(f"a pattern's object depends on the others of its batch (by {mixed:.2g})")
+    difference = float(np.abs(apart - expected).max())
+    if not difference <= tolerance:
+        raise ConversionError(
+            "the adopted graph computes another object than the original", found=f"a difference of {difference:.2g}",
+            expected=f"at most {tolerance:.2g}", remedy="no bundle was written; report this with the file",
+        )  # fmt: skip
+    return SelfTest(diffraction[:_KEPT], expected[:_KEPT], tolerance)
+
+
+def _both(model: bytes, diffraction: NDArray[np.float32]) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """All patterns at once, and one after the other."""
+    session = _session(model)
+    try:
+        together = _run(session, diffraction)
+        apart = np.concatenate([_run(session, diffraction[index : index + 1]) for index in range(len(diffraction))])
+    except failures() as error:
+        raise _unfit(
+            f"the graph runs on one number of patterns only ({(str(error).splitlines() or ['?'])[0]})"
+        ) from None
+    if together.shape != apart.shape:
+        raise _unfit("the graph gives the same number of patches for every number of patterns")
+    return together, apart
+
+
+def _unfit(problem: str) -> ConversionError:
+    return ConversionError(
+        problem, key="batch", remedy="export the network with a dynamic batch (dynamic_axes or dynamic_shapes)"
+    )
+
+
+def _session(model: bytes, *, plain: bool = False) -> Any:
+    refuse_telemetry()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_FATAL
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except failures() as error:
+        raise _unfit(f"onnxruntime does not open the graph ({(str(error).splitlines() or ['?'])[0]})") from None
+
+
+def _run(session: Any, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+    (result,) = session.run(["object"], {"diffraction": diffraction})
+    patches: NDArray[np.complex64] = result.view(np.complex64)[..., 0]
+    return patches

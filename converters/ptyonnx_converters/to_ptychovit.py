@@ -1,0 +1,241 @@
+"""Out again: write a bundle's network as ptychoml and holoptycho load PtychoViT today.
+
+One input `input` float32 [batch, 1, N, N], the amplitude `sqrt(counts / norm * 1e4)`; one output
+`output` float32 [batch, 2, N, N], amplitude and phase in rad; the batch is a number. What the file
+computes is compared with the bundle before it is handed on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.errors import ConversionError, SettingsError
+from ptyonnx_bundles.telemetry import refuse_telemetry
+
+__all__ = ["INPUT", "OUTPUT", "TIMES", "TOLERANCE", "convert"]
+
+INPUT, OUTPUT = "input", "output"
+TIMES = 1e4  # ptychoml: sqrt(counts / norm * 1e4)
+TOLERANCE = 1e-4  # complex object: the same operators, fused in another way
+_LOG_FATAL = 4
+
+
+def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: str = "centre") -> bytes:
+    """Write a bundle's network with the interface of a deployed PtychoViT.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        gridsize 1.
+    batch : int
+        Patterns per call, fixed.
+    norm : float
+        What the pipeline divides counts by. With 1e4 the network gets the square roots of counts.
+    zero_frequency : {"centre", "corner"}
+        Where the pipeline has it.
+
+    Returns
+    -------
+    bytes
+        A serialised model; its doc_string says what it wants.
+
+    Raises
+    ------
+    SettingsError
+        A choice that does not exist.
+    ConversionError
+        The bundle takes several patterns at a time, or the file computes something else.
+    """
+    if batch < 1 or not (math.isfinite(norm) and norm > 0) or zero_frequency not in ("centre", "corner"):
+        raise SettingsError(
+            "unusable value", key="--batch, --norm, --zero-frequency", found=(batch, norm, zero_frequency),
+            expected="positive numbers, and centre or corner",
+        )  # fmt: skip
+    physics = bundle.manifest.physics
+    if physics.gridsize != 1:
+        raise ConversionError(
+            "the profile ptychovit takes one pattern at a time", file=bundle.path or bundle.name, key="gridsize",
+            found=physics.gridsize, expected=1,
+        )  # fmt: skip
+    model = onnx.load_model_from_string(bundle.model)
+    _write_interface(model.graph, batch, physics.N, math.sqrt(norm / TIMES), zero_frequency)
+    del model.metadata_props[:]
+    model.doc_string = (
+        f"{bundle.name} for PtychoViT pipelines: input amplitude sqrt(counts / {norm:g} * 1e4), zero frequency at the "
+        f"{zero_frequency}; output amplitude, phase (rad). Weights {bundle.manifest.digests.weights}."
+    )
+    try:
+        onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(
+            f"the network cannot have a fixed batch ({str(error).strip().splitlines()[0]})", file=bundle.name
+        ) from None
+    content: bytes = model.SerializeToString(deterministic=True)
+    _check(bundle, content, (batch, 1, physics.N, physics.N), norm, zero_frequency)
+    return content
+
+
+def _write_interface(graph: onnx.GraphProto, batch: int, N: int, factor: float, zero_frequency: str) -> None:
+    """Replace the ends of the graph; its middle stays."""
+    polar = _polar(graph)
+    front, value = _front(graph, factor, N, zero_frequency)
+    for node in graph.node:
+        node.input[:] = [value if name == "diffraction" else name for name in node.input]
+    back = _back(graph, polar, (batch, 1, N, N))
+    nodes = _needed([*front, *graph.node, *back])
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    for field in ("node", "initializer", "input", "output", "value_info"):
+        graph.ClearField(field)
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [batch, 1, N, N]))
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, 2, N, N]))
+
+
+def _front(graph: onnx.GraphProto, factor: float, N: int, zero_frequency: str) -> tuple[list[onnx.NodeProto], str]:
+    """From what the pipeline feeds to measured amplitudes, zero frequency in the centre."""
+    nodes, value = [], INPUT
+    if zero_frequency == "corner":
+        graph.initializer.append(numpy_helper.from_array(np.roll(np.arange(N), N // 2), "profile.centre"))
+        for axis in (2, 3):
+            name = f"profile.centred.{axis}"
+            nodes.append(helper.make_node("Gather", [value, "profile.centre"], [name], name, axis=axis))
+            value = name
+    if factor != 1:
+        graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "profile.factor"))
+        nodes.append(helper.make_node("Mul", [value, "profile.factor"], ["profile.amplitude"], "profile.amplitude"))
+        value = "profile.amplitude"
+    return nodes, value
+
+
+def _polar(graph: onnx.GraphProto) -> tuple[str | None, str] | None:
+    """Find amplitude and phase where the object is made of them; no amplitude where it is 1."""
+    made = {name: node for node in graph.node for name in node.output}
+    ends = _inputs(made.get("object"), "Concat")
+    halves = [_inputs(made.get(end), "Unsqueeze") for end in ends]
+    if len(halves) != 2 or not all(halves):
+        return None
+    real, imaginary = (half[0] for half in halves)
+    factors = _inputs(made.get(real), "Mul"), _inputs(made.get(imaginary), "Mul")
+    if not any(factors):
+        factors = ([real], [imaginary])
+    cosines, sines = (
+        {_inputs(made.get(name), operator)[0]: name for name in names if _inputs(made.get(name), operator)}
+        for names, operator in zip(factors, ("Cos", "Sin"), strict=True)
+    )
+    common = sorted(set(cosines) & set(sines))
+    if len(common) != 1:
+        return None
+    phase = common[0]
+    rests = [
+        [name for name in names if name != wave[phase]] for names, wave in zip(factors, (cosines, sines), strict=True)
+    ]
+    if rests[0] != rests[1] or len(rests[0]) > 1:
+        return None
+    return (rests[0][0] if rests[0] else None), phase
+
+
+def _inputs(node: onnx.NodeProto | None, operator: str) -> list[str]:
+    return list(node.input) if node is not None and node.op_type == operator else []
+
+
+def _back(graph: onnx.GraphProto, polar: tuple[str | None, str] | None, shape: tuple[int, ...]) -> list[onnx.NodeProto]:
+    """From the object, or from what it is made of, to amplitude and phase."""
+    if polar is None:
+        nodes, parts = _angle(graph), ["profile.absolute", "profile.angle"]
+    else:
+        nodes, (amplitude, phase) = [], polar
+        if amplitude is None:
+            graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), "profile.ones"))
+            amplitude = "profile.ones"
+        parts = [amplitude, phase]
+    return [*nodes, helper.make_node("Concat", parts, [OUTPUT], OUTPUT, axis=1)]
+
+
+def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Absolute value and angle of the object; ONNX has no atan2.
+
+    The angle is ``2 atan(im / (|o| + re))``, and pi where that divides by zero: on the negative axis.
+    """
+    constants: dict[str, NDArray[Any]] = {
+        "profile.re": np.array(0, np.int64),
+        "profile.im": np.array(1, np.int64),
+        "profile.least": np.array(1e-30, np.float32),
+        "profile.two": np.array(2, np.float32),
+        "profile.pi": np.array(np.pi, np.float32),
+        "profile.zero": np.array(0, np.float32),
+    }
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    steps: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
+        ("real", "Gather", ("object", "profile.re"), {"axis": -1}),
+        ("imaginary", "Gather", ("object", "profile.im"), {"axis": -1}),
+        ("real2", "Mul", ("profile.real", "profile.real"), {}),
+        ("imaginary2", "Mul", ("profile.imaginary", "profile.imaginary"), {}),
+        ("square", "Add", ("profile.real2", "profile.imaginary2"), {}),
+        ("absolute", "Sqrt", ("profile.square",), {}),
+        ("sum", "Add", ("profile.absolute", "profile.real"), {}),
+        ("divisor", "Max", ("profile.sum", "profile.least"), {}),
+        ("tangent", "Div", ("profile.imaginary", "profile.divisor"), {}),
+        ("half", "Atan", ("profile.tangent",), {}),
+        ("whole", "Mul", ("profile.half", "profile.two"), {}),
+        ("flat", "Equal", ("profile.imaginary", "profile.zero"), {}),
+        ("left", "Less", ("profile.real", "profile.zero"), {}),
+        ("negative", "And", ("profile.flat", "profile.left"), {}),
+        ("angle", "Where", ("profile.negative", "profile.pi", "profile.whole"), {}),
+    ]
+    return [
+        helper.make_node(operator, list(inputs), [f"profile.{name}"], f"profile.{name}", **attributes)
+        for name, operator, inputs, attributes in steps
+    ]
+
+
+def _needed(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    needed, kept = {OUTPUT}, []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(name for name in node.output if name):
+            kept.append(node)
+            needed.update(node.input)
+    return kept[::-1]
+
+
+def _check(bundle: Bundle, content: bytes, shape: tuple[int, ...], norm: float, zero_frequency: str) -> None:
+    """Load and feed the file as the pipelines do; its object must be the bundle's."""
+    diffraction = np.resize(bundle.selftest.diffraction, shape)
+    counts = diffraction.astype(np.float64) ** 2
+    fed = np.sqrt(counts / norm * TIMES).astype(np.float32)
+    if zero_frequency == "corner":
+        fed = np.ascontiguousarray(np.fft.ifftshift(fed, axes=(-2, -1)))
+    session, original = _session(content), _session(bundle.model)
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    found = (given.name, given.type, given.shape, made.name, made.type, made.shape)
+    wanted = (INPUT, "tensor(float)", list(shape), OUTPUT, "tensor(float)", [shape[0], 2, *shape[2:]])
+    if found != wanted:
+        raise ConversionError("the file has another interface than the profile", found=found, expected=wanted)
+    (result,) = session.run([OUTPUT], {INPUT: fed})
+    first = diffraction[: len(bundle.selftest.diffraction)]
+    (expected,) = original.run(["object"], {"diffraction": first})
+    patches = result[: len(first), 0] * np.exp(1j * result[: len(first), 1].astype(np.float64))
+    reference = expected.view(np.complex64)[:, 0, ..., 0]
+    difference = float(np.abs(patches - reference).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(reference).max())):
+        raise ConversionError(
+            "the file computes another object than the bundle", found=f"a difference of {difference:.2g}",
+            expected=f"at most {TOLERANCE:g}", remedy="nothing was written; report this with the bundle",
+        )  # fmt: skip
+
+
+def _session(content: bytes) -> Any:
+    refuse_telemetry()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_FATAL
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,195 @@
+"""From somebody else's file to a bundle: convert, compare with the original, describe, write.
+
+ONNX files go through `ptyonnx_converters.from_onnx`, PtychoPINN's through `from_ptychopinn`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles import (
+    FOREIGN,
+    Bundle,
+    ForeignManifest,
+    ForeignPhysics,
+    ForeignProducer,
+    ForeignRecipe,
+    digests,
+    write_bundle,
+)
+from ptyonnx_bundles.errors import ConversionError, MissingDependencyError, ObjectError, SettingsError
+
+if TYPE_CHECKING:
+    from ptyonnx_converters.declaration import Declaration
+    from ptyonnx_converters.foreign import ForeignNetwork
+
+__all__ = ["adopt", "example_patterns"]
+
+_GROUPS = 3  # two numbers of patterns, one and three, show whether the batch is free
+_UNKNOWN_PHOTONS = 1e5  # of the test patterns, where nobody knows a better number
+_PTYCHOPINN = "manifest.dill"  # a member of its bundles; it is never opened
+
+
+def adopt(
+    path: Path | str,
+    output: Path | str,
+    declaration: Declaration,
+    *,
+    probe: NDArray[np.complex64] | None = None,
+    licence: str | None = None,
+    notes: str = "",
+) -> Bundle:
+    """Make a bundle of a network that another system trained.
+
+    Parameters
+    ----------
+    path : path-like
+        An ONNX file, or a PtychoPINN bundle.
+    output : path-like
+        The bundle; replaced only when the new one is complete.
+    declaration : Declaration
+        The conventions of an ONNX file; empty for a PtychoPINN bundle, whose conventions are known.
+    probe : (mode, N, N) complex64, optional
+        Without it, every scan brings its own.
+    licence, notes : str, optional
+        For the manifest.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    ConversionError
+        Not such a file, or not a network that can be a bundle; nothing is written.
+    SettingsError
+        A convention is not declared, or does not fit the file.
+    """
+    _require("onnx", "pip install onnx")
+    _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
+    file = Path(path)
+    network = _from_ptychopinn(file, declaration) if _is_ptychopinn(file) else _from_onnx(file, declaration)
+    modes = np.zeros((0, network.N, network.N), np.complex64) if probe is None else probe
+    if modes.shape[1:] != (network.N, network.N):
+        raise ObjectError(
+            "a probe of another size than the network's patterns", key="--probe", found=modes.shape,
+            expected=f"(mode, {network.N}, {network.N})",
+        )  # fmt: skip
+    described = {"licence": licence, "notes": notes or network.notes}
+    return _write(network, Path(output), file, modes, described)
+
+
+def example_patterns(
+    N: int, channels: int, photons: float, probe: NDArray[np.complex64] | None = None
+) -> NDArray[np.float32]:
+    """Patterns for a self-test that need no data: Poisson counts of random phase objects behind a probe.
+
+    Parameters
+    ----------
+    N, channels : int
+    photons : float
+        Mean per pattern.
+    probe : (mode, N, N) complex64, optional
+        By default a round one of half the width.
+
+    Returns
+    -------
+    (3, channels, N, N) float32
+        Amplitude, zero frequency in the centre.
+    """
+    generator = np.random.default_rng(0)
+    y, x = (np.indices((N, N)) - N // 2) / N
+    modes = np.exp(-(x**2 + y**2) / (2 * 0.15**2))[np.newaxis] if probe is None or not len(probe) else probe
+    low = np.exp(-(x**2 + y**2) / (2 * 0.06**2))
+    noise = generator.standard_normal((_GROUPS, channels, 1, N, N))
+    smooth = np.fft.ifft2(np.fft.fft2(noise) * np.fft.ifftshift(low)).real
+    waves = modes * np.exp(2j * smooth / smooth.std())
+    intensity = np.fft.fftshift(np.sum(np.abs(np.fft.fft2(waves)) ** 2, axis=2), axes=(-2, -1))
+    counts = generator.poisson(intensity * (photons / intensity.sum(axis=(-2, -1)).mean()))
+    return np.asarray(np.sqrt(counts), np.float32)
+
+
+def _write(
+    network: ForeignNetwork, output: Path, file: Path, probe: NDArray[np.complex64], described: dict[str, str | None]
+) -> Bundle:
+    from ptyonnx_converters.proof import proved
+
+    patterns = example_patterns(network.N, network.gridsize**2, network.mean_photons or _UNKNOWN_PHOTONS, probe)
+    try:
+        selftest = proved(network, patterns)
+    except ConversionError as error:
+        raise ConversionError(
+            error.problem, file=file, key=error.key, found=error.found, expected=error.expected, remedy=error.remedy
+        ) from error
+    manifest = ForeignManifest(
+        recipe=ForeignRecipe(
+            system=network.system, N=network.N, gridsize=network.gridsize, conventions=dict(network.conventions)
+        ),
+        producer=ForeignProducer(versions=_versions()),
+        physics=ForeignPhysics(
+            N=network.N, gridsize=network.gridsize, probe_modes=len(probe), mean_photons=network.mean_photons
+        ),
+        digests=digests(network.model, FOREIGN),
+        licence=described["licence"],
+        notes=described["notes"] or "",
+    )
+    return write_bundle(output, network.model, manifest, probe, selftest)
+
+
+def _from_onnx(path: Path, declaration: Declaration) -> ForeignNetwork:
+    from ptyonnx_converters import from_onnx
+
+    return from_onnx.convert(path, declaration)
+
+
+def _from_ptychopinn(path: Path, declaration: Declaration) -> ForeignNetwork:
+    said = [
+        field.name
+        for field in fields(declaration)
+        if field.name != "system" and getattr(declaration, field.name) is not None
+    ]
+    if said:
+        raise SettingsError(
+            "the conventions of a PtychoPINN bundle are known", file=path, key=", ".join(f"--{name.replace('_', '-')}" for name in said),
+            remedy="leave these options out",
+        )  # fmt: skip
+    try:
+        from_ptychopinn = import_module("ptyonnx_converters.from_ptychopinn")
+    except ModuleNotFoundError as error:
+        if error.name != "ptyonnx_converters.from_ptychopinn":
+            raise
+        raise ConversionError("a PtychoPINN bundle, which this version of ptyonnx cannot read", file=path) from None
+    network: ForeignNetwork = from_ptychopinn.convert(path)
+    return network
+
+
+def _is_ptychopinn(path: Path) -> bool:
+    """Whether a file is a zip with PtychoPINN's manifest, of which only the name is looked at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _PTYCHOPINN in archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def _require(package: str, remedy: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise MissingDependencyError(f"adopting needs {package}, which is not installed", remedy=remedy)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    import onnx
+    import onnxruntime
+
+    return {"ptyonnx": version("ptyonnx"), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}

@@ -1,0 +1,100 @@
+"""The verb `adopt`: somebody else's network in, a bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+if TYPE_CHECKING:
+    from ptyonnx_converters.declaration import Declaration
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(cls=Verb)
+@click.argument("file", type=_PATH, metavar="FILE")
+@click.option("-o", "--output", type=_PATH, required=True, metavar="FILE", help="The bundle.")
+@click.option("--probe", "probe_file", type=_PATH, metavar="FILE", help=".npz, .npy, .h5 or a bundle. [the scan's]")
+@click.option("--system", metavar="NAME", help="Who trained it; ptychonn and ptychovit fill in what is known.")
+@click.option("--input", "input_name", metavar="NAME", help="The input, where there are several.")
+@click.option("--values", metavar="KIND", help="What goes in: amplitude or intensity.")
+@click.option("--zero-frequency", metavar="PLACE", help="Of what goes in: centre or corner.")
+@click.option("--scale", metavar="RULE", help="factor=F, norm=N,times=T (counts / N x T), or maximum.")
+@click.option("--limit", metavar="RULE", help="Large counts: none, zero-above=COUNTS or clip=COUNTS.")
+@click.option("--transform", metavar="KIND", help="Outside of the file: none, log1p or log10p (log10 of 1 + x).")
+@click.option("--mean-photons", metavar="NUMBER", help="Per pattern of its training scans, or unknown.")
+@click.option("--amplitude", metavar="OUTPUT", help="OUTPUT@CHANNEL, or one.")
+@click.option("--phase", metavar="OUTPUT", help="OUTPUT@CHANNEL, rad.")
+@click.option("--real", metavar="OUTPUT", help="OUTPUT@CHANNEL, instead of amplitude and phase.")
+@click.option("--imaginary", metavar="OUTPUT", help="OUTPUT@CHANNEL.")
+@click.option("--size", type=click.IntRange(min=1), metavar="N", help="Of a pattern, where the file does not say.")
+@click.option("--gridsize", type=click.IntRange(min=1), metavar="NUMBER", help="Where several patterns enter together.")
+@click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
+@click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
+@with_debug
+def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -> None:
+    """Make a bundle of a network that another system trained.
+
+    FILE is an ONNX network that turns patterns into images, or a PtychoPINN wts.h5.zip. An ONNX file
+    says nothing about its conventions: they are declared, and what is missing is asked for by name.
+    The bundle is run beside the original; beyond tolerance nothing is written.
+
+    Example:
+      ptyonnx adopt wts.h5.zip -o bundle.onnx --probe scan.npz
+      ptyonnx adopt model.onnx -o bundle.onnx --system ptychonn --zero-frequency centre --scale factor=1 --mean-photons unknown
+      ptyonnx adopt vit.onnx -o bundle.onnx --system ptychovit --zero-frequency corner --scale norm=25000,times=10000 --mean-photons unknown
+    """
+    from ptyonnx.adoption import adopt
+    from ptyonnx.simulation import load_probe
+    from ptyonnx_bundles import check_writable
+
+    check_writable(output)
+    declaration = _declaration(options)
+    probe = None if probe_file is None else load_probe(probe_file)
+    bundle = adopt(file, output, declaration, probe=probe, licence=options["licence"], notes=options["notes"])
+    physics, selftest = bundle.manifest.physics, bundle.selftest
+    known = "unknown: every scan brings its own" if probe is None else f"{physics.probe_modes} mode(s)"
+    photons = physics.mean_photons
+    click.echo(f"bundle    {bundle.path}")
+    click.echo(
+        f"network   {bundle.trained_with}, N = {physics.N}, gridsize {physics.gridsize}, {len(bundle.graph.nodes)} nodes"
+    )
+    click.echo(f"probe     {known}")
+    click.echo(
+        f"photons   {'unknown: amplitudes are taken as they are' if photons is None else f'{photons:.4g} per pattern'}"
+    )
+    click.echo(f"self-test within {selftest.tolerance:.2g} of the original, for one and for several patterns")
+    click.echo(f"weights   {bundle.manifest.digests.weights}")
+    click.echo(f"graph     {bundle.manifest.digests.graph}")
+
+
+def _declaration(options: dict[str, Any]) -> Declaration:
+    from ptyonnx_converters.declaration import ONE, UNKNOWN, Declaration, Limit, Scale, Source, positive
+
+    def source(part: str) -> Source | None:
+        text = options[part]
+        return None if text is None else Source.parse(text, f"--{part}")
+
+    photons, amplitude = options["mean_photons"], options["amplitude"]
+    return Declaration(
+        system=options["system"],
+        input=options["input_name"],
+        values=options["values"],
+        zero_frequency={"center": "centre"}.get(options["zero_frequency"], options["zero_frequency"]),
+        scale=None if options["scale"] is None else Scale.parse(options["scale"]),
+        limit=None if options["limit"] is None else Limit.parse(options["limit"]),
+        transform=options["transform"],
+        mean_photons=photons if photons in (None, UNKNOWN) else positive(photons, "--mean-photons"),
+        amplitude=ONE if amplitude == ONE else source("amplitude"),
+        phase=source("phase"),
+        real=source("real"),
+        imaginary=source("imaginary"),
+        N=options["size"],
+        gridsize=options["gridsize"],
+    )

@@ -1,0 +1,53 @@
+"""Write a bundle's network as another system loads it today; see `ptyonnx_converters.to_ptychovit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptyonnx_bundles import atomic_write
+from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
+
+if TYPE_CHECKING:
+    from ptyonnx_bundles import Bundle
+
+__all__ = ["PROFILES", "export_profile"]
+
+PROFILES = ("ptychovit",)
+
+
+def export_profile(
+    bundle: Bundle, path: Path | str, profile: str, *, batch: int, norm: float = 1e4, zero_frequency: str = "centre"
+) -> None:
+    """Write a file for another system, atomically.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    path : path-like
+    profile : str
+        One of :data:`PROFILES`.
+    batch : int
+        Patterns per call.
+    norm : float
+        What the other system divides counts by.
+    zero_frequency : {"centre", "corner"}
+        Where it has the zero frequency.
+
+    Raises
+    ------
+    SettingsError
+        No such profile.
+    ConversionError
+        The bundle does not fit, or the file would compute something else; nothing is written.
+    """
+    from importlib.util import find_spec
+
+    if profile not in PROFILES:
+        raise SettingsError("no such profile", key="--profile", found=profile, expected=", ".join(PROFILES))
+    for package, remedy in (("onnx", "pip install onnx"), ("onnxruntime", "pip install 'ptyonnx[cpu]'")):
+        if find_spec(package) is None:
+            raise MissingDependencyError(f"profiles need {package}, which is not installed", remedy=remedy)
+    from ptyonnx_converters import to_ptychovit
+
+    atomic_write(path, to_ptychovit.convert(bundle, batch, norm=norm, zero_frequency=zero_frequency))
