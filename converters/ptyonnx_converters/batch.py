@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -103,16 +104,24 @@ def _fold(model: onnx.ModelProto) -> None:
         known = [arrays[name] for name in node.input if name in arrays]
         if not known or len(known) != len(node.input) or len(node.output) != 1:
             continue
-        if node.op_type == "Expand":
-            result = _expanded(known[0], tuple(known[1].tolist()))
-        elif node.op_type in _FOLDED and all(array.size <= _LARGE for array in known):
-            result = np.asarray(ReferenceEvaluator(node).run(None, dict(zip(node.input, known, strict=True)))[0])
-        else:
-            continue
+        try:
+            result = _evaluated(node, known)
+        except (ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            continue  # whatever it is, onnxruntime will say it
         if result is not None:
             arrays[node.output[0]] = result
             model.graph.initializer.append(numpy_helper.from_array(np.array(result, order="C"), node.output[0]))
             model.graph.node.remove(node)
+
+
+def _evaluated(node: onnx.NodeProto, inputs: list[np.ndarray]) -> np.ndarray | None:
+    """Result of one node, None where it is not one that shapes are made with, or large."""
+    if node.op_type == "Expand":
+        return _expanded(inputs[0], tuple(inputs[1].tolist()))
+    if node.op_type in _FOLDED and all(array.size <= _LARGE for array in inputs):
+        outputs: Any = ReferenceEvaluator(node).run(None, dict(zip(node.input, inputs, strict=True)))
+        return np.asarray(outputs[0])
+    return None
 
 
 def _expanded(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -183,7 +192,10 @@ def _shapes(model: onnx.ModelProto, batch: int, last: int | None = None) -> dict
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
         else:
             graph.initializer.append(tensor)
-    inferred = onnx.shape_inference.infer_shapes(small, data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(small, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return {}  # nothing is freed then, and the proof says so
     return {value.name: _static(value) for value in (*inferred.graph.value_info, *graph.input)}
 
 

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from ptyonnx_bundles import FOREIGN_OPERATORS
 from ptyonnx_bundles.errors import ConversionError
 
 __all__ = ["OWN", "needed_inputs", "plain"]
@@ -42,7 +43,7 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
     Raises
     ------
     ConversionError
-        A constant of a kind that a bundle does not hold.
+        An operator, or a constant of a kind, that a bundle does not hold.
     """
     nodes = _leading_to(model.graph, outputs)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -50,6 +51,11 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
     for node in nodes:
         if node.op_type == "Constant":
             arrays[node.output[0]] = _constant(node, file)
+        elif node.op_type not in FOREIGN_OPERATORS:
+            raise ConversionError(
+                f"the operator {node.op_type} is not allowed in a bundle", file=file, key=node.name or node.output[0],
+                remedy="see 'Recipe foreign' in the bundle specification",
+            )  # fmt: skip
         else:
             kept.append(_without_tensors(node, arrays, file))
     graph = onnx.GraphProto(name="foreign")

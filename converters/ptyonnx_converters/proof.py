@@ -22,6 +22,7 @@ __all__ = ["TOLERANCE", "proved"]
 # network enlarges a hundredfold. A channel, a shift, a scale or a sign that is wrong differs by 1e-2
 # and more.
 TOLERANCE = 1e-4
+_HALF_TOLERANCE = 5e-3  # the same, where the original computes in float16, whose roundings are 5e-4
 _LARGEST_TOLERANCE = 1e-2  # of the bundle format
 _KEPT = 2  # groups in the bundle's self-test
 _LOG_FATAL = 4
@@ -46,8 +47,9 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
     ConversionError
         The graph is not valid, fixed to a number of patterns, mixes patterns, or computes something else.
     """
+    model = onnx.load_model_from_string(network.model)
     try:
-        onnx.checker.check_model(onnx.load_model_from_string(network.model), full_check=True, check_custom_domain=True)
+        onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise _unfit(f"the graph is not valid once its batch is free ({str(error).strip().splitlines()[0]})") from None
     together, apart = _both(network.model, diffraction)
@@ -61,7 +63,8 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
         raise ConversionError(
             "the graph gives another shape than the original", found=together.shape, expected=expected.shape
         )
-    tolerance = min(_LARGEST_TOLERANCE, TOLERANCE * max(1.0, float(np.abs(expected).max())))
+    relative = _HALF_TOLERANCE if _is_half(model) else TOLERANCE
+    tolerance = min(_LARGEST_TOLERANCE, relative * max(1.0, float(np.abs(expected).max())))
     mixed = float(np.abs(together - apart).max())
     if not mixed <= tolerance:
         raise _unfit(f"a pattern's object depends on the others of its batch (by {mixed:.2g})")
@@ -87,6 +90,11 @@ def _both(model: bytes, diffraction: NDArray[np.float32]) -> tuple[NDArray[np.co
     if together.shape != apart.shape:
         raise _unfit("the graph gives the same number of patches for every number of patterns")
     return together, apart
+
+
+def _is_half(model: onnx.ModelProto) -> bool:
+    """Whether some of the weights, and with them the operators that use them, are float16."""
+    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
 
 
 def _unfit(problem: str) -> ConversionError:

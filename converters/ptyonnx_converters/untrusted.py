@@ -90,12 +90,7 @@ def converted(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     ConversionError
         onnx's version converter cannot.
     """
-    version = next(opset.version for opset in model.opset_import if opset.domain in _STANDARD)
-    if version < _OLDEST_OPSET:
-        raise ConversionError(
-            "too old an operator set", file=file, found=version, expected=f"{_OLDEST_OPSET} or newer",
-            remedy="export the network again",
-        )  # fmt: skip
+    version = model.opset_import[0].version
     result = model
     if version != OPSET:
         try:
@@ -153,6 +148,11 @@ def _refuse_unusual(model: onnx.ModelProto, file: str) -> None:
     model.opset_import.extend(used)
     if len(used) != 1:
         raise ConversionError("no operator set, or two", file=file, expected="one of the standard domain")
+    if used[0].version < _OLDEST_OPSET:
+        raise ConversionError(
+            "too old an operator set", file=file, found=used[0].version, expected=f"{_OLDEST_OPSET} or newer",
+            remedy="export the network again",
+        )  # fmt: skip
 
 
 def _first_line(error: Exception) -> str:
