@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ptyonnx_bundles import FOREIGN_OPERATORS
+from ptyonnx_bundles import FOREIGN, FOREIGN_OPERATORS
 from ptyonnx_bundles.errors import ConversionError
 
 __all__ = ["OWN", "needed_inputs", "plain"]
@@ -46,7 +46,7 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
         An operator, or a constant of a kind, that a bundle does not hold.
     """
     nodes = _leading_to(model.graph, outputs)
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    arrays = {tensor.name: _array(tensor, tensor.name, file) for tensor in model.graph.initializer}
     kept = []
     for node in nodes:
         if node.op_type == "Constant":
@@ -93,7 +93,7 @@ def _leading_to(graph: onnx.GraphProto, outputs: Collection[str]) -> list[onnx.N
 def _constant(node: onnx.NodeProto, file: str) -> NDArray[Any]:
     (attribute,) = node.attribute
     if attribute.name == "value":
-        return numpy_helper.to_array(attribute.t)
+        return _array(attribute.t, node.name, file)
     if attribute.name in _NUMBERS:
         return np.array(helper.get_attribute_value(attribute), _NUMBERS[attribute.name])
     raise ConversionError(f"a constant of an unusual kind ({attribute.name})", file=file, key=node.name)
@@ -109,7 +109,7 @@ def _without_tensors(node: onnx.NodeProto, arrays: dict[str, NDArray[Any]], file
     name = f"{node.output[0]}.value"
     while name in arrays:
         name += "_"
-    arrays[name] = numpy_helper.to_array(tensors[0].t).reshape(())
+    arrays[name] = _array(tensors[0].t, node.name, file).reshape(-1)[:1].reshape(())
     return helper.make_node("Expand", [name, node.input[0]], list(node.output), name=node.name)
 
 
@@ -129,6 +129,20 @@ def _renamed(node: onnx.NodeProto, index: int, taken: set[str]) -> onnx.NodeProt
     while result.input and not result.input[-1]:
         result.input.pop()
     return result
+
+
+def _array(tensor: onnx.TensorProto, name: str, file: str) -> NDArray[Any]:
+    """Decode a tensor of a kind that a bundle holds."""
+    try:
+        array = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError):
+        raise ConversionError("a damaged weight", file=file, key=name) from None
+    kinds = sorted(kind.name for kind in FOREIGN.dtypes.values())
+    if array.dtype.name not in kinds:
+        raise ConversionError(
+            "a weight of an unusual type", file=file, key=name, found=array.dtype, expected=", ".join(kinds)
+        )
+    return np.asarray(array)
 
 
 def _tensor(name: str, array: NDArray[Any], file: str) -> onnx.TensorProto:

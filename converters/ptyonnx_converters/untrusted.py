@@ -77,7 +77,7 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
     _refuse_unusual(model, file)
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise ConversionError(f"not a valid ONNX model ({_first_line(error)})", file=file) from None
     return model
 
@@ -95,7 +95,7 @@ def converted(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     if version != OPSET:
         try:
             result = onnx.version_converter.convert_version(model, OPSET)
-        except (RuntimeError, onnx.version_converter.ConvertError) as error:
+        except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
             raise ConversionError(
                 f"cannot be converted from operator set {version} to {OPSET} ({_first_line(error)})", file=file,
                 remedy=f"export the network again with operator set {OPSET}",

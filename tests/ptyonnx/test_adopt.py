@@ -86,11 +86,7 @@ def test_the_edge_network_of_ptychonn_is_adopted_with_its_preset(
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("optimize", [False, True])
 @pytest.mark.slow
-def test_a_vision_transformer_exported_from_torch_is_adopted(
-    dynamic: bool,
-    optimize: bool,
-    tmp_path: Path,  # fmt: skip
-) -> None:
+def test_a_vision_transformer_exported_from_torch_is_adopted(dynamic: bool, optimize: bool, tmp_path: Path) -> None:
     """Attention, class token expanded to the batch, reshapes with the batch in them: what PtychoViT looks like."""
     import torch
 
