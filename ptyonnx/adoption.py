@@ -25,6 +25,7 @@ from ptyonnx_bundles import (
     write_bundle,
 )
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError, ObjectError, SettingsError
+from ptyonnx_bundles.manifest import FOREIGN_PROTOCOL
 
 if TYPE_CHECKING:
     from ptyonnx_converters.declaration import Declaration
@@ -129,6 +130,7 @@ def _write(
             error.problem, file=file, key=error.key, found=error.found, expected=error.expected, remedy=error.remedy
         ) from error
     manifest = ForeignManifest(
+        protocol=FOREIGN_PROTOCOL,
         recipe=ForeignRecipe(
             system=network.system, N=network.N, gridsize=network.gridsize, conventions=dict(network.conventions)
         ),
