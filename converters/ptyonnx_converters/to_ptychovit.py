@@ -163,15 +163,15 @@ def _back(graph: onnx.GraphProto, polar: tuple[str | None, str] | None, shape: t
 def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Absolute value and angle of the object; ONNX has no atan2.
 
-    The angle is ``2 atan(im / (|o| + re))``, and pi where that divides by zero: on the negative axis.
+    The angle is ``atan(im / re)``, and half a turn more or less to the left of the imaginary axis.
     """
     constants: dict[str, NDArray[Any]] = {
         "profile.re": np.array(0, np.int64),
         "profile.im": np.array(1, np.int64),
         "profile.least": np.array(1e-30, np.float32),
-        "profile.two": np.array(2, np.float32),
-        "profile.pi": np.array(np.pi, np.float32),
         "profile.zero": np.array(0, np.float32),
+        "profile.pi": np.array(np.pi, np.float32),
+        "profile.minus": np.array(-np.pi, np.float32),
     }
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     steps: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
@@ -181,15 +181,15 @@ def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
         ("imaginary2", "Mul", ("profile.imaginary", "profile.imaginary"), {}),
         ("square", "Add", ("profile.real2", "profile.imaginary2"), {}),
         ("absolute", "Sqrt", ("profile.square",), {}),
-        ("sum", "Add", ("profile.absolute", "profile.real"), {}),
-        ("divisor", "Max", ("profile.sum", "profile.least"), {}),
+        ("upright", "Equal", ("profile.real", "profile.zero"), {}),
+        ("divisor", "Where", ("profile.upright", "profile.least", "profile.real"), {}),
         ("tangent", "Div", ("profile.imaginary", "profile.divisor"), {}),
-        ("half", "Atan", ("profile.tangent",), {}),
-        ("whole", "Mul", ("profile.half", "profile.two"), {}),
-        ("flat", "Equal", ("profile.imaginary", "profile.zero"), {}),
-        ("left", "Less", ("profile.real", "profile.zero"), {}),
-        ("negative", "And", ("profile.flat", "profile.left"), {}),
-        ("angle", "Where", ("profile.negative", "profile.pi", "profile.whole"), {}),
+        ("right", "Atan", ("profile.tangent",), {}),
+        ("below", "Less", ("profile.imaginary", "profile.zero"), {}),
+        ("turn", "Where", ("profile.below", "profile.minus", "profile.pi"), {}),
+        ("left", "Add", ("profile.right", "profile.turn"), {}),
+        ("negative", "Less", ("profile.real", "profile.zero"), {}),
+        ("angle", "Where", ("profile.negative", "profile.left", "profile.right"), {}),
     ]
     return [
         helper.make_node(operator, list(inputs), [f"profile.{name}"], f"profile.{name}", **attributes)

@@ -1,0 +1,77 @@
+"""Foreign bundles in the runtime: their photons, their probe, and nothing else that differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundle_factory import example_probe
+from foreign_factory import make_foreign_bundle
+
+from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.flux import match_flux
+from ptyonnx_runtime.illumination import illumination
+from ptyonnx_runtime.reconstruct import reconstruct
+from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.verify import verify
+
+NOTHING = np.zeros((0, 64, 64), np.complex64)
+
+
+@pytest.fixture
+def scan() -> Scan:
+    generator = np.random.default_rng(0)
+    positions = generator.uniform(40, 60, (12, 2))
+    return Scan(generator.gamma(2, 5, (12, 64, 64)).astype(np.float32), positions, example_probe(64, photons=3.0))
+
+
+def photons(probe: Any) -> float:
+    return float(np.sum(np.abs(probe.astype(complex)) ** 2))
+
+
+def test_a_native_bundle_keeps_its_probe_as_it_is(bundles: Any, scan: Scan) -> None:
+    assert illumination(bundles(), scan, match_flux(bundles(), scan)) is bundles().probe
+
+
+@pytest.mark.parametrize("mean_photons", [None, 1024.0])
+@pytest.mark.parametrize("modes", [0, 2])
+def test_a_foreign_probe_has_the_photons_of_the_patterns_as_the_network_gets_them(
+    mean_photons: float | None, modes: int, scan: Scan, tmp_path: Path
+) -> None:
+    probe = example_probe(64, modes) if modes else NOTHING
+    bundle = make_foreign_bundle(tmp_path / "f.onnx", probe=probe, mean_photons=mean_photons)
+    found = reconstruct(bundle, scan, threads=1)
+    assert photons(found.probe) == pytest.approx(mean_photons or scan.mean_photons, rel=1e-5)
+    assert scan.probe is not None
+    source = probe if modes else scan.probe
+    correlation = np.abs(np.vdot(found.probe, source)) / np.sqrt(photons(found.probe) * photons(source))
+    assert correlation == pytest.approx(1, abs=1e-6)
+    assert np.isfinite(found.r_factor)
+
+
+def test_a_foreign_scale_is_matched_exactly_whatever_the_exposure(scan: Scan, tmp_path: Path) -> None:
+    """The network gets the same numbers from the same patterns, however long they were exposed."""
+    bundle = make_foreign_bundle(tmp_path / "f.onnx", mean_photons=1024.0)
+    first = reconstruct(bundle, scan, threads=1)
+    for factor in (0.3, 1.01, 7.0):
+        longer = replace(scan, diffraction=scan.diffraction[:] * np.float32(factor))
+        again = reconstruct(bundle, longer, threads=1)
+        assert again.flux.scale == pytest.approx(first.flux.scale / factor, rel=1e-5)
+        np.testing.assert_allclose(again.object[~again.mask], first.object[~first.mask], atol=1e-4)
+        assert again.r_factor == pytest.approx(first.r_factor, rel=1e-4)
+
+
+def test_an_unknown_scale_leaves_amplitudes_alone_and_is_said(scan: Scan, tmp_path: Path) -> None:
+    flux = match_flux(make_foreign_bundle(tmp_path / "f.onnx"), scan)
+    assert (flux.scale, flux.differs, np.isnan(flux.bundle_photons)) == (1, False, True)
+    assert "trained at an unknown number" in str(flux)
+
+
+def test_without_any_probe_one_is_asked_for(scan: Scan, tmp_path: Path) -> None:
+    bundle = make_foreign_bundle(tmp_path / "f.onnx", probe=NOTHING)
+    with pytest.raises(ScanError, match=r"'probeGuess': neither the scan nor the bundle f\.onnx has a probe; .*adopt"):
+        reconstruct(bundle, replace(scan, probe=None), threads=1)
+    assert verify(bundle, threads=1).passed
