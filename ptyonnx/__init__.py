@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ptyonnx.adoption import adopt
     from ptyonnx.comparison.comparison import Comparison, compare
     from ptyonnx.exporting import export
     from ptyonnx.formats import load_scan
@@ -32,6 +33,7 @@ __all__ = [
     "Scan",
     "Settings",
     "__version__",
+    "adopt",
     "compare",
     "export",
     "load_scan",
@@ -49,6 +51,7 @@ _ORIGINS = {
     "Run": ("ptyonnx.run", "Run"),
     "Scan": ("ptyonnx_runtime.scan", "Scan"),
     "Settings": ("ptyonnx.settings", "Settings"),
+    "adopt": ("ptyonnx.adoption", "adopt"),
     "compare": ("ptyonnx.comparison.comparison", "compare"),
     "export": ("ptyonnx.exporting", "export"),
     "load_scan": ("ptyonnx.formats", "load_scan"),

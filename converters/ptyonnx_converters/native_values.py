@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_bundles.telemetry import refuse_telemetry
 from ptyonnx_converters.declaration import Declaration, Limit, Scale
+from ptyonnx_converters.running import failures, open_session, reason
 from ptyonnx_converters.surround import LAST, PLANES, Layout
 
-__all__ = ["Original", "combined", "failures", "prepared"]
-
-_LOG_FATAL = 4  # onnxruntime raises what it also logs
+__all__ = ["Original", "combined", "prepared"]
 
 
 class Original:
@@ -38,14 +36,9 @@ class Original:
     """
 
     def __init__(self, content: bytes, file: str, name: str, outputs: list[str], batch: int) -> None:
-        refuse_telemetry()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _LOG_FATAL
         self.file, self._name, self._outputs, self._batch = file, name, outputs, batch
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(content)
         except failures() as error:
             raise self._failure("cannot be opened by onnxruntime", error) from None
 
@@ -80,7 +73,7 @@ class Original:
         return found
 
     def _failure(self, problem: str, error: Exception) -> ConversionError:
-        return ConversionError(f"{problem} ({(str(error).splitlines() or ['?'])[0]})", file=self.file)
+        return ConversionError(f"{problem} ({reason(error)})", file=self.file)
 
 
 def prepared(diffraction: NDArray[np.float32], declaration: Declaration, layout: Layout, dtype: Any) -> NDArray[Any]:
@@ -158,20 +151,3 @@ def _dtype(name: str) -> Any:
     """NumPy's name of onnxruntime's ``tensor(float)``."""
     kind = name.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: its own exceptions share no base class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (
-        "EPFail",
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "NoModel",
-        "NotImplemented",
-        "RuntimeException",
-    )
-    return (RuntimeError, ValueError, *(getattr(state, name) for name in own if hasattr(state, name)))

@@ -6,7 +6,7 @@ Nothing that is computed changes; the format's rules for foreign graphs are met 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from ptyonnx_bundles import FOREIGN, FOREIGN_OPERATORS
 from ptyonnx_bundles.errors import ConversionError
 
-__all__ = ["OWN", "needed_inputs", "plain"]
+__all__ = ["OWN", "leading_to", "needed_inputs", "plain"]
 
 OWN = "network/"  # before every name of the original: what is added around it has others
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
@@ -45,7 +45,7 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
     ConversionError
         An operator, or a constant of a kind, that a bundle does not hold.
     """
-    nodes = _leading_to(model.graph, outputs)
+    nodes = leading_to(model.graph.node, outputs)
     arrays = {tensor.name: _array(tensor, tensor.name, file) for tensor in model.graph.initializer}
     kept = []
     for node in nodes:
@@ -75,19 +75,19 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
 
 def needed_inputs(model: onnx.ModelProto, outputs: Collection[str]) -> tuple[str, ...]:
     """Name the inputs, weights aside, on which some outputs depend."""
-    used = {name for node in _leading_to(model.graph, outputs) for name in node.input}
+    used = {name for node in leading_to(model.graph.node, outputs) for name in node.input}
     weights = {tensor.name for tensor in model.graph.initializer}
     return tuple(value.name for value in model.graph.input if value.name in used - weights)
 
 
-def _leading_to(graph: onnx.GraphProto, outputs: Collection[str]) -> list[onnx.NodeProto]:
-    """Nodes that the outputs need, in order of computation."""
-    needed, nodes = set(outputs), []
-    for node in reversed(graph.node):
+def leading_to(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
+    """Nodes that some values need, in order of computation; `nodes` stand in that order."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
         if not needed.isdisjoint(name for name in node.output if name):
-            nodes.append(node)
+            kept.append(node)
             needed.update(node.input)
-    return nodes[::-1]
+    return kept[::-1]
 
 
 def _constant(node: onnx.NodeProto, file: str) -> NDArray[Any]:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import SelfTest
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_bundles.telemetry import refuse_telemetry
 from ptyonnx_converters.foreign import ForeignNetwork
-from ptyonnx_converters.native_values import failures
+from ptyonnx_converters.running import failures, open_session, reason
 
 __all__ = ["TOLERANCE", "proved"]
 
@@ -25,7 +24,6 @@ TOLERANCE = 1e-4
 _HALF_TOLERANCE = 5e-3  # the same, where the original computes in float16, whose roundings are 5e-4
 _LARGEST_TOLERANCE = 1e-2  # of the bundle format
 _KEPT = 2  # groups in the bundle's self-test
-_LOG_FATAL = 4
 
 
 def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTest:
@@ -51,7 +49,7 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _unfit(f"the graph is not valid once its batch is free ({str(error).strip().splitlines()[0]})") from None
+        raise _unfit(f"the graph is not valid once its batch is free ({reason(error)})") from None
     together, apart = _both(network.model, diffraction)
     expected = network.native(diffraction) if network.native else _run(_session(network.model, plain=True), diffraction)
     if not np.isfinite(expected).all():
@@ -84,9 +82,7 @@ def _both(model: bytes, diffraction: NDArray[np.float32]) -> tuple[NDArray[np.co
         together = _run(session, diffraction)
         apart = np.concatenate([_run(session, diffraction[index : index + 1]) for index in range(len(diffraction))])
     except failures() as error:
-        raise _unfit(
-            f"the graph runs on one number of patterns only ({(str(error).splitlines() or ['?'])[0]})"
-        ) from None
+        raise _unfit(f"the graph runs on one number of patterns only ({reason(error)})") from None
     if together.shape != apart.shape:
         raise _unfit("the graph gives the same number of patches for every number of patterns")
     return together, apart
@@ -104,17 +100,10 @@ def _unfit(problem: str) -> ConversionError:
 
 
 def _session(model: bytes, *, plain: bool = False) -> Any:
-    refuse_telemetry()
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_FATAL
-    if plain:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return open_session(model, plain=plain)
     except failures() as error:
-        raise _unfit(f"onnxruntime does not open the graph ({(str(error).splitlines() or ['?'])[0]})") from None
+        raise _unfit(f"onnxruntime does not open the graph ({reason(error)})") from None
 
 
 def _run(session: Any, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:

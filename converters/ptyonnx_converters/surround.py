@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles import IR_VERSION, OPSET
 from ptyonnx_converters.declaration import Declaration, Limit, Scale
-from ptyonnx_converters.plain import OWN
+from ptyonnx_converters.plain import OWN, leading_to
 
 __all__ = ["FIRST", "LAST", "PLANES", "Layout", "surrounded"]
 
@@ -109,7 +109,7 @@ def surrounded(
         value = _first(back, part, value, outputs[source.tensor])
         parts[part] = value if source.channel is None else _block(back, part, value, source.channel, channels)
     _complex(back, parts)
-    nodes = _needed([*front.nodes, *own, *back.nodes])
+    nodes = leading_to([*front.nodes, *own, *back.nodes], ["object"])
     used = {name for node in nodes for name in node.input}
     shape: list[str | int | None] = ["batch", channels, N, N]
     arranged = helper.make_graph(
@@ -123,16 +123,6 @@ def surrounded(
     complete = helper.make_model(arranged, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ptyonnx")
     serialised: bytes = complete.SerializeToString(deterministic=True)
     return serialised
-
-
-def _needed(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Nodes that lead to the object, in order of computation."""
-    needed, kept = {"object"}, []
-    for node in reversed(nodes):
-        if not needed.isdisjoint(name for name in node.output if name):
-            kept.append(node)
-            needed.update(node.input)
-    return kept[::-1]
 
 
 def _counted(chain: _Chain, declaration: Declaration) -> str:

@@ -17,14 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import ConversionError, SettingsError
-from ptyonnx_bundles.telemetry import refuse_telemetry
+from ptyonnx_converters.plain import leading_to
+from ptyonnx_converters.running import failures, open_session, reason
 
 __all__ = ["INPUT", "OUTPUT", "TIMES", "TOLERANCE", "convert"]
 
 INPUT, OUTPUT = "input", "output"
 TIMES = 1e4  # ptychoml: sqrt(counts / norm * 1e4)
 TOLERANCE = 1e-4  # complex object: the same operators, fused in another way
-_LOG_FATAL = 4
 
 
 def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: str = "centre") -> bytes:
@@ -74,11 +74,12 @@ def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: 
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(
-            f"the network cannot have a fixed batch ({str(error).strip().splitlines()[0]})", file=bundle.name
-        ) from None
+        raise ConversionError(f"the network cannot have a fixed batch ({reason(error)})", file=bundle.name) from None
     content: bytes = model.SerializeToString(deterministic=True)
-    _check(bundle, content, (batch, 1, physics.N, physics.N), norm, zero_frequency)
+    try:
+        _check(bundle, content, (batch, 1, physics.N, physics.N), norm, zero_frequency)
+    except failures() as error:
+        raise ConversionError(f"onnxruntime does not run the file ({reason(error)})", file=bundle.name) from None
     return content
 
 
@@ -89,7 +90,7 @@ def _write_interface(graph: onnx.GraphProto, batch: int, N: int, factor: float, 
     for node in graph.node:
         node.input[:] = [value if name == "diffraction" else name for name in node.input]
     back = _back(graph, polar, (batch, 1, N, N))
-    nodes = _needed([*front, *graph.node, *back])
+    nodes = leading_to([*front, *graph.node, *back], [OUTPUT])
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     for field in ("node", "initializer", "input", "output", "value_info"):
@@ -197,15 +198,6 @@ def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _needed(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    needed, kept = {OUTPUT}, []
-    for node in reversed(nodes):
-        if not needed.isdisjoint(name for name in node.output if name):
-            kept.append(node)
-            needed.update(node.input)
-    return kept[::-1]
-
-
 def _check(bundle: Bundle, content: bytes, shape: tuple[int, ...], norm: float, zero_frequency: str) -> None:
     """Load and feed the file as the pipelines do; its object must be the bundle's."""
     diffraction = np.resize(bundle.selftest.diffraction, shape)
@@ -213,7 +205,7 @@ def _check(bundle: Bundle, content: bytes, shape: tuple[int, ...], norm: float, 
     fed = np.sqrt(counts / norm * TIMES).astype(np.float32)
     if zero_frequency == "corner":
         fed = np.ascontiguousarray(np.fft.ifftshift(fed, axes=(-2, -1)))
-    session, original = _session(content), _session(bundle.model)
+    session, original = open_session(content), open_session(bundle.model)
     (given,), (made,) = session.get_inputs(), session.get_outputs()
     found = (given.name, given.type, given.shape, made.name, made.type, made.shape)
     wanted = (INPUT, "tensor(float)", list(shape), OUTPUT, "tensor(float)", [shape[0], 2, *shape[2:]])
@@ -230,12 +222,3 @@ def _check(bundle: Bundle, content: bytes, shape: tuple[int, ...], norm: float, 
             "the file computes another object than the bundle", found=f"a difference of {difference:.2g}",
             expected=f"at most {TOLERANCE:g}", remedy="nothing was written; report this with the bundle",
         )  # fmt: skip
-
-
-def _session(content: bytes) -> Any:
-    refuse_telemetry()
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_FATAL
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

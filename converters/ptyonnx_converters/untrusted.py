@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from ptyonnx_bundles import IR_VERSION, OPSET
 from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_converters.running import reason
 
 __all__ = ["LARGEST_FILE_BYTES", "converted", "load_untrusted", "read_limited"]
 
@@ -73,12 +74,12 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
         try:
             model = onnx.inliner.inline_local_functions(model)
         except (RuntimeError, ValueError) as error:
-            raise ConversionError(f"functions that cannot be written out ({_first_line(error)})", file=file) from None
+            raise ConversionError(f"functions that cannot be written out ({reason(error)})", file=file) from None
     _refuse_unusual(model, file)
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise ConversionError(f"not a valid ONNX model ({_first_line(error)})", file=file) from None
+        raise ConversionError(f"not a valid ONNX model ({reason(error)})", file=file) from None
     return model
 
 
@@ -97,7 +98,7 @@ def converted(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
             result = onnx.version_converter.convert_version(model, OPSET)
         except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
             raise ConversionError(
-                f"cannot be converted from operator set {version} to {OPSET} ({_first_line(error)})", file=file,
+                f"cannot be converted from operator set {version} to {OPSET} ({reason(error)})", file=file,
                 remedy=f"export the network again with operator set {OPSET}",
             ) from None  # fmt: skip
     result.ir_version = IR_VERSION
@@ -153,7 +154,3 @@ def _refuse_unusual(model: onnx.ModelProto, file: str) -> None:
             "too old an operator set", file=file, found=used[0].version, expected=f"{_OLDEST_OPSET} or newer",
             remedy="export the network again",
         )  # fmt: skip
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 import zipfile
@@ -293,6 +294,21 @@ def test_any_fixed_batch_is_freed(batch: int, patterns: NDArray[np.float32], tmp
     bundle = adopted(ptychonn(batch=batch), tmp_path, PLAIN)
     (expected,) = run(ptychonn(batch="b"), "input.1", patterns**2)
     np.testing.assert_allclose(Session(bundle, threads=1).run(patterns), np.exp(1j * expected), atol=1e-4)
+
+
+def test_the_program_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "adopting.md"
+    (program,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    model = probed_network("x2")
+    model.graph.node.append(helper.make_node("Concat", ["x2", "x2"], ["output"], axis=1))
+    model.graph.output[0].name = "output"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+    onnx.save(model, tmp_path / "unet.onnx")
+    monkeypatch.chdir(tmp_path)
+    values: dict[str, Any] = {}
+    exec(compile(program, "adopting.md", "exec"), values)  # noqa: S102 - our own page
+    assert values["bundle"].trained_with == "our U-Net"
+    assert verify(open_bundle(tmp_path / "bundle.onnx"), threads=1).passed
 
 
 # What is refused.

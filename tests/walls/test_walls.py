@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bundle_factory import make_bundle
+from foreign_networks import ptychonn
 
 import ptyonnx
 from ptyonnx.cli import VERBS
@@ -67,6 +68,17 @@ def test_reconstruct_inspect_verify_and_diff_load_no_framework(tmp_path: Path) -
     for words in (("inspect", bundle), ("verify", bundle), ("diff", bundle, bundle)):
         loaded |= _loaded(COMMAND, *words)
     assert not loaded & set(FRAMEWORKS)
+
+
+def test_networks_come_in_and_go_out_without_a_training_framework(tmp_path: Path) -> None:
+    """onnx and onnxruntime are enough."""
+    model, bundle, vit = (tmp_path / name for name in ("nn.onnx", "bundle.onnx", "vit.onnx"))
+    model.write_bytes(ptychonn().SerializeToString())
+    rest = ("--zero-frequency", "centre", "--scale", "factor=1", "--mean-photons", "unknown")
+    loaded = _loaded(COMMAND, "adopt", model, "-o", bundle, "--system", "ptychonn", *rest)
+    loaded |= _loaded(COMMAND, "export", bundle, "--profile", "ptychovit", "--batch", 2, "-o", vit)
+    assert vit.exists()
+    assert not loaded & (set(FRAMEWORKS) - {"onnx"})
 
 
 @pytest.mark.parametrize("verb", ["reconstruct", "verify", "diff"])
