@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
 
 from ptyonnx_bundles.recipe import SMALLEST_N
 
-__all__ = ["LARGEST_FOREIGN_N", "ForeignRecipe", "Setting"]
+__all__ = ["LARGEST_FOREIGN_N", "READ_CONVENTIONS", "ForeignRecipe", "Setting"]
 
+# Conventions that a graph cannot obey by itself, since they concern what is done with its patches.
+READ_CONVENTIONS = {"patch_position": ("pattern", "group"), "known": ("everywhere", "central half")}
 LARGEST_FOREIGN_N = 2048  # pixels; two patterns of this size still fit into a self-test
 
 
@@ -41,7 +43,8 @@ class ForeignRecipe(BaseModel):
         ``gridsize**2`` neighbouring patterns enter the network together as channels.
     conventions : dict of str to JSON
         What was declared about the original's input and output, for people: the graph in the
-        bundle obeys the bundle's own conventions already.
+        bundle obeys the bundle's own conventions already. Readers look at two of them: where a
+        patch lies, and where it is known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -51,6 +54,14 @@ class ForeignRecipe(BaseModel):
     N: int = Field(ge=SMALLEST_N, le=LARGEST_FOREIGN_N, multiple_of=2)
     gridsize: int = Field(default=1, ge=1, le=4)
     conventions: dict[str, Setting] = Field(description="what was declared about the original's input and output")
+
+    @field_validator("conventions")
+    @classmethod
+    def _check_read(cls, conventions: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name, allowed in READ_CONVENTIONS.items():
+            if conventions.get(name, allowed[0]) not in allowed:
+                raise ValueError(f"'{name}' is none of {', '.join(allowed)}")
+        return conventions
 
     @property
     def channels(self) -> int:

@@ -134,6 +134,14 @@ foreign(
     lambda m: _node(m, "n2").attribute.append(helper.make_attribute("alpha", float("inf"))),
 )  # fmt: skip
 foreign("claims_protocol_2", "'recipe.name': ", _manifest('"protocol":3', '"protocol":2'), seal=False)
+foreign(
+    "unknown_place_of_patches", "'recipe.conventions': 'patch_position' is none of pattern, group",
+    _manifest('{"input":"amplitude"}', '{"patch_position":"corner"}'), seal=False,
+)  # fmt: skip
+foreign(
+    "patches_known_somewhere", "'recipe.conventions': 'known' is none of everywhere, central half",
+    _manifest('{"input":"amplitude"}', '{"known":["central half"]}'), seal=False,
+)  # fmt: skip
 foreign("no_system", "'recipe.system': ", _manifest('"system":"a test"', '"system":""'), seal=False)
 foreign("odd_size", "'recipe.N': ", _manifest('"N":32', '"N":33'), seal=False)
 foreign("enormous_size", "'recipe.N': ", _manifest('"N":32', '"N":1000000'), seal=False)
