@@ -28,8 +28,9 @@ from ptyonnx_bundles import (
 TOLERANCE = 5e-5
 
 
-def foreign_model(N: int = 32, channels: int = 1, seed: int = 0, filters: int = 4) -> bytes:
-    """A network that knows nothing but a phase: amplitude 1, in the bundle's interface."""
+def foreign_model(N: int = 32, channels: int = 1, seed: int = 0, amplitude: float | None = None) -> bytes:
+    """A network that knows nothing but a phase, in the bundle's interface; its amplitude is 1 or the number given."""
+    filters = 4
     generator = np.random.default_rng(seed)
     weights: dict[str, NDArray[Any]] = {
         "scale": np.float32(0.05),
@@ -39,6 +40,8 @@ def foreign_model(N: int = 32, channels: int = 1, seed: int = 0, filters: int = 
         "pi": np.float32(np.pi),
     }
     arrays = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+    if amplitude is not None:
+        arrays["amplitude"] = np.array(amplitude, np.float32)
     arrays["last"] = np.array([-1], np.int64)
     pads = [1, 1, 1, 1]
     nodes = [
@@ -54,6 +57,13 @@ def foreign_model(N: int = 32, channels: int = 1, seed: int = 0, filters: int = 
         helper.make_node("Unsqueeze", ["im", "last"], ["im.last"], name="n9"),
         helper.make_node("Concat", ["re.last", "im.last"], ["object"], name="n10", axis=-1),
     ]
+    if amplitude is not None:
+        nodes[8].input[0], nodes[9].input[0] = "re.scaled", "im.scaled"
+        scaled = [
+            helper.make_node("Mul", [part, "amplitude"], [f"{part}.scaled"], name=f"{part}.scaled")
+            for part in ("re", "im")
+        ]
+        nodes[8:8] = scaled
     shape = ["batch", channels, N, N]
     graph = helper.make_graph(
         nodes,
@@ -76,6 +86,7 @@ def make_foreign_bundle(
     seed: int = 0,
     mean_photons: float | None = None,
     probe: NDArray[np.complex64] | None = None,
+    amplitude: float | None = None,
     **changes: Any,
 ) -> Bundle:
     """Write a complete, valid bundle of protocol 3.
@@ -88,11 +99,13 @@ def make_foreign_bundle(
         None: unknown.
     probe : (mode, N, N) complex64, optional
         An array without modes: unknown.
+    amplitude : float or None
+        None: no operator for it.
     **changes
         Of the manifest.
     """
     probe = example_probe(N) if probe is None else probe
-    model = foreign_model(N, gridsize**2, seed)
+    model = foreign_model(N, gridsize**2, seed, amplitude)
     diffraction = np.random.default_rng(seed).gamma(2.0, 5.0, (2, gridsize**2, N, N)).astype(np.float32)
     manifest = ForeignManifest.model_validate(
         {

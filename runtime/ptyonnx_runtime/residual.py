@@ -90,6 +90,22 @@ class ForwardModel:
         real, imag = (interpolate(windows[y, x], fraction) for windows in self._windows)
         return Pair(real, imag)
 
+    def photons(self, positions_px: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Photons expected in each pattern: what probe and object let through (Parseval).
+
+        Parameters
+        ----------
+        positions_px : (pattern, 2) float64
+
+        Returns
+        -------
+        (pattern,) float64
+        """
+        patch = self.patches(positions_px)
+        transmission = np.square(patch.real) + np.square(patch.imag)
+        illuminated = np.sum(np.square(self._probe.real) + np.square(self._probe.imag), axis=0)
+        return np.asarray(transmission.reshape(len(transmission), -1) @ illuminated.reshape(-1), np.float64)
+
     def compare(self, diffraction: NDArray[np.float32], positions_px: NDArray[np.float64]) -> Misfit:
         """Compare expected and measured amplitudes.
 

@@ -15,7 +15,9 @@ from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.flux import match_flux
 from ptyonnx_runtime.illumination import illumination
 from ptyonnx_runtime.reconstruct import reconstruct
+from ptyonnx_runtime.residual import ForwardModel
 from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.stitching import Frame
 from ptyonnx_runtime.verify import verify
 
 NOTHING = np.zeros((0, 64, 64), np.complex64)
@@ -62,6 +64,30 @@ def test_a_foreign_scale_is_matched_exactly_whatever_the_exposure(scan: Scan, tm
         assert again.flux.scale == pytest.approx(first.flux.scale / factor, rel=1e-5)
         np.testing.assert_allclose(again.object[~again.mask], first.object[~first.mask], atol=1e-4)
         assert again.r_factor == pytest.approx(first.r_factor, rel=1e-4)
+
+
+def test_the_residual_of_a_foreign_network_does_not_depend_on_the_scale_of_its_amplitudes(
+    truth: Any, positions_px: Any, tmp_path: Path
+) -> None:
+    """A network that gives every amplitude three times too large fits as well: one factor is free."""
+    probe = example_probe(64)
+    patches = np.stack([truth[y - 32 : y + 32, x - 32 : x + 32] for y, x in positions_px.astype(int)[:60]])
+    far = np.fft.fftshift(np.fft.fft2(patches * probe[0], norm="ortho"), axes=(1, 2))
+    scan = Scan(np.abs(far).astype(np.float32), positions_px.astype(int)[:60].astype(float), probe)
+    single = make_foreign_bundle(tmp_path / "one.onnx", probe=probe)
+    triple = make_foreign_bundle(tmp_path / "three.onnx", probe=probe, amplitude=3.0)
+    one, three = (reconstruct(bundle, scan, threads=1) for bundle in (single, triple))
+    assert np.nanmedian(np.abs(three.object)) == pytest.approx(3 * np.nanmedian(np.abs(one.object)), rel=1e-4)
+    assert three.r_factor == pytest.approx(one.r_factor, rel=5e-3)  # masked pixels stay vacuum
+    assert three.vacuum_r_factor == pytest.approx(one.vacuum_r_factor, rel=1e-4)
+
+
+def test_photons_by_parseval_are_those_of_the_expected_patterns(truth: Any, positions_px: Any) -> None:
+    probe = example_probe(64, 2)
+    model = ForwardModel(truth, Frame((0, 0), truth.shape), probe)
+    nothing = np.zeros((5, 64, 64), np.float32)
+    expected = model.compare(nothing, positions_px[:5]).object  # sum (sqrt(I) - 0)**2
+    np.testing.assert_allclose(model.photons(positions_px[:5]), expected, rtol=1e-5)
 
 
 def test_an_unknown_scale_leaves_amplitudes_alone_and_is_said(scan: Scan, tmp_path: Path) -> None:
