@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from ptyonnx_converters.declaration import Declaration
     from ptyonnx_converters.foreign import ForeignNetwork
 
-__all__ = ["adopt", "example_patterns"]
+__all__ = ["ORIGINAL", "SAME_GRAPH", "adopt", "example_patterns"]
 
+ORIGINAL = "computed from the original file"
+SAME_GRAPH = "computed from this graph, without optimisation; the original cannot be run here"
 _GROUPS = 3  # two numbers of patterns, one and three, show whether the batch is free
 _UNKNOWN_PHOTONS = 1e5  # of the test patterns, where nobody knows a better number
 _PTYCHOPINN = "manifest.dill"  # a member of its bundles; it is never opened
@@ -132,7 +134,10 @@ def _write(
     manifest = ForeignManifest(
         protocol=FOREIGN_PROTOCOL,
         recipe=ForeignRecipe(
-            system=network.system, N=network.N, gridsize=network.gridsize, conventions=dict(network.conventions)
+            system=network.system,
+            N=network.N,
+            gridsize=network.gridsize,
+            conventions={**network.conventions, "selftest": ORIGINAL if network.native else SAME_GRAPH},
         ),
         producer=ForeignProducer(versions=_versions()),
         physics=ForeignPhysics(

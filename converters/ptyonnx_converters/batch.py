@@ -143,13 +143,14 @@ def _free_rows(model: onnx.ModelProto, shapes: dict[str, Shape], batch: int) -> 
         for position, name in enumerate(node.input):
             array = _constant(model, name, any_size=True)
             others = [other for other in node.input if other in dependent]
-            if array is None or batch == 1 or not others or array.ndim < 2 or len(array) != batch:
+            if array is None or not others or array.ndim < 2 or len(array) != batch:
                 continue
             shape = shapes.get(others[0])
             if shape is None or len(shape) != array.ndim or shape[0] != batch or (array[1:] != array[:1]).any():
                 continue
             if node.op_type != "Concat":
-                _replace_constant(model, node, position, array[:1])
+                if batch > 1:  # one row spreads by itself
+                    _replace_constant(model, node, position, array[:1])
             elif helper.get_node_attr_value(node, "axis") % array.ndim:
                 _spread(model, node, position, array[:1], others[0])
 

@@ -10,6 +10,7 @@ import click
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
+    from ptyonnx_bundles import Bundle
     from ptyonnx_converters.declaration import Declaration
 
 __all__ = ["command"]
@@ -69,7 +70,7 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
     click.echo(
         f"photons   {'unknown: amplitudes are taken as they are' if photons is None else f'{photons:.4g} per pattern'}"
     )
-    click.echo(f"self-test within {selftest.tolerance:.2g} of the original, for one and for several patterns")
+    click.echo(f"self-test {_compared(bundle)}, within {selftest.tolerance:.2g} for one and for several patterns")
     click.echo(f"weights   {bundle.manifest.digests.weights}")
     click.echo(f"graph     {bundle.manifest.digests.graph}")
 
@@ -98,3 +99,11 @@ def _declaration(options: dict[str, Any]) -> Declaration:
         N=options["size"],
         gridsize=options["gridsize"],
     )
+
+
+def _compared(bundle: Bundle) -> str:
+    """With what the bundle was compared."""
+    from ptyonnx_bundles import ForeignManifest
+
+    manifest = bundle.manifest
+    return str(manifest.recipe.conventions["selftest"]) if isinstance(manifest, ForeignManifest) else ""

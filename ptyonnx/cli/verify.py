@@ -30,12 +30,14 @@ def command(bundle: Path, provider: str, threads: int, as_json: bool) -> int:
     from ptyonnx_bundles import read_bundle
     from ptyonnx_runtime.verify import verify
 
-    found = verify(read_bundle(bundle), provider, threads)
+    opened = read_bundle(bundle)
+    found = verify(opened, provider, threads)
+    home = "what was recorded when it was adopted" if opened.is_foreign else "the native network"
     if as_json:
         click.echo(json.dumps({**vars(found), "passed": found.passed}))
     else:
         click.echo(
             f"{bundle}: digests are right; on {found.provider} the self-test is {found.difference:.2g} "
-            f"from the native network, {found.tolerance:.2g} allowed: {'passed' if found.passed else 'FAILED'}"
+            f"from {home}, {found.tolerance:.2g} allowed: {'passed' if found.passed else 'FAILED'}"
         )
     return 0 if found.passed else _FAILED
