@@ -35,7 +35,10 @@ def load_probe(path: Path) -> NDArray[np.complex64]:
     ObjectError, BundleError
     """
     if path.suffix.lower() == ".onnx":
-        return read_bundle(path).probe
+        bundle = read_bundle(path)
+        if not len(bundle.probe):
+            raise ObjectError("the bundle has no probe", file=path, key="probe", remedy="name a scan or an array")
+        return bundle.probe
     if path.suffix.lower() not in COMPLEX_FILES:
         raise ObjectError("no file of a probe", file=path, expected=", ".join((*COMPLEX_FILES, ".onnx")))
     array = read_complex(path, _KEYS)

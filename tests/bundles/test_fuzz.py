@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from hostile import SAMPLE
+from hostile import FOREIGN_SAMPLE, SAMPLE
 from hostile.cases import block, varint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,12 +15,13 @@ from ptyonnx_bundles.npy import decode_array
 
 GOOD = SAMPLE.read_bytes()
 GRAPH_STRUCTURE = 9_000  # operators and attributes stand before the weights, in about this many bytes
-SEEN = read_bundle(GOOD)
-MODEL = onnx.load_model_from_string(GOOD)
+FOREIGN = FOREIGN_SAMPLE.read_bytes()
+FOREIGN_STRUCTURE = 1_500
+SEEN = {content: (read_bundle(content), onnx.load_model_from_string(content)) for content in (GOOD, FOREIGN)}
 quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def read_or_refuse(content: bytes) -> None:
+def read_or_refuse(content: bytes, good: bytes = GOOD) -> None:
     """Read; where the file is accepted, another ONNX reader must see the same function in it."""
     try:
         bundle = read_bundle(content)
@@ -28,15 +29,16 @@ def read_or_refuse(content: bytes) -> None:
         assert str(error).isprintable()  # noqa: PT017 - both outcomes are checked
         return
     seen = onnx.load_model_from_string(content)
+    original, model = SEEN[good]
     for part in ("node", "initializer", "input", "output"):
-        assert list(getattr(seen.graph, part)) == list(getattr(MODEL.graph, part))
-    assert seen.opset_import == MODEL.opset_import
+        assert list(getattr(seen.graph, part)) == list(getattr(model.graph, part))
+    assert seen.opset_import == model.opset_import
     assert {item.key: item.value for item in seen.metadata_props} == bundle.graph.metadata
-    assert bundle.manifest == SEEN.manifest
+    assert bundle.manifest == original.manifest
     for found, expected in (
-        (bundle.probe, SEEN.probe),
-        (bundle.selftest.diffraction, SEEN.selftest.diffraction),
-        (bundle.selftest.object, SEEN.selftest.object),
+        (bundle.probe, original.probe),
+        (bundle.selftest.diffraction, original.selftest.diffraction),
+        (bundle.selftest.object, original.selftest.object),
     ):
         assert found.tobytes() == expected.tobytes()
 
@@ -57,6 +59,24 @@ def test_one_flipped_bit_anywhere(position: int, bit: int) -> None:
 @given(st.integers(0, GRAPH_STRUCTURE), st.integers(0, 255))
 def test_one_changed_byte_in_the_structure(position: int, byte: int) -> None:
     read_or_refuse(GOOD[:position] + bytes([byte]) + GOOD[position + 1 :])
+
+
+@settings(quick, max_examples=400)
+@given(st.integers(0, FOREIGN_STRUCTURE), st.integers(0, 255))
+def test_one_changed_byte_in_the_structure_of_a_foreign_bundle(position: int, byte: int) -> None:
+    read_or_refuse(FOREIGN[:position] + bytes([byte]) + FOREIGN[position + 1 :], FOREIGN)
+
+
+@quick
+@given(st.integers(0, len(FOREIGN) - 1), st.integers(0, 7))
+def test_one_flipped_bit_anywhere_in_a_foreign_bundle(position: int, bit: int) -> None:
+    read_or_refuse(FOREIGN[:position] + bytes([FOREIGN[position] ^ 1 << bit]) + FOREIGN[position + 1 :], FOREIGN)
+
+
+@quick
+@given(st.integers(0, FOREIGN_STRUCTURE), st.integers(0, 40), st.binary(max_size=40))
+def test_a_piece_of_a_foreign_bundle_replaced(position: int, length: int, piece: bytes) -> None:
+    read_or_refuse(FOREIGN[:position] + piece + FOREIGN[position + length :], FOREIGN)
 
 
 @quick
