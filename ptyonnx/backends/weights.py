@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_bundles.errors import BundleError, SettingsError
+from ptyonnx_bundles.errors import SettingsError
 
 __all__ = ["checked_weights", "in_recipe_order", "recipe_of", "starting_weights", "weights_of"]
 
@@ -25,14 +25,7 @@ def recipe_of(bundle: Bundle) -> Recipe:
     BundleError
         The bundle holds a network of another system: nobody can build that natively.
     """
-    recipe: object = bundle.manifest.recipe
-    if not isinstance(recipe, Recipe):
-        raise BundleError(
-            "a network of another system, for which no recipe is known", file=bundle.path or bundle.name, key="recipe",
-            found=getattr(recipe, "name", None), expected=f"a {Recipe.model_fields['name'].default} to build natively",
-            remedy="onnxruntime runs it: reconstruct, verify, inspect and diff work",
-        )  # fmt: skip
-    return recipe
+    return bundle.native_recipe("a framework")
 
 
 def weights_of(bundle: Bundle) -> dict[str, NDArray[np.float32]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ptyonnx.comparison.subject import Subject
-from ptyonnx_bundles import Bundle, Manifest, OnnxFile
+from ptyonnx_bundles import AnyManifest, Bundle, OnnxFile
 from ptyonnx_bundles.digest import graph_digest, weight_digest
 
 __all__ = [
@@ -128,7 +128,7 @@ def compare_identity(a: Subject, b: Subject) -> Identity:
     return Identity(same, sentence, weights_a, weights_b, graph_a, graph_b, manifest, graph)
 
 
-def compare_manifests(a: Manifest, b: Manifest) -> tuple[ManifestDifference, ...]:
+def compare_manifests(a: AnyManifest, b: AnyManifest) -> tuple[ManifestDifference, ...]:
     """Entries that differ, in the order of the manifest."""
     left, right = (dict(_entries(manifest.model_dump(mode="json"))) for manifest in (a, b))
     return tuple(

@@ -141,7 +141,7 @@ def _compare(name: str, a: NDArray[Any] | None, b: NDArray[Any] | None) -> Weigh
         relative=float(np.linalg.norm(distance)) / max(norms) if max(norms) > 0 else 0.0,
         cosine=min(1.0, max(-1.0, float(np.vdot(first, second)) / (norms[0] * norms[1]))) if min(norms) > 0 else None,
         where=tuple(int(index) for index in place),
-        filters=tuple(np.flatnonzero(differs.reshape(len(a), -1).any(axis=1)).tolist()) if a.ndim else (),
+        filters=tuple(np.flatnonzero(differs.reshape(len(a), -1).any(axis=1)).tolist()) if a.ndim and a.size else (),
     )
 
 

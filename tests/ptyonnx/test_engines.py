@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from bundle_factory import example_weights, make_bundle
+from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
 from ptyonnx import backends
@@ -151,9 +152,6 @@ def test_a_framework_has_no_providers_of_onnxruntime(bundle: Bundle, name: str) 
 
 @NATIVE
 def test_a_network_without_a_recipe_is_left_to_onnxruntime(tmp_path: Path, name: str) -> None:
-    bundle = make_bundle(tmp_path / "adopted.onnx", Recipe(N=32, filters_scale=0.0625))
-    foreign = Bundle(
-        bundle.model, bundle.manifest.model_copy(update={"recipe": None}), bundle.probe, bundle.selftest, bundle.graph
-    )
-    with pytest.raises(BundleError, match="a network of another system, for which no recipe is known"):
+    foreign = make_foreign_bundle(tmp_path / "adopted.onnx")
+    with pytest.raises(BundleError, match="a framework needs a network of ptyonnx's own recipe; this one is foreign"):
         open_engine(foreign, name)
