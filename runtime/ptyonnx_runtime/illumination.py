@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.flux import Flux
-from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.residual import ForwardModel
+from ptyonnx_runtime.scan import Scan, chunks
 
-__all__ = ["illumination"]
+__all__ = ["amplitude_factor", "illumination"]
+
+_CHUNK_PX = 16 * 64 * 64  # as for the residual
 
 
 def illumination(bundle: Bundle, scan: Scan, flux: Flux) -> NDArray[np.complex64]:
@@ -51,3 +54,23 @@ def illumination(bundle: Bundle, scan: Scan, flux: Flux) -> NDArray[np.complex64
     photons = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
     wanted = flux.scan_photons * flux.scale**2
     return np.asarray(probe * np.sqrt(wanted / photons), np.complex64)
+
+
+def amplitude_factor(model: ForwardModel, scan: Scan, flux: Flux) -> np.float32:
+    """Factor on an object with which as many photons are expected as were measured.
+
+    Other systems leave the scale of their amplitudes free, as they do that of their probes: the
+    residual of their networks is computed up to this one factor. Their objects stay as they are.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        Of the object.
+    scan : Scan
+    flux : Flux
+        What is done to the scan's amplitudes.
+    """
+    parts = chunks(len(scan), max(1, _CHUNK_PX // scan.N**2))
+    expected = sum(float(model.photons(scan.positions_px[part]).sum()) for part in parts)
+    measured = len(scan) * scan.mean_photons * flux.scale**2
+    return np.float32(np.sqrt(measured / expected) if expected > 0 else 1)

@@ -19,7 +19,7 @@ from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import Flux, FluxChoice, match_flux
 from ptyonnx_runtime.grouping import groups_covering
-from ptyonnx_runtime.illumination import illumination
+from ptyonnx_runtime.illumination import amplitude_factor, illumination
 from ptyonnx_runtime.phasing import BlockSums, Overlaps
 from ptyonnx_runtime.residual import ForwardModel, Misfit, r_factor
 from ptyonnx_runtime.scan import Scan, chunks
@@ -169,7 +169,7 @@ def reconstruct(
     stitched, mask = canvas.finish()
     model = ForwardModel(stitched, frame, probe)
     if bundle.is_foreign:
-        model = ForwardModel(stitched * _amplitude_factor(model, scan, runner), frame, probe)
+        model = ForwardModel(stitched * amplitude_factor(model, scan, runner.flux), frame, probe)
     misfit = _misfit(model, scan, runner)
     squares = np.full(len(scan), np.nan)
     np.divide(misfit.object, misfit.measured, out=squares, where=misfit.measured > 0)
@@ -330,18 +330,6 @@ def _stitch_agreeing(canvas: Canvas, runner: _Runner, progress: Progress | None)
 
         for tiles in in_order(turned, enumerate(runner.batches()), runner.workers):
             canvas.add(tiles)
-
-
-def _amplitude_factor(model: ForwardModel, scan: Scan, runner: _Runner) -> np.float32:
-    """Factor on an object with which as many photons are expected as were measured.
-
-    Other systems leave the scale of their amplitudes free, as they do that of their probes: the
-    residual of their networks is computed up to this one factor. Their objects stay as they are.
-    """
-    parts = chunks(len(scan), max(1, _RESIDUAL_CHUNK_PX // scan.N**2))
-    expected = sum(float(model.photons(scan.positions_px[part]).sum()) for part in parts)
-    measured = len(scan) * scan.mean_photons * runner.flux.scale**2
-    return np.float32(np.sqrt(measured / expected) if expected > 0 else 1)
 
 
 def _misfit(model: ForwardModel, scan: Scan, runner: _Runner) -> Misfit:
