@@ -21,6 +21,7 @@ from ptyonnx_runtime.flux import Flux, FluxChoice, match_flux
 from ptyonnx_runtime.grouping import groups_covering
 from ptyonnx_runtime.illumination import amplitude_factor, illumination
 from ptyonnx_runtime.phasing import BlockSums, Overlaps
+from ptyonnx_runtime.placement import conventions, patch_positions, patch_weight
 from ptyonnx_runtime.residual import ForwardModel, Misfit, r_factor
 from ptyonnx_runtime.scan import Scan, chunks
 from ptyonnx_runtime.session import Session, cores
@@ -162,7 +163,7 @@ def reconstruct(
         raise SettingsError("no such choice", key="phases", found=phases, expected="overlap or network")
     frame = frame_of(scan)
     probe = illumination(bundle, scan, runner.flux)
-    canvas = Canvas(frame, probe_weight(probe))
+    canvas = Canvas(frame, patch_weight(conventions(bundle), probe_weight(probe)))
 
     stitch = _stitch_agreeing if phases == "overlap" else _stitch
     stitch(canvas, runner, progress)
@@ -252,6 +253,7 @@ class _Runner:
         if threads < 0:
             raise SettingsError("must not be negative", key="threads", found=threads)
         self._scan = scan
+        self._conventions = conventions(bundle)
         self.N = scan.N
         self.groups = groups_covering(scan.positions_px, bundle.manifest.recipe.channels, scan.name)
         self._share = 1 / np.bincount(self.groups.ravel(), minlength=len(scan))
@@ -284,7 +286,8 @@ class _Runner:
     def place(self, members: NDArray[np.int64], canvas: Canvas) -> Tiles:
         """Run one batch and shift its patches onto the canvas."""
         found = self.run(members)
-        return canvas.tiles(found.values, self._scan.positions_px[found.pattern], found.share)
+        positions_px = patch_positions(self._conventions, self._scan.positions_px[members])
+        return canvas.tiles(found.values, positions_px.reshape(-1, 2), found.share)
 
     def run(self, members: NDArray[np.int64]) -> Patches:
         """Read, scale and run one batch."""

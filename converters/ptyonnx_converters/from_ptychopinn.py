@@ -1,0 +1,208 @@
+"""From a bundle of PtychoPINN, `wts.h5.zip` of either backend, to a graph in a bundle's interface.
+
+Neither TensorFlow nor torch is needed, and nothing of the file is run: its pickles are never
+opened, save two of torch that are read operator by operator (`torch_archive.py`). The
+graph is written directly from the weights (`ptychopinn_keras.py`, `ptychopinn_torch.py`).
+Making a bundle of it is left to the roof.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import JsonValue
+
+from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
+from ptyonnx_converters.foreign import ForeignNetwork
+from ptyonnx_converters.zip_members import ZipMembers
+
+__all__ = ["convert", "recognises"]
+
+_KERAS = "diffraction_to_obj/model.keras"
+_TORCH = "diffraction_to_obj/model.pth"
+_SETTINGS = "torch_scaling_metadata.pt"
+_SETTINGS_VERSION = "ci-entrypoints-v1"
+_LARGEST_MODEL = 2**31  # bytes
+_LARGEST_SETTINGS = 2**24
+# Settings of which this converter knows one value only; the weights of the others look alike.
+_ONLY = {"architecture": "cnn", "cnn_output_mode": "amp_phase", "use_shared_decoder": False}
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file has the members of a PtychoPINN bundle, by content and not by name.
+
+    Parameters
+    ----------
+    path : Path
+        Anything; False for what is no ZIP archive.
+    """
+    try:
+        with ZipMembers(path, path) as members:
+            return any(name in {_KERAS, _TORCH, "manifest.dill"} for name in members.names)
+    except ConversionError:
+        return False
+
+
+def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | None = None) -> ForeignNetwork:
+    """Read a bundle of PtychoPINN and write its network as ONNX.
+
+    Parameters
+    ----------
+    path : Path
+        `wts.h5.zip`, as PtychoPINN's training wrote it, of TensorFlow or PyTorch.
+    probe_big, amp_activation : optional
+        Settings of PtychoPINN that the weights of a PyTorch bundle do not show. Needed for bundles
+        without `torch_scaling_metadata.pt`; for others they must be what stands there.
+
+    Returns
+    -------
+    ForeignNetwork
+        Its input is amplitude, scaled such that the mean over patterns of sum(X**2) is (N/2)**2.
+
+    Raises
+    ------
+    ConversionError
+        Not such a bundle, of another version, damaged, or with anything that is not known.
+    MissingDependencyError
+        onnx is not installed.
+    """
+    if find_spec("onnx") is None:
+        raise MissingDependencyError("adopting needs onnx, which is not installed", remedy="pip install onnx")
+    with ZipMembers(path, path) as members:
+        found = [name for name in (_KERAS, _TORCH) if name in members.names]
+        if len(found) != 1:
+            raise ConversionError(
+                "not a bundle of PtychoPINN" if not found else "networks of two backends", file=path,
+                found=", ".join(members.names[:5]) or "no member", expected=f"{_KERAS} or {_TORCH}",
+            )  # fmt: skip
+        if found == [_KERAS]:
+            network = _convert_keras(members, path)
+            _check_declared("probe_big", probe_big, network.conventions["probe_big"], path)
+            _check_declared("amp_activation", amp_activation, network.conventions["amp_activation"], path)
+            return network
+        return _convert_torch(members, path, probe_big, amp_activation)
+
+
+def _convert_keras(members: ZipMembers, path: Path) -> ForeignNetwork:
+    from ptyonnx_converters.keras_archive import read_keras_archive
+    from ptyonnx_converters.ptychopinn_keras import build_keras
+
+    network = build_keras(read_keras_archive(members.read(_KERAS, _LARGEST_MODEL), path, _KERAS), path)
+    return _foreign(
+        network.model, "TensorFlow", network.N, network.channels,
+        object_big=network.object_big, probe_big=network.probe_big, amp_activation=network.amp_activation,
+        n_filters_scale=network.filters_scale, cbam=False,
+        patch_position="pattern" if network.object_big else "group",
+    )  # fmt: skip
+
+
+def _convert_torch(
+    members: ZipMembers, path: Path, probe_big: bool | None, amp_activation: str | None
+) -> ForeignNetwork:
+    from ptyonnx_converters.ptychopinn_torch import build_torch
+    from ptyonnx_converters.torch_archive import read_torch_archive
+
+    data, model = _settings(members, path)
+    state = read_torch_archive(members.read(_TORCH, _LARGEST_MODEL), path, _TORCH)
+    if not isinstance(state, dict) or not all(isinstance(array, np.ndarray) for array in state.values()):
+        raise ConversionError("not a state dict", file=path, key=_TORCH, expected="names and tensors only")
+    settings = {
+        "probe_big": _declared("probe_big", probe_big, model, bool, path),
+        "amp_activation": _declared("amp_activation", amp_activation, model, str, path),
+    }
+    legacy_heads = model.get("use_legacy_decoder_channel_override") is True
+    network = build_torch(state, **settings, legacy_heads=legacy_heads, file=path)
+    if "N" in data and data["N"] != network.N:
+        raise ConversionError(
+            "the weights are not those of the settings", file=path, key="N", found=network.N, expected=data["N"]
+        )
+    object_big = model.get("object_big")
+    if network.channels > 1 and object_big is False:
+        raise ConversionError(
+            "the weights are not those of the settings",
+            file=path,
+            key="object_big",
+            found="several channels",
+            expected=1,
+        )
+    return _foreign(
+        network.model, "PyTorch", network.N, network.channels, **settings,
+        object_big=object_big if isinstance(object_big, bool) else network.channels > 1,
+        n_filters_scale=network.filters_scale, cbam=network.attention, patch_position="pattern",
+    )  # fmt: skip
+
+
+def _settings(members: ZipMembers, path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Data and model settings of a PyTorch bundle; empty for one that has none."""
+    from ptyonnx_converters.torch_archive import read_torch_archive
+
+    if _SETTINGS not in members.names:
+        return {}, {}
+    settings = read_torch_archive(members.read(_SETTINGS, _LARGEST_SETTINGS), path, _SETTINGS)
+    match settings:
+        case {"schema_version": version, "data_config": dict(data), "model_config": dict(model)} if (
+            version == _SETTINGS_VERSION
+        ):
+            pass
+        case _:
+            version = settings.get("schema_version") if isinstance(settings, dict) else None
+            raise ConversionError(
+                "settings of another version of PtychoPINN", file=path, key=_SETTINGS,
+                found=version if isinstance(version, str) else "no version", expected=_SETTINGS_VERSION,
+            )  # fmt: skip
+    for key, expected in _ONLY.items():
+        if key in model and model[key] != expected:
+            raise ConversionError(
+                "a network of PtychoPINN that is not known", file=path, key=key,
+                found=model[key] if isinstance(model[key], str | bool) else "something else", expected=expected,
+            )  # fmt: skip
+    return data, model
+
+
+def _declared(key: str, declared: Any, model: Mapping[str, Any], kind: type, path: Path) -> Any:
+    """A setting from the file, or else as the user declares it."""
+    if key not in model:
+        if declared is None:
+            raise ConversionError(
+                f"an older bundle that does not say its {key} outside of a pickle, which is never opened", file=path,
+                key=_SETTINGS, remedy=f"declare {key} as it was when the network was trained",
+            )  # fmt: skip
+        return declared
+    if not isinstance(model[key], kind):
+        raise ConversionError("a setting of another kind", file=path, key=key, expected=kind.__name__)
+    _check_declared(key, declared, model[key], path)
+    return model[key]
+
+
+def _check_declared(key: str, declared: JsonValue, stated: JsonValue, path: Path) -> None:
+    if declared is not None and declared != stated:
+        raise ConversionError(
+            "declared otherwise than the file says", file=path, key=key, found=declared, expected=stated
+        )
+
+
+def _foreign(
+    model: bytes, backend: str, N: int, channels: int, *, probe_big: bool, **settings: JsonValue
+) -> ForeignNetwork:
+    conventions: dict[str, JsonValue] = {
+        "input": "amplitude",
+        "zero_frequency": "centre",
+        "scale": "mean over patterns of sum(X**2) = (N/2)**2",
+        "known": "everywhere" if probe_big else "central half",  # of a patch; outside of it the object is 0
+        "probe_big": probe_big,
+        **settings,
+    }
+    return ForeignNetwork(
+        model=model,
+        system=f"PtychoPINN ({backend})",
+        N=N,
+        gridsize=math.isqrt(channels),
+        notes=f"Trained by PtychoPINN with {backend}; the graph was written from its weights.",
+        conventions=conventions,
+        mean_photons=(N / 2) ** 2,
+    )

@@ -1,0 +1,198 @@
+"""Networks of PtychoPINN, written natively in each framework, and what is read from their bundles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from ptychopinn_bundles import Expected, Variant, keras_bundle, repack, torch_bundle
+
+from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_converters.foreign import ForeignNetwork
+from ptyonnx_converters.from_ptychopinn import convert, recognises
+
+# Of amplitude and phase, in float32: what separates onnxruntime from a framework, see check.py.
+TOLERANCE = 1e-5
+BOTH = [
+    Variant(),
+    Variant(gridsize=2),
+    Variant(probe_big=False),
+    Variant(gridsize=2, probe_big=False),
+    Variant(object_big=False),
+    Variant(scale=1),
+    pytest.param(Variant(N=128, gridsize=2), marks=pytest.mark.slow),
+    pytest.param(Variant(N=128, object_big=False, probe_big=False), marks=pytest.mark.slow),
+    pytest.param(Variant(N=256), marks=pytest.mark.slow),
+    pytest.param(Variant(N=256, gridsize=2, scale=1), marks=pytest.mark.slow),
+]
+TORCH = [
+    Variant(cbam=False),
+    Variant(gridsize=2, cbam=False),
+    Variant(scale=1, bottleneck_cbam=True, amp_activation="silu"),
+    Variant(batch_norm=True),
+    Variant(batch_norm=True, probe_big=False, cbam=False),
+]
+KERAS = [
+    Variant(gridsize=2, object_big=False),
+    Variant(gridsize=2, object_big=False, probe_big=False),
+    Variant(pad_object=False, gridsize=2),
+    Variant(amp_activation="silu"),
+    Variant(amp_activation="relu"),
+    Variant(amp_activation="softplus"),
+]
+
+
+def run(network: ForeignNetwork, patterns: np.ndarray) -> dict[str, np.ndarray]:
+    """Amplitude, phase and object of the graph."""
+    model = onnx.load_from_string(network.model)
+    for name in ("amplitude", "phase"):
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    model_bytes = model.SerializeToString()
+    session = onnxruntime.InferenceSession(model_bytes, providers=["CPUExecutionProvider"])
+    names = ["amplitude", "phase", "object"]
+    return dict(zip(names, session.run(names, {"diffraction": patterns}), strict=True))
+
+
+def complex_object(array: np.ndarray) -> np.ndarray:
+    result: np.ndarray = array.view(np.complex64)[..., 0]
+    return result
+
+
+def assert_interface(network: ForeignNetwork, variant: Variant) -> None:
+    model = onnx.load_from_string(network.model)
+    onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
+    assert (model.ir_version, [(opset.domain, opset.version) for opset in model.opset_import]) == (10, [("", 18)])
+    shapes = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    shape = ["batch", variant.channels, variant.N, variant.N]
+    assert shapes == {"diffraction": shape, "object": [*shape, 2]}
+    assert (network.N, network.gridsize) == (variant.N, variant.gridsize)
+    assert network.mean_photons == (variant.N / 2) ** 2
+    known = network.conventions
+    assert (known["object_big"], known["probe_big"]) == (variant.object_big, variant.probe_big)
+    assert known["known"] == ("everywhere" if variant.probe_big else "central half")
+    assert known["amp_activation"] == variant.amp_activation
+
+
+def assert_patches(found: dict[str, np.ndarray], expected: Expected, patches: np.ndarray, factor: float = 1) -> None:
+    # A test of nothing would be passed by anything: these differ from pattern to pattern and pixel to pixel.
+    assert expected.amplitude.std() > 1e-2
+    assert expected.phase.std() > 1e-2
+    np.testing.assert_allclose(found["amplitude"], factor * expected.amplitude, atol=TOLERANCE)
+    np.testing.assert_allclose(found["phase"], expected.phase, atol=TOLERANCE)
+    np.testing.assert_allclose(complex_object(found["object"]), factor * patches, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("variant", [*BOTH, *TORCH], ids=str)
+def test_the_graph_of_a_pytorch_bundle_computes_what_the_native_network_computes(
+    variant: Variant, tmp_path: Path
+) -> None:
+    expected = torch_bundle(tmp_path, variant)
+    network = convert(expected.path)
+    assert_interface(network, variant)
+    assert network.system == "PtychoPINN (PyTorch)"
+    assert network.conventions["cbam"] == (variant.cbam or variant.bottleneck_cbam)
+    assert_patches(run(network, variant.patterns), expected, expected.object)
+
+
+@pytest.mark.parametrize("variant", [*BOTH, *KERAS], ids=str)
+def test_the_graph_of_a_tensorflow_bundle_computes_what_the_native_network_computes(
+    variant: Variant, tmp_path: Path
+) -> None:
+    expected = keras_bundle(tmp_path, variant)
+    network = convert(expected.path)
+    assert_interface(network, variant)
+    assert network.system == "PtychoPINN (TensorFlow)"
+    group = variant.gridsize > 1 and not variant.object_big
+    assert network.conventions["patch_position"] == ("pattern" if variant.object_big else "group")
+    factor = 1 / 1.001 if variant.gridsize == 1 and variant.object_big else 1
+    patches = np.repeat(expected.object, variant.channels, axis=1) if group else expected.object
+    assert_patches(run(network, variant.patterns), expected, patches, factor)
+
+
+def test_one_patch_per_group_is_what_the_saved_keras_model_gives_where_it_is_known(tmp_path: Path) -> None:
+    variant = Variant()
+    expected = keras_bundle(tmp_path, variant)
+    assert expected.output is not None
+    found = complex_object(run(convert(expected.path), variant.patterns)["object"])[:, 0]
+    centre = np.s_[:, 16:48, 16:48]
+    np.testing.assert_allclose(found[centre], expected.output[centre], atol=TOLERANCE)
+
+
+def test_any_batch_gives_the_same_patches(tmp_path: Path) -> None:
+    variant = Variant(gridsize=2)
+    network = convert(torch_bundle(tmp_path, variant).path)
+    patterns = variant.patterns
+    whole = run(network, np.concatenate([patterns] * 3))["object"]
+    np.testing.assert_allclose(whole[4:5], run(network, patterns[:1])["object"], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("make", [torch_bundle, keras_bundle])
+def test_the_same_bundle_gives_the_same_bytes(make: Callable[[Path, Variant], Expected], tmp_path: Path) -> None:
+    path = make(tmp_path, Variant()).path
+    assert convert(path).model == convert(path).model
+
+
+def test_settings_that_a_bundle_does_not_say_are_asked_for_and_then_used(tmp_path: Path) -> None:
+    variant = Variant(probe_big=False, amp_activation="silu")
+    expected = torch_bundle(tmp_path, variant)
+    old = repack(expected.path, tmp_path / "old.zip", {"torch_scaling_metadata.pt": None})
+    with pytest.raises(ConversionError, match=r"does not say its probe_big .*; declare probe_big"):
+        convert(old)
+    with pytest.raises(ConversionError, match="does not say its amp_activation"):
+        convert(old, probe_big=False)
+    found = convert(old, probe_big=False, amp_activation="silu")
+    assert found.model == convert(expected.path).model
+
+
+@pytest.mark.parametrize("make", [torch_bundle, keras_bundle])
+def test_a_setting_declared_otherwise_than_the_bundle_says_is_refused(
+    make: Callable[[Path, Variant], Expected], tmp_path: Path
+) -> None:
+    path = make(tmp_path, Variant()).path
+    assert convert(path, probe_big=True, amp_activation="sigmoid").model == convert(path).model
+    with pytest.raises(ConversionError, match="'probe_big': declared otherwise than the file says, found False"):
+        convert(path, probe_big=False)
+
+
+def test_bundles_are_recognised_by_their_members(tmp_path: Path) -> None:
+    path = torch_bundle(tmp_path, Variant()).path
+    other = tmp_path / "other.zip"
+    other.write_bytes(b"PK, not")
+    assert recognises(path)
+    assert not recognises(other)
+    assert not recognises(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("make", [torch_bundle, keras_bundle])
+def test_no_framework_is_loaded_and_no_pickle_is_run(make: Callable[[Path, Variant], Expected], tmp_path: Path) -> None:
+    """The bundles hold dill members that would end the process, and an audit hook sees every unpickling."""
+    path = make(tmp_path, Variant()).path
+    code = f"""
+import sys
+def hook(event, arguments):
+    if event == "pickle.find_class" and armed:
+        raise SystemExit("unpickled")
+armed = False
+from pathlib import Path
+import onnx, h5py
+from ptyonnx_converters import from_ptychopinn
+import ptyonnx_converters.keras_archive, ptyonnx_converters.ptychopinn_keras
+import ptyonnx_converters.torch_archive, ptyonnx_converters.ptychopinn_torch
+sys.addaudithook(hook)
+armed = True
+from_ptychopinn.convert(Path({str(path)!r}))
+armed = False
+loaded = {{"torch", "tensorflow", "keras", "dill", "onnxruntime"}} & set(sys.modules)
+print("loaded", sorted(loaded))
+"""
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (outcome.returncode, outcome.stdout) == (0, "loaded []\n"), outcome.stderr

@@ -1,0 +1,232 @@
+"""A TensorFlow bundle of PtychoPINN with another configuration or other weights ends in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from ptychopinn_bundles import (
+    KERAS,
+    SMALL,
+    changed_config,
+    keras_bundle,
+    refused,
+    repack,
+)
+
+from ptyonnx_converters.from_ptychopinn import convert
+
+
+@pytest.fixture(scope="module")
+def keras_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return keras_bundle(tmp_path_factory.mktemp("keras"), SMALL).path
+
+
+def with_config(keras_path: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    with zipfile.ZipFile(keras_path) as archive:
+        content = archive.read(KERAS)
+    return repack(keras_path, folder / "config.zip", {KERAS: changed_config(content, change, folder / "model.keras")})
+
+
+def layer_of(config: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(layer for layer in config["config"]["layers"] if layer["name"] == name)
+    return found
+
+
+def option(layer: str, key: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        layer_of(config, layer)["config"][key] = value
+
+    return change
+
+
+def kind(layer: str, module: str, name: str) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        layer_of(config, layer).update(module=module, class_name=name)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (kind("amp", "keras.layers", "Lambda"), "'amp': a Lambda layer, which holds code; it was not run"),
+        (kind("amp", "keras.layers", "TorchModuleWrapper"), "a layer that PtychoPINN's network does not have"),
+        (kind("amp", "evil", "ActivationLayer"), "found evil.ActivationLayer"),
+        (kind("conv2d", "ptycho.custom_layers", "Conv2D"), "found ptycho.custom_layers.Conv2D"),
+        (option("conv2d", "strides", [2, 2]), "'conv2d': Conv2D with another strides, found [2, 2], expected [1, 1]"),
+        (option("conv2d", "padding", "valid"), "Conv2D with another padding"),
+        (option("conv2d", "dilation_rate", [2, 2]), "Conv2D with another dilation_rate"),
+        (option("conv2d", "groups", True), "Conv2D with another groups, found True"),
+        (option("conv2d", "activation", "gelu"), "Conv2D with another activation, found gelu"),
+        (option("conv2d", "activation", {"class_name": "function"}), "Conv2D with another activation"),
+        (option("conv2d", "filters", 3), "a weight of another shape"),
+        (option("conv2d", "filters", "many"), "Conv2D without a number of filters"),
+        (option("conv2d", "data_format", "channels_first"), "Conv2D with another data_format"),
+        (option("conv2d", "kernel_size", [2, 2]), "Conv2D with another kernel_size"),
+        (option("max_pooling2d", "pool_size", [3, 3]), "MaxPooling2D with another pool_size"),
+        (option("up_sampling2d", "interpolation", "bilinear"), "UpSampling2D with another interpolation"),
+        (option("amp", "activation_name", "exec"), "ActivationLayer with another activation_name, found exec"),
+        (option("amp", "scale", 2.0), "an activation with another scale"),
+        (option("phi", "scale", float("nan")), "an activation with another scale, found nan"),
+        (option("obj", "use_polar", False), "CombineComplexLayer with another use_polar"),
+        (lambda config: layer_of(config, "obj")["config"].pop("use_polar"), "found nothing, expected True"),
+        (option("center_mask_layer", "N", 32), "CenterMaskLayer with another N"),
+        (option("amp_padded", "padding", [[1, 1], [2, 2]]), "ZeroPadding2D with another padding"),
+        (option("amp_padded", "padding", [[8, 8], [8, 8]]), "two images that do not fit each other"),
+        (option("amp_padded", "padding", [[10**9, 0], [10**9, 0]]), "ZeroPadding2D with another padding"),
+        (option("trimmed_obj", "output_size", 32), "TrimReconstructionLayer with another output_size"),
+        (option("input", "batch_shape", [None, 64, 32, 1]), "an input that is neither diffraction nor positions"),
+        (option("input", "batch_shape", [None, 10**9, 10**9, 1]), "CenterMaskLayer with another N"),
+        (lambda config: config.update(class_name="Sequential"), "not a functional Keras model, found Sequential"),
+        (lambda config: config["config"].update(layers=[{}] * 2000), "not a functional Keras model"),
+        (lambda config: config["config"].update(layers=[{}]), "a layer without name, class, options or inputs"),
+        (lambda config: config["config"].update(output_layers=[["obj", 0, 0]]), "expected a merged object as output"),
+        (lambda config: config["config"].update(output_layers=[["conv2d", 0, 0]]), "not a network of PtychoPINN"),
+        (lambda config: config["config"].update(output_layers=[]), "other outputs than one"),
+        (lambda config: config["config"]["layers"].remove(layer_of(config, "max_pooling2d")), "'max_pooling2d': a layer is missing"),
+        (lambda config: config["config"]["layers"].append(config["config"]["layers"][3]), "two layers of one name"),
+        (lambda config: layer_of(config, "conv2d").update(inbound_nodes=[]), "Conv2D with other inputs"),
+        (lambda config: layer_of(config, "conv2d")["inbound_nodes"].append({}), "a layer that is used twice"),
+        (
+            lambda config: layer_of(config, "conv2d").update(inbound_nodes=layer_of(config, "conv2d_1")["inbound_nodes"]),
+            "layers that enter themselves",
+        ),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_is_not_the_networks(
+    change: Callable[[dict[str, Any]], object], words: str, keras_path: Path, tmp_path: Path
+) -> None:
+    assert words in refused(with_config(keras_path, tmp_path, change))
+
+
+def test_channels_that_are_taken_in_another_way(keras_path: Path, tmp_path: Path) -> None:
+    def change(config: dict[str, Any], item: object) -> None:
+        layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "GetItem")
+        layer["inbound_nodes"][0]["args"][1] = item
+
+    ellipsis = {"class_name": "__ellipsis__", "config": {}}
+    for item, words in (
+        ([ellipsis, 3], "something else than some of the channels"),
+        ([{"class_name": "__slice__", "config": {}}, ellipsis], "something else than some of the channels"),
+        ([ellipsis, {"class_name": "__slice__", "config": {"step": -1}}], "not named by whole numbers"),
+        ([ellipsis, {"class_name": "__slice__", "config": {"start": 1e9}}], "not named by whole numbers"),
+        ([ellipsis, {"class_name": "__slice__", "config": {"start": 10**9}}], "no channel is taken"),
+    ):
+        assert words in refused(with_config(keras_path, tmp_path, lambda config, item=item: change(config, item)))
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"[" * 100_000, b"\xff\xfe", b'{"class_name": "Functional"}'])
+def test_a_configuration_that_is_no_configuration(text: bytes, keras_path: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "model.keras"
+    with zipfile.ZipFile(keras_path) as archive:
+        inner.write_bytes(archive.read(KERAS))
+    changed = repack(inner, tmp_path / "changed.keras", {"config.json": text}).read_bytes()
+    line = refused(repack(keras_path, tmp_path / "text.zip", {KERAS: changed}))
+    assert "'config.json': not a" in line
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "4.0", 3, None])
+def test_another_version_of_keras(version: object, keras_path: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "model.keras"
+    with zipfile.ZipFile(keras_path) as archive:
+        inner.write_bytes(archive.read(KERAS))
+    metadata = json.dumps({"keras_version": version}).encode()
+    changed = repack(inner, tmp_path / "changed.keras", {"metadata.json": metadata}).read_bytes()
+    assert "another version of Keras" in refused(repack(keras_path, tmp_path / "old.zip", {KERAS: changed}))
+
+
+def with_weights(keras_path: Path, folder: Path, change: Callable[[h5py.File], object]) -> Path:
+    inner = folder / "model.keras"
+    with zipfile.ZipFile(keras_path) as archive:
+        inner.write_bytes(archive.read(KERAS))
+    with zipfile.ZipFile(inner) as archive:
+        buffer = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(buffer, "a") as weights:
+        change(weights)
+    changed = repack(inner, folder / "changed.keras", {"model.weights.h5": buffer.getvalue()}).read_bytes()
+    return repack(keras_path, folder / "weights.zip", {KERAS: changed})
+
+
+KERNEL = "layers/conv2d/vars/0"
+
+
+def replaced(make: Callable[[h5py.Group, np.ndarray], object]) -> Callable[[h5py.File], None]:
+    def change(weights: h5py.File) -> None:
+        array = weights[KERNEL][()]
+        del weights[KERNEL]
+        make(weights["layers/conv2d/vars"], array)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda weights: weights.pop("layers/conv2d"), "'conv2d.weight': a weight is missing"),
+        (lambda weights: weights.pop("layers"), "a link inside the weights"),
+        (lambda weights: weights.pop(f"{KERNEL[:-1]}1"), "weights that belong to no convolution"),
+        (lambda weights: weights.pop(KERNEL), "weights that are damaged"),
+        (replaced(lambda group, array: group.create_dataset("0", data=array[..., :-1])), "a weight of another shape"),
+        (replaced(lambda group, array: group.create_dataset("0", data=array.astype(float))), "found float64"),
+        (replaced(lambda group, array: group.create_dataset("0", data=array * np.nan)), "NaN or infinity in a weight"),
+        (replaced(lambda group, _: group.create_dataset("0", data="words")), "weights that are damaged"),
+        (
+            replaced(lambda group, _: group.create_dataset("0", (10**5, 10**5), "f4", chunks=(100, 100))),
+            "weights that are damaged",
+        ),
+        (
+            replaced(lambda group, array: group.create_dataset("0", data=array, compression="gzip")),
+            "weights that are damaged",
+        ),
+        (replaced(lambda group, _: group.create_dataset("0", (10**5, 10**5), "f4")), "weights that are damaged"),
+        (
+            replaced(lambda group, _: group.create_dataset("0", (36,), "f4", external=[("/etc/hostname", 0, 144)])),
+            "weights that are damaged",
+        ),
+        (
+            replaced(lambda group, _: group.__setitem__("0", h5py.ExternalLink("/etc/hostname", "/x"))),
+            "'layers/conv2d/vars/0': a link inside the weights",
+        ),
+        (replaced(lambda group, _: group.__setitem__("0", h5py.SoftLink("/layers"))), "a link inside the weights"),
+        (
+            lambda weights: weights["layers"].create_group("dense/vars").create_dataset("0", data=np.ones(2, "f4")),
+            "'layers/dense': weights that belong to no convolution",
+        ),
+        (lambda weights: weights["layers"].__setitem__("conv2d/again", weights["layers"]), "weights that"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_not_the_networks(
+    change: Callable[[h5py.File], object], words: str, keras_path: Path, tmp_path: Path
+) -> None:
+    assert words in refused(with_weights(keras_path, tmp_path, change))
+
+
+def test_a_virtual_dataset_is_not_followed(keras_path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "secret.h5"
+    with h5py.File(other, "w") as file:
+        file["secret"] = np.ones((3, 3, 1, 2), np.float32)
+
+    def virtual(group: h5py.Group, array: np.ndarray) -> None:
+        layout = h5py.VirtualLayout(array.shape, array.dtype)
+        layout[:] = h5py.VirtualSource(str(other), "secret", array.shape)
+        group.create_virtual_dataset("0", layout)
+
+    assert "weights that are damaged" in refused(with_weights(keras_path, tmp_path, replaced(virtual)))
+
+
+def test_weights_of_older_keras_are_found_by_their_number(keras_path: Path, tmp_path: Path) -> None:
+    """Before Keras wrote the layer's name beside its weights, the order of the layers said whose they are."""
+
+    def change(weights: h5py.File) -> None:
+        for group in weights["layers"].values():
+            group["vars"].attrs.clear()
+
+    assert convert(with_weights(keras_path, tmp_path, change)).model == convert(keras_path).model

@@ -1,0 +1,211 @@
+"""A PyTorch bundle of PtychoPINN with other weights, settings or pickles than its own ends in one line."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ptychopinn_bundles import (
+    SETTINGS,
+    SMALL,
+    TORCH,
+    refused,
+    repack,
+    saved,
+    torch_bundle,
+    torch_settings,
+    torch_state,
+)
+
+
+@pytest.fixture(scope="module")
+def torch_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return torch_bundle(tmp_path_factory.mktemp("torch"), SMALL).path
+
+
+def with_state(torch_path: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    _, state = torch_state(SMALL)
+    change(state)
+    return repack(torch_path, folder / "state.zip", {TORCH: saved(state)})
+
+
+ENCODER = "model.autoencoder.encoder.blocks.1.conv1.weight"
+
+
+def spoil(name: str, make: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        state[name] = make(state[name])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda state: state.pop(ENCODER), "found 1 levels, expected 3, 4 or 5"),
+        (lambda state: state.pop(ENCODER.replace("weight", "bias")), "blocks.1.conv1.bias': a weight is missing"),
+        (lambda state: state.clear(), "found 0 levels"),
+        (lambda state: state.update(extra=state[ENCODER]), "'extra': a weight that PtychoPINN's network does not have"),
+        (lambda state: state.update(log_scale_delta=state[ENCODER]), "'log_scale_delta': a weight that"),
+        (spoil(ENCODER, lambda tensor: tensor[:, :-1]), f"'{ENCODER}': a weight of another shape"),
+        (spoil(ENCODER, lambda tensor: tensor[..., :1]), "expected float32 (?, 8, 3, 3)"),
+        (spoil(ENCODER, lambda tensor: tensor.double()), "found float64"),
+        (spoil(ENCODER, lambda tensor: tensor.half()), "found float16"),
+        (spoil(ENCODER, lambda tensor: tensor * float("nan")), f"'{ENCODER}': NaN or infinity in a weight"),
+        (spoil(ENCODER, lambda tensor: tensor * float("inf")), "NaN or infinity in a weight"),
+        (spoil(ENCODER, lambda _: "a word"), "not a state dict"),
+        (spoil("model.autoencoder.decoder_amp.amp.conv1.weight", lambda t: t[:, :-1]), "a weight of another shape"),
+        (spoil("model.autoencoder.decoder_amp.amp.conv_up_block.conv1.weight", lambda t: t[:, :0]), "a weight without any element"),
+        (
+            spoil("model.autoencoder.encoder.blocks.0.conv1.weight", lambda t: t.repeat(1, 2, 1, 1)),
+            "heads that do not give one patch for each pattern",
+        ),
+    ],
+)  # fmt: skip
+def test_a_state_dict_that_is_not_the_networks(
+    change: Callable[[dict[str, Any]], object], words: str, torch_path: Path, tmp_path: Path
+) -> None:
+    assert words in refused(with_state(torch_path, tmp_path, change))
+
+
+def test_heads_of_a_version_that_split_channels_in_another_way(torch_path: Path, tmp_path: Path) -> None:
+    _, state = torch_state(SMALL)
+    for head in ("amp.amp", "phase.phase"):
+        name = f"model.autoencoder.decoder_{head}"
+        state[f"{name}.conv1.weight"] = state[f"{name}.conv1.weight"][:, :-1]
+        state[f"{name}.conv_up_block.conv1.weight"] = state[f"{name}.conv_up_block.conv1.weight"].repeat(1, 2, 1, 1)
+    path = repack(torch_path, tmp_path / "old.zip", {TORCH: saved(state)})
+    assert "heads of another version of PtychoPINN" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "section, key, value, words",
+    [
+        ("model_config", "architecture", "fno", "'architecture': a network of PtychoPINN that is not known, found fno"),
+        ("model_config", "cnn_output_mode", "real_imag", "found real_imag, expected amp_phase"),
+        ("model_config", "use_shared_decoder", True, "'use_shared_decoder'"),
+        ("model_config", "amp_activation", "softplus", "an activation that is not known, found softplus"),
+        ("model_config", "amp_activation", 3, "'amp_activation': a setting of another kind, expected str"),
+        ("model_config", "probe_big", 1, "'probe_big': a setting of another kind, expected bool"),
+        ("data_config", "N", 128, "'N': the weights are not those of the settings, found 64, expected 128"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_not_known(
+    *, section: str, key: str, value: object, words: str, torch_path: Path, tmp_path: Path
+) -> None:
+    settings = torch_settings(SMALL)
+    settings[section][key] = value
+    assert words in refused(repack(torch_path, tmp_path / "other.zip", {SETTINGS: saved(settings)}))
+
+
+@pytest.mark.parametrize("version", ["torch-artifact-v4", None, 3])
+def test_settings_of_another_version(version: object, torch_path: Path, tmp_path: Path) -> None:
+    settings = torch_settings(SMALL) | {"schema_version": version}
+    line = refused(repack(torch_path, tmp_path / "other.zip", {SETTINGS: saved(settings)}))
+    assert "settings of another version of PtychoPINN" in line
+    assert "expected ci-entrypoints-v1" in line
+
+
+class _Bomb:
+    """What it says when it is unpickled by the ordinary means."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, ("unpickled",))
+
+
+def with_pickle(torch_path: Path, folder: Path, member: str, program: bytes) -> Path:
+    inner = folder / "inner.zip"
+    with zipfile.ZipFile(torch_path) as archive:
+        inner.write_bytes(archive.read(member))
+    changed = repack(inner, folder / "changed.zip", {"archive/data.pkl": program}).read_bytes()
+    return repack(torch_path, folder / "evil.zip", {member: changed})
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("member", [TORCH, SETTINGS])
+def test_a_pickle_that_would_run_something_runs_nothing(
+    member: str, protocol: int, torch_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = pickle.dumps({"weights": _Bomb()}, protocol)
+    line = refused(with_pickle(torch_path, tmp_path, member, program))
+    assert "it was not run" in line
+    assert not Path("unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"",
+        b".",
+        b"\x80\x02",
+        b"\x80\x02N",
+        b"\x80\x02NN.",
+        b"\x80\x02}q\x00h\x05.",
+        b"\x80\x02(.",
+        b"\x80\x02u.",
+        b"\x80\x02}(K\x01K\x02u.",
+        b"\x80\x02}(X\x01\x00\x00\x00au.",
+        b"\x80\x02X\xff\xff\xff\x7fa.",
+        b"\x80\x02ccollections\nOrderedDict\nK\x01R.",
+        b"\x80\x02ccollections\nOrderedDict\n)R)R.",
+        b"\x80\x02ctorch\nFloatStorage\n)R.",
+        b"\x80\x02K\x01Q.",
+        b"\x80\x02K\x01K\x02b.",
+        b"\x80\x02]K\x01a}b.",
+        b"no pickle at all",
+    ],
+)
+def test_a_pickle_that_makes_no_sense(program: bytes, torch_path: Path, tmp_path: Path) -> None:
+    line = refused(with_pickle(torch_path, tmp_path, TORCH, program))
+    assert f"'{TORCH}': " in line
+    assert "a pickle that" in line or "not a state dict" in line
+
+
+def tensor_program(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, count: int, key: str = "0") -> bytes:
+    """A state dict of one tensor, as torch writes it, with numbers of our choice."""
+
+    def number(value: int) -> bytes:
+        return b"J" + struct.pack("<i", value) if value < 2**31 else b"\x8a\x08" + struct.pack("<q", value)
+
+    def text(value: str) -> bytes:
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + number(count) + b"tQ"
+    sizes = b"(" + b"".join(map(number, shape)) + b"t" + b"(" + b"".join(map(number, strides)) + b"t"
+    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + sizes + b"\x89}tR"
+    return b"\x80\x02}" + text("weight") + call + b"s."
+
+
+@pytest.mark.parametrize(
+    "shape, strides, offset, count",
+    [
+        ((1000, 1000), (1000, 1), 0, 16),  # larger than its storage
+        ((4,), (1,), 14, 16),  # over the end
+        ((4,), (8,), 0, 16),
+        ((4,), (-1,), 8, 16),  # before the beginning
+        ((4,), (1,), -1, 16),
+        ((-4,), (1,), 0, 16),
+        ((2**40,), (0,), 0, 16),  # one number, repeated
+        ((4, 4), (4,), 0, 16),
+        ((1,) * 40, (1,) * 40, 0, 16),
+        ((4,), (1,), 0, 2**40),  # a storage that the file does not have
+        ((4,), (1,), 0, -1),
+    ],
+)
+def test_a_tensor_that_reaches_beyond_its_storage(
+    *, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, count: int, torch_path: Path, tmp_path: Path
+) -> None:
+    line = refused(with_pickle(torch_path, tmp_path, TORCH, tensor_program(shape, strides, offset, count)))
+    assert "a pickle that is damaged or not of torch.save" in line
+
+
+def test_a_storage_that_is_named_a_path(torch_path: Path, tmp_path: Path) -> None:
+    program = tensor_program((4,), (1,), 0, 16, key="../../etc/passwd")
+    assert "a member is missing" in refused(with_pickle(torch_path, tmp_path, TORCH, program))
