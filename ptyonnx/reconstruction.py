@@ -103,7 +103,7 @@ def reconstruct(
     threads: int = 0,
     batch_size: int | None = None,
     flux: FluxChoice = "match",
-    phases: PhaseChoice = "overlap",
+    phases: PhaseChoice = "auto",
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Reconstruction:

@@ -39,7 +39,7 @@ def _ptychopinn(function: Any) -> Any:
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="NUMBER", help="Groups that run together.")
 @click.option("--flux", default="match", metavar="KIND", help="match scales amplitudes to the bundle's; as-is. [match]")
 @click.option(
-    "--phases", default="overlap", metavar="KIND", help="Global phase of patches: overlap or network. [overlap]"
+    "--phases", default="auto", metavar="KIND", help="Global phase of patches: overlap, network or auto. [auto]"
 )
 @click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")

@@ -12,7 +12,7 @@ from ptyonnx.comparison.images import Difference, difference
 from ptyonnx.comparison.patterns import Patterns, middle
 from ptyonnx.comparison.subject import Subject
 from ptyonnx_runtime.engine import Engine
-from ptyonnx_runtime.reconstruct import patches
+from ptyonnx_runtime.runner import patches
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["PatchComparison", "compare_patches"]

@@ -2,63 +2,38 @@
 
 The network runs over all patterns once; its patches wait in a temporary file until their
 overlaps have shown their phases, and are stitched; a last pass compares the stitched object with
-every pattern. No more than a few chunks are in memory beside the canvas, however long the scan. Reading and writing files is the business of `ptyonnx.formats`.
+every pattern. No more than a few chunks are in memory beside the canvas, however long the scan.
+Running the network is the business of `runner`, reading and writing files that of `ptyonnx.formats`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
-from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.engine import Engine
-from ptyonnx_runtime.flux import Flux, FluxChoice, match_flux
-from ptyonnx_runtime.grouping import groups_covering
+from ptyonnx_runtime.flux import Flux, FluxChoice
 from ptyonnx_runtime.illumination import amplitude_factor, illumination
 from ptyonnx_runtime.phasing import BlockSums, Overlaps
-from ptyonnx_runtime.placement import conventions, patch_positions, patch_weight
+from ptyonnx_runtime.placement import conventions, patch_weight
 from ptyonnx_runtime.residual import ForwardModel, Misfit, r_factor
+from ptyonnx_runtime.runner import Progress, Runner
 from ptyonnx_runtime.scan import Scan, chunks
-from ptyonnx_runtime.session import Session, cores
+from ptyonnx_runtime.session import Session
 from ptyonnx_runtime.spool import TileSpool
 from ptyonnx_runtime.stitching import Canvas, Tiles, frame_of, probe_weight
 from ptyonnx_runtime.workers import in_order
 
-__all__ = ["Patches", "PhaseChoice", "Reconstruction", "patches", "predict", "reconstruct"]
+__all__ = ["PhaseChoice", "Progress", "Reconstruction", "reconstruct"]
 
-Progress = Callable[[int, int], None]
-Result = TypeVar("Result")
-PhaseChoice = Literal["overlap", "network"]
+PhaseChoice = Literal["auto", "overlap", "network"]
 
-# Pixels of a chunk, small enough that what is computed from it stays in a core's cache. Measured
-# at N = 64, one thread: 4 patterns 524 us each, 16 patterns 544; the residual is best at 16.
-_NETWORK_CHUNK_PX = 4 * 64 * 64
-_RESIDUAL_CHUNK_PX = 16 * 64 * 64
-# An engine that is given uses all cores for one batch: larger ones, so that they are worth sharing out.
-_SHARED_CHUNK_PX = 16 * 64 * 64
-_GPU_CHUNK_PX = 256 * 64 * 64
-
-
-class Patches(NamedTuple):
-    """What the network made of some patterns.
-
-    Attributes
-    ----------
-    pattern : (n,) int64
-        Index of the pattern that each patch belongs to; may name a pattern more than once.
-    values : (n, N, N) complex64
-    share : (n,) float64
-        1 / number of patches of that pattern in the whole scan.
-    """
-
-    pattern: NDArray[np.int64]
-    values: NDArray[np.complex64]
-    share: NDArray[np.float64]
+_RESIDUAL_CHUNK_PX = 16 * 64 * 64  # pixels of a chunk, small enough to stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +97,7 @@ def reconstruct(
     threads: int = 0,
     batch_size: int | None = None,
     flux: FluxChoice = "match",
-    phases: PhaseChoice = "overlap",
+    phases: PhaseChoice = "auto",
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Reconstruction:
@@ -141,10 +116,11 @@ def reconstruct(
         the result.
     flux : {"match", "as-is"}
         Whether amplitudes are scaled where scan and bundle differ by more than 10 % in photons.
-    phases : {"overlap", "network"}
+    phases : {"auto", "overlap", "network"}
         Where the global phase of each patch comes from, which its pattern leaves free: from the
         overlaps (see :mod:`ptyonnx_runtime.phasing`; patches wait in a temporary file), or as
-        the network guessed it.
+        the network guessed it. By default from the overlaps, but for foreign bundles, whose
+        systems keep the network's.
     progress : callable, optional
         Called with (groups that went through the network, groups in all).
     engine : Engine, optional
@@ -158,14 +134,15 @@ def reconstruct(
     ProviderError
         The provider is unknown or does not work here.
     """
-    runner = _Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
+    runner = Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
     if phases not in get_args(PhaseChoice):
-        raise SettingsError("no such choice", key="phases", found=phases, expected="overlap or network")
+        raise SettingsError("no such choice", key="phases", found=phases, expected="auto, overlap or network")
     frame = frame_of(scan)
     probe = illumination(bundle, scan, runner.flux)
     canvas = Canvas(frame, patch_weight(conventions(bundle), probe_weight(probe)))
 
-    stitch = _stitch_agreeing if phases == "overlap" else _stitch
+    agreeing = phases == "overlap" or (phases == "auto" and not bundle.is_foreign)
+    stitch = _stitch_agreeing if agreeing else _stitch
     stitch(canvas, runner, progress)
     stitched, mask = canvas.finish()
     model = ForwardModel(stitched, frame, probe)
@@ -194,123 +171,14 @@ def reconstruct(
     )
 
 
-def predict(
-    bundle: Bundle,
-    scan: Scan,
-    *,
-    provider: str = "auto",
-    threads: int = 0,
-    batch_size: int | None = None,
-    flux: FluxChoice = "match",
-    engine: Engine | None = None,
-) -> Iterator[Patches]:
-    """The network's patches, batch by batch, in the order of the groups; parameters as in `reconstruct`."""
-    runner = _Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
-    yield from in_order(runner.run, runner.batches(), runner.workers)
-
-
-def patches(
-    bundle: Bundle,
-    scan: Scan,
-    *,
-    provider: str = "auto",
-    threads: int = 0,
-    batch_size: int | None = None,
-    flux: FluxChoice = "match",
-    engine: Engine | None = None,
-) -> NDArray[np.complex64]:
-    """One patch per pattern, all in memory; parameters as in `reconstruct`.
-
-    Returns
-    -------
-    (pattern, N, N) complex64
-        The mean over the groups that a pattern belongs to.
-    """
-    result = np.zeros((len(scan), scan.N, scan.N), np.complex64)
-    batches = predict(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux, engine=engine)
-    for found in batches:
-        np.add.at(result, found.pattern, found.values * found.share[:, np.newaxis, np.newaxis].astype(np.float32))
-    return result
-
-
-class _Runner:
-    """An engine with everything that was decided before the first batch."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        scan: Scan,
-        engine: Engine | None,
-        *,
-        provider: str,
-        threads: int,
-        batch_size: int | None,
-        flux: FluxChoice,
-    ) -> None:
-        _check_fit(bundle, scan)
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError("must be positive", key="batch_size", found=batch_size)
-        if threads < 0:
-            raise SettingsError("must not be negative", key="threads", found=threads)
-        self._scan = scan
-        self._conventions = conventions(bundle)
-        self.N = scan.N
-        self.groups = groups_covering(scan.positions_px, bundle.manifest.recipe.channels, scan.name)
-        self._share = 1 / np.bincount(self.groups.ravel(), minlength=len(scan))
-        self.flux = match_flux(bundle, scan, flux)
-        # onnxruntime on the CPU: several batches at a time with one thread each: threads that never
-        # wait for each other, and stitching overlaps with the network.
-        self.engine: Engine | Session = engine or Session(bundle, provider, threads=1)
-        on_cpu = self.engine.provider == "cpu"
-        self.residual_workers = threads or cores()
-        self.workers = self.residual_workers if on_cpu and engine is None else 1
-        budget = _GPU_CHUNK_PX if not on_cpu else _NETWORK_CHUNK_PX if engine is None else _SHARED_CHUNK_PX
-        self._size = batch_size or max(1, budget // (self.groups.shape[1] * scan.N**2))
-
-    def batches(self) -> Iterator[NDArray[np.int64]]:
-        """Groups that run together: (group, channel) indices of patterns."""
-        return (self.groups[part] for part in chunks(len(self.groups), self._size))
-
-    @property
-    def patches_per_batch(self) -> int:
-        """Patches of every batch but the last, which may have fewer."""
-        return self._size * int(self.groups.shape[1])
-
-    def watched(self, results: Iterator[Result], progress: Progress | None) -> Iterator[Result]:
-        """Hand on what comes of each batch, and tell how far it has got."""
-        for number, result in enumerate(results, start=1):
-            yield result
-            if progress:
-                progress(min(number * self._size, len(self.groups)), len(self.groups))
-
-    def place(self, members: NDArray[np.int64], canvas: Canvas) -> Tiles:
-        """Run one batch and shift its patches onto the canvas."""
-        found = self.run(members)
-        positions_px = patch_positions(self._conventions, self._scan.positions_px[members])
-        return canvas.tiles(found.values, positions_px.reshape(-1, 2), found.share)
-
-    def run(self, members: NDArray[np.int64]) -> Patches:
-        """Read, scale and run one batch."""
-        pattern = members.ravel()
-        diffraction = self.measured(_as_slice(pattern))
-        shape = (*members.shape, *diffraction.shape[1:])
-        values = self.engine.run(diffraction.reshape(shape))
-        return Patches(pattern, values.reshape(diffraction.shape), self._share[pattern])
-
-    def measured(self, index: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Measured amplitudes at the bundle's photon scale."""
-        diffraction = self._scan.diffraction[index]
-        return diffraction if self.flux.scale == 1 else diffraction * np.float32(self.flux.scale)
-
-
-def _stitch(canvas: Canvas, runner: _Runner, progress: Progress | None) -> None:
+def _stitch(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
     """Fill the canvas with patches as the network made them."""
     placed = in_order(lambda members: runner.place(members, canvas), runner.batches(), runner.workers)
     for tiles in runner.watched(placed, progress):
         canvas.add(tiles)
 
 
-def _stitch_agreeing(canvas: Canvas, runner: _Runner, progress: Progress | None) -> None:
+def _stitch_agreeing(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
     """Fill the canvas with patches whose phases agree: they wait in a file until the phases are known."""
     overlaps = Overlaps(canvas.frame, runner.N)
     with TileSpool() as spool:
@@ -335,7 +203,7 @@ def _stitch_agreeing(canvas: Canvas, runner: _Runner, progress: Progress | None)
             canvas.add(tiles)
 
 
-def _misfit(model: ForwardModel, scan: Scan, runner: _Runner) -> Misfit:
+def _misfit(model: ForwardModel, scan: Scan, runner: Runner) -> Misfit:
     """Compare the object with every pattern, with all workers."""
 
     def compare(part: slice) -> Misfit:
@@ -344,22 +212,3 @@ def _misfit(model: ForwardModel, scan: Scan, runner: _Runner) -> Misfit:
     size = max(1, _RESIDUAL_CHUNK_PX // scan.N**2)
     parts = list(in_order(compare, chunks(len(scan), size), runner.residual_workers))
     return Misfit(*(np.concatenate(sums) for sums in zip(*parts, strict=True)))
-
-
-def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Consecutive indices as a slice: read from a file in one piece."""
-    first, last = int(index[0]), int(index[-1])
-    if last - first + 1 == len(index) and (np.diff(index) == 1).all():
-        return slice(first, last + 1)
-    return index
-
-
-def _check_fit(bundle: Bundle, scan: Scan) -> None:
-    if len(scan) == 0:
-        raise ScanError("no patterns", file=scan.name, key="diffraction")
-    if scan.N != bundle.manifest.physics.N:
-        raise ScanError(
-            f"the patterns do not fit the bundle {bundle.name}", file=scan.name, key="diffraction",
-            found=f"N = {scan.N}", expected=f"N = {bundle.manifest.physics.N}",
-            remedy="crop or pad the patterns, or train a network for them",
-        )  # fmt: skip

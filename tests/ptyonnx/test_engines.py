@@ -19,7 +19,7 @@ from ptyonnx.reconstruction import reconstruct
 from ptyonnx.simulation import scan_positions, simulate
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import BundleError, ProviderError, SettingsError
-from ptyonnx_runtime.reconstruct import patches, predict
+from ptyonnx_runtime.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
 
 NATIVE = pytest.mark.parametrize("name", backends.BACKENDS)

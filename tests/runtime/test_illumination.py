@@ -101,3 +101,13 @@ def test_without_any_probe_one_is_asked_for(scan: Scan, tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"'probeGuess': neither the scan nor the bundle f\.onnx has a probe; .*adopt"):
         reconstruct(bundle, replace(scan, probe=None), threads=1)
     assert verify(bundle, threads=1).passed
+
+
+def test_the_phases_of_a_foreign_network_are_kept_and_those_of_a_native_one_are_not(
+    bundles: Any, scan: Scan, tmp_path: Path
+) -> None:
+    foreign = make_foreign_bundle(tmp_path / "f.onnx", mean_photons=1024.0)
+    for bundle, kept, other in ((foreign, "network", "overlap"), (bundles(), "overlap", "network")):
+        found = {phases: reconstruct(bundle, scan, threads=1, phases=phases).object for phases in ("auto", kept, other)}
+        np.testing.assert_array_equal(found["auto"], found[kept])
+        assert np.nanmax(np.abs(found["auto"] - found[other])) > 1e-3

@@ -10,7 +10,8 @@ from bundle_factory import run_model
 
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.grouping import groups_covering
-from ptyonnx_runtime.reconstruct import patches, predict, reconstruct
+from ptyonnx_runtime.reconstruct import reconstruct
+from ptyonnx_runtime.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
 
 
