@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ptyonnx.comparison.comparison import Comparison, compare
     from ptyonnx.exporting import export
     from ptyonnx.formats import load_scan
+    from ptyonnx.importing import import_bundle
     from ptyonnx.reconstruction import Reconstruction, reconstruct
     from ptyonnx.run import Run
     from ptyonnx.settings import Settings
@@ -36,6 +37,7 @@ __all__ = [
     "adopt",
     "compare",
     "export",
+    "import_bundle",
     "load_scan",
     "open_bundle",
     "reconstruct",
@@ -54,6 +56,7 @@ _ORIGINS = {
     "adopt": ("ptyonnx.adoption", "adopt"),
     "compare": ("ptyonnx.comparison.comparison", "compare"),
     "export": ("ptyonnx.exporting", "export"),
+    "import_bundle": ("ptyonnx.importing", "import_bundle"),
     "load_scan": ("ptyonnx.formats", "load_scan"),
     "open_bundle": ("ptyonnx_bundles", "read_bundle"),
     "reconstruct": ("ptyonnx.reconstruction", "reconstruct"),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx import __version__, backends
 from ptyonnx.run import Checkpoint, Run
-from ptyonnx_bundles import Bundle, Manifest, digests, protocol_of, write_bundle
+from ptyonnx_bundles import Bundle, Digests, Manifest, digests, protocol_of, write_bundle
 from ptyonnx_bundles.errors import RunError
 from ptyonnx_converters.check import self_test
 
 __all__ = ["export"]
 
 _SELFTEST_GROUPS = 2
+_AGAIN = "import the bundle again"
 
 
 def export(
@@ -27,14 +30,15 @@ def export(
     Parameters
     ----------
     run : Run
-        A complete one, or an interrupted one with at least one epoch.
+        A complete one, an interrupted one with at least one epoch, or an imported one.
     path : path-like
         Of the `.onnx` file; replaced only when the new bundle is complete.
     which : {"last", "best"}
         The last epoch, whose weights the one-cycle rate has annealed, or the one with the lowest
         validation loss.
     licence, notes : str, optional
-        For the manifest.
+        For the manifest. A run that was imported, or that went on from a bundle, keeps the licence of that
+        bundle where no other is given.
 
     Returns
     -------
@@ -51,26 +55,55 @@ def export(
         raise RunError(
             f"the training failed ({run.record.message})", file=run.directory, remedy="train anew; nothing was exported"
         )
-    if not run.history:
+    imported = run.record.state == "imported"
+    if not run.history and not imported:
         raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with it: ptyonnx train --resume")
     weights, probe = run.weights(which), run.probe(which)
     engine = backends.load(run.backend)
     model, native = engine.convert(run.recipe, weights)
-    manifest = Manifest(
-        protocol=protocol_of(run.recipe),
-        recipe=run.recipe,
-        producer=run.record.producer.model_copy(update={"versions": {"ptyonnx": __version__, **engine.versions()}}),
-        physics=run.record.physics,
-        training_data=run.record.training_data,
-        settings=run.settings.model_dump(mode="json"),
-        metrics=run.metrics(which),
-        digests=digests(model),
-        licence=licence,
-        notes=notes,
-    )
+    versions = {"ptyonnx": __version__, **engine.versions()}
+    if imported:
+        manifest = _reexported(run, digests(model), versions)
+    else:
+        manifest = Manifest(
+            protocol=protocol_of(run.recipe),
+            recipe=run.recipe,
+            producer=run.record.producer.model_copy(update={"versions": versions}),
+            physics=run.record.physics,
+            training_data=run.record.training_data,
+            settings=_settings(run),
+            metrics=run.metrics(which),
+            digests=digests(model),
+            licence=run.record.initial and run.record.initial.licence,
+        )
+    said = {"licence": licence, "notes": notes}
+    manifest = manifest.model_copy(update={key: text for key, text in said.items() if text})
     bundle = write_bundle(path, model, manifest, probe, self_test(native, model, _patterns(weights)))
     run.write(bundle=Path(path).resolve())
     return bundle
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Settings as resolved; `initial` is the digest of the weights that the training went on from."""
+    settings = run.settings.model_dump(mode="json")
+    initial = run.record.initial
+    return {**settings, "initial": initial.digests.weights} if initial else settings
+
+
+def _reexported(run: Run, computed: Digests, versions: Mapping[str, str]) -> Manifest:
+    """The manifest of a bundle whose weights came and went unchanged: what it said, and who took part now."""
+    manifest = run.record.initial
+    if manifest is None:
+        raise RunError("says nothing about its bundle", file=run.directory / "run.json", key="initial", remedy=_AGAIN)
+    if computed != manifest.digests:
+        raise RunError(
+            "the weights are not those that were imported", file=run.checkpoints, found=computed.weights[:16] + "…",
+            expected=manifest.digests.weights[:16] + "…", remedy=_AGAIN,
+        )  # fmt: skip
+    producer = manifest.producer
+    took_part = producer.model_copy(update={"versions": {**producer.versions, **versions}})
+    now = datetime.now(UTC).replace(microsecond=0)
+    return manifest.model_copy(update={"producer": took_part, "created": now})
 
 
 def _patterns(weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:

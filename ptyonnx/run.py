@@ -7,12 +7,16 @@ run/
   checkpoints/
     best.safetensors          canonical weights and probe of the best epoch
     last.safetensors          the same, of the last
+    initial.safetensors       the same of the bundle that the training began with, if it did
     …                         the framework's own checkpoints, from which `--resume` goes on
   bundle.onnx                 what was exported
+
+A run that `ptyonnx import` made has weights and no history: its state is "imported".
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +32,17 @@ from safetensors.numpy import save as save_tensors
 
 from ptyonnx.history import best_epoch, read_history, summary
 from ptyonnx.settings import Settings
-from ptyonnx_bundles import Physics, Producer, Recipe, TrainingData, atomic_write
+from ptyonnx_bundles import Manifest, Physics, Producer, Recipe, TrainingData, atomic_write
 from ptyonnx_bundles.errors import BundleError, RunError
 
-__all__ = ["Checkpoint", "Record", "Run", "exported_bundle", "load_weights", "save_weights"]
+__all__ = ["Checkpoint", "Record", "Run", "exported_bundle", "load_weights", "make_room", "save_weights"]
 
-State = Literal["training", "interrupted", "failed", "complete"]
+State = Literal["training", "interrupted", "failed", "complete", "imported"]
 Checkpoint = Literal["last", "best"]
 
 
 class Record(BaseModel):
-    """What `run.json` holds."""
+    """What `run.json` holds; `initial` is the manifest of the bundle that the weights came from, if they did."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +54,7 @@ class Record(BaseModel):
     state: State = "training"
     message: str = ""
     bundle: Path | None = None
+    initial: Manifest | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,26 @@ class Run:
     def probe(self, which: Checkpoint = "last") -> NDArray[np.complex64]:
         """(mode, N, N) complex64, sqrt(photons): the probe that the weights were trained with."""
         return load_weights(self.checkpoints / f"{which}.safetensors")[1]
+
+
+def make_room(directory: Path, *, overwrite: bool) -> None:
+    """Refuse where a run stands, or remove its files and nothing else.
+
+    Raises
+    ------
+    RunError
+        A run stands there and is not to be replaced.
+    """
+    if not (directory / "run.json").exists():
+        return
+    if not overwrite:
+        raise RunError(
+            "holds a run already", file=directory,
+            remedy="go on with it (--resume), replace it (--overwrite) or name another directory (-o)",
+        )  # fmt: skip
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    for name in ("history.csv", "bundle.onnx", "settings.yaml", "run.json"):
+        (directory / name).unlink(missing_ok=True)
 
 
 def save_weights(path: Path, weights: Mapping[str, NDArray[np.float32]], probe: NDArray[np.complex64]) -> None:

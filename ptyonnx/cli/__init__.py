@@ -18,7 +18,7 @@ from ptyonnx.cli.verb import WithExamples, with_debug
 
 __all__ = ["VERBS", "main"]
 
-VERBS = ("train", "export", "adopt", "reconstruct", "diff", "inspect", "verify", "simulate")
+VERBS = ("train", "export", "import", "adopt", "reconstruct", "diff", "inspect", "verify", "simulate")
 REFUSED = 2  # exit code: the user can mend it
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 

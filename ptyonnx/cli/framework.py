@@ -17,18 +17,18 @@ __all__ = ["load_quietly", "open_quietly"]
 _STDERR = 2
 
 
-def load_quietly(backend: str) -> None:
-    """Import a backend; what TensorFlow says about the processor while it loads is left out.
+def load_quietly(backend: str, part: str = "training") -> None:
+    """Import a module of a backend; what TensorFlow says about the processor while it loads is left out.
 
     Raises
     ------
     MissingDependencyError, SettingsError
-        See :func:`ptyonnx.backends.load`.
+        See :func:`ptyonnx.backends.load_part`.
     """
     from ptyonnx import backends
 
     with _quietly():
-        backends.load(backend)
+        backends.load_part(backend, part)
 
 
 def open_quietly(bundle: Bundle, engine: str, *, provider: str, threads: int) -> Engine:

@@ -61,6 +61,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     """
     from time import perf_counter
 
+    from ptyonnx.cli.bundles import bundle_path
     from ptyonnx.cli.progress import bar
     from ptyonnx.formats import load_scan
     from ptyonnx.reconstruction import reconstruct
@@ -74,7 +75,10 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
         raise SettingsError("missing", key="--data", remedy="name the scan to reconstruct: --data scan.npz")
     name = _engine_name(options["engine"], options["backend"])
     output, plot = _outputs(options)
-    opened = read_bundle(_bundle_path(bundle or options["model_path"]))
+    source = bundle or options["model_path"]
+    if source is None:
+        raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
+    opened = read_bundle(bundle_path(source))
     scan = load_scan(data, values=options["values"], axes=options["axes"])
     engine = _native_engine(opened, name, options)
     start = perf_counter()
@@ -131,16 +135,6 @@ def _native_engine(bundle: Bundle, name: str, options: dict[str, Any]) -> Engine
     from ptyonnx.cli.framework import open_quietly
 
     return open_quietly(bundle, name, provider=options["provider"], threads=options["threads"])
-
-
-def _bundle_path(path: Path | None) -> Path:
-    """A bundle, or that of a run directory."""
-    from ptyonnx.run import exported_bundle
-    from ptyonnx_bundles.errors import SettingsError
-
-    if path is None:
-        raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
-    return exported_bundle(path)
 
 
 def _outputs(options: dict[str, Any]) -> tuple[Path, Path | None]:

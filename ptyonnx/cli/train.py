@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ptyonnx.configuration import Configuration
     from ptyonnx.run import Run
+    from ptyonnx_bundles import Bundle
     from ptyonnx_runtime.scan import Scan
 
 __all__ = ["command"]
@@ -53,13 +54,22 @@ class TrainVerb(Verb):
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
 @click.option("--N", "N", metavar="PIXELS", hidden=True)
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting by name; may be repeated.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Go on from the weights of a bundle, trained in either framework.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that stands there.")
 @click.option("--export/--no-export", "exporting", default=True, help="Write bundle.onnx into the run. [on]")
 @with_debug
 def command(
+    *,
     config: Path | None,
     assignments: tuple[str, ...],
+    source: Path | None,
     resume: bool,
     overwrite: bool,
     exporting: bool,
@@ -71,6 +81,11 @@ def command(
       ptyonnx train --backend pytorch --data scan.npz -o run
       ptyonnx train --backend tf --config settings.yaml --epochs 20 --set seed=3
       ptyonnx train --backend pytorch --data scan.npz -o run --resume
+      ptyonnx train --backend pytorch --from tensorflow.onnx --data scan.npz -o run --epochs 20
+
+    --from takes weights, network, input scale and probe from the bundle; patterns of another exposure are scaled to it.
+    The state of the optimiser does not travel: a new one begins, and the rate runs one cycle from its beginning. What
+    is said about the network (gridsize, filters_scale, depth) must agree with the bundle.
 
     Names of PtychoPINN are understood, as keys and as flags: --train_data_file, --nepochs,
     --n_groups, a `model:` block and so on. What has no effect here is said aloud.
@@ -84,8 +99,11 @@ def command(
     with TrainingBars() as bars:
         for note in configuration.notes:
             bars.note(note)
+        initial = _initial(configuration, source, resume=resume)
         output, backend = _place(configuration, resume=resume, overwrite=overwrite)
-        scan, test_scan = _scans(configuration)  # bad data are refused before a framework takes seconds to load
+        scan, test_scan = _scans(
+            configuration, initial
+        )  # bad data are refused before a framework takes seconds to load
         load_quietly(backend)
         try:
             run = train(
@@ -94,6 +112,7 @@ def command(
                 configuration.settings,
                 output,
                 test_scan=test_scan,
+                initial=initial,
                 resume=resume,
                 overwrite=overwrite,
                 observer=bars,
@@ -102,6 +121,30 @@ def command(
             again = f"ptyonnx train --resume --data {configuration.data} -o {output}"
             raise KeyboardInterrupt(f"'{again}' goes on from the last epoch") from stop
     _report(run, exporting)
+
+
+def _initial(configuration: Configuration, source: Path | None, *, resume: bool) -> Bundle | None:
+    """The bundle to go on from, once nothing that was said contradicts it."""
+    if source is None:
+        return None
+    from ptyonnx.cli.bundles import bundle_path
+    from ptyonnx.training.start import continued_settings
+    from ptyonnx_bundles import read_bundle
+    from ptyonnx_bundles.errors import SettingsError
+
+    if resume:
+        raise SettingsError(
+            "contradict each other",
+            key="--from, --resume",
+            remedy="--resume goes on with a run, which knows what it began with",
+        )
+    if configuration.probe is not None:
+        raise SettingsError(
+            "contradict each other", key="--from, --probe", remedy="the probe is the bundle's: leave --probe out"
+        )
+    bundle = read_bundle(bundle_path(source))
+    continued_settings(bundle, configuration.settings)
+    return bundle
 
 
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
@@ -147,8 +190,9 @@ def _earlier(configuration: Configuration) -> tuple[Path, str]:
     return configuration.output, configuration.backend or run.backend
 
 
-def _scans(configuration: Configuration) -> tuple[Scan, Scan | None]:
+def _scans(configuration: Configuration, initial: Bundle | None) -> tuple[Scan, Scan | None]:
     from ptyonnx.formats import load_scan
+    from ptyonnx.training.start import Start
 
     def load(path: Path | None) -> Scan | None:
         if path is None:
@@ -159,6 +203,8 @@ def _scans(configuration: Configuration) -> tuple[Scan, Scan | None]:
 
     scan = load(configuration.data)
     assert scan is not None, "_place has seen to it"
+    if initial is not None:
+        Start.from_bundle(initial).check_fit(scan)
     return scan, load(configuration.test_data)
 
 

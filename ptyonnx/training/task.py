@@ -15,6 +15,7 @@ from ptyonnx.training.objective import Scene
 from ptyonnx.training.observer import Observer
 from ptyonnx.training.regions import Regions
 from ptyonnx.training.schedule import one_cycle
+from ptyonnx.training.start import Start
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.physics import WEIGHT_FLOOR, Pair, dft_matrix, pair_from_complex
@@ -42,7 +43,7 @@ class Task:
     initial_weights : dict of str to ndarray
         Canonical names, including the two whitening constants.
     mean_photons : float
-        Per pattern of the training scan.
+        Per pattern of the training scan; where training goes on from a bundle, that of the bundle.
     """
 
     recipe: Recipe
@@ -101,25 +102,33 @@ class Task:
         return self.validation.epoch(0, _VALIDATION_EPOCH)
 
 
-def prepare(scan: Scan, settings: Settings, observer: Observer, test_scan: Scan | None = None) -> Task:
+def prepare(
+    scan: Scan, settings: Settings, observer: Observer, test_scan: Scan | None = None, start: Start | None = None
+) -> Task:
     """Split, thin, whiten and check a scan for training.
 
     Parameters
     ----------
     scan : Scan
-        To train on; needs a probe.
+        To train on; needs a probe, unless `start` brings one.
     settings : Settings
     observer : Observer
         Is told of everything that was scaled or replaced.
     test_scan : Scan, optional
         To validate on; without it some patterns of `scan` are held out.
+    start : Start, optional
+        To go on from: its weights, whitening, probe and photon scale are kept, and patterns of another
+        exposure are scaled to it.
 
     Raises
     ------
     ScanError
-        No probe, too few patterns, patterns without signal, a test scan of another N.
+        No probe, too few patterns, patterns without signal, a test scan of another N, a scan of
+        another N than that of `start`.
     """
-    if scan.probe is None:
+    if start is not None:
+        start.check_fit(scan)
+    elif scan.probe is None:
         raise ScanError("no probe", file=scan.name, key="probeGuess", remedy="name one with --probe FILE")
     recipe = settings.recipe(scan.N, scan.name)
     chosen = _subsample(len(scan), settings, scan.name)
@@ -128,17 +137,23 @@ def prepare(scan: Scan, settings: Settings, observer: Observer, test_scan: Scan 
     mean_photons = float(np.vdot(training.diffraction, training.diffraction)) / len(trained)
     if not mean_photons > 0:
         raise ScanError("all patterns are zero", file=scan.name, key="diffraction")
+    scale = 1.0
+    if start is not None:
+        scale = _scale(scan.name, mean_photons, start.mean_photons, f"bundle {start.name}", observer)
+        mean_photons = start.mean_photons
+        training = _regions(scan, trained, settings, scale)
     if test_scan is not None:
         validation = _test_regions(test_scan, scan.N, settings, mean_photons, observer)
     else:
-        validation = _regions(scan, held_out, settings, scale=1.0)
+        validation = _regions(scan, held_out, settings, scale)
+    whitening = _whitening(training)
     return Task(
         recipe=recipe,
         settings=settings,
         training=training,
         validation=validation,
-        probe=_scaled_probe(scan.probe, mean_photons, settings, observer),
-        initial_weights={**recipe.initial_weights(settings.seed), **_whitening(training)},
+        probe=_probe(scan, start, mean_photons, settings, observer),
+        initial_weights=start.weights if start else {**recipe.initial_weights(settings.seed), **whitening},
         mean_photons=mean_photons,
     )
 
@@ -191,12 +206,17 @@ def _test_regions(test: Scan, N: int, settings: Settings, mean_photons: float, o
     members = np.arange(len(test), dtype=np.int64)
     if len(test) > _MOST_VALIDATION_PATTERNS:
         members = np.sort(np.random.default_rng(0).choice(members, _MOST_VALIDATION_PATTERNS, replace=False))
-    ratio = mean_photons / test.mean_photons
+    scale = _scale(test.name, test.mean_photons, mean_photons, "training scan", observer)
+    return _regions(test, members, settings.model_copy(update={"n_groups": None}), scale)
+
+
+def _scale(name: str, found_photons: float, wanted_photons: float, whose: str, observer: Observer) -> float:
+    """Factor on the amplitudes of a scan; 1 where its photons are about those that are wanted."""
+    ratio = wanted_photons / found_photons
     if abs(ratio - 1) <= _FLUX_TOLERANCE:
-        ratio = 1.0
-    else:
-        observer.note(f"{test.name}: amplitudes scaled by {math.sqrt(ratio):.4g} to the photons of the training scan")
-    return _regions(test, members, settings.model_copy(update={"n_groups": None}), math.sqrt(ratio))
+        return 1.0
+    observer.note(f"{name}: amplitudes scaled by {math.sqrt(ratio):.4g} to the photons of the {whose}")
+    return math.sqrt(ratio)
 
 
 def _whitening(training: Regions) -> dict[str, NDArray[np.float32]]:
@@ -215,6 +235,25 @@ def _whitening(training: Regions) -> dict[str, NDArray[np.float32]]:
         "whitening.mean": mean.astype(np.float32),
         "whitening.scale": np.asarray(1 / deviation, np.float32),
     }
+
+
+def _probe(
+    scan: Scan, start: Start | None, mean_photons: float, settings: Settings, observer: Observer
+) -> NDArray[np.complex64]:
+    """The probe to train with: the scan's, or that of the bundle that training goes on from."""
+    if start is None:
+        assert scan.probe is not None, "prepare has seen to it"
+        return _scaled_probe(scan.probe, mean_photons, settings, observer)
+    if scan.probe is not None and not np.array_equal(scan.probe, start.probe):
+        observer.note(
+            f"the probe is that of the bundle {start.name}; the probe of {scan.name} is another one and not used"
+        )
+    # what the weights were trained with stays as it is, unless asked for
+    return (
+        _scaled_probe(start.probe, mean_photons, settings, observer)
+        if settings.probe_photons == "patterns"
+        else start.probe
+    )
 
 
 def _scaled_probe(

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ptyonnx import backends
-from ptyonnx.run import Record, Run, save_weights
+from ptyonnx.run import Record, Run, load_weights, make_room, save_weights
 from ptyonnx.settings import Settings
 from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
+from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import Task, prepare, scan_digest
-from ptyonnx_bundles import Physics, Producer, TrainingData
-from ptyonnx_bundles.errors import MissingDependencyError, OutputError, PtyonnxError, RunError
+from ptyonnx_bundles import Bundle, Manifest, Physics, Producer, TrainingData
+from ptyonnx_bundles.errors import MissingDependencyError, OutputError, PtyonnxError, RunError, SettingsError
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["train"]
 
+_INITIAL = "initial.safetensors"
+_NEW_OPTIMISER = (
+    "training goes on from the weights of {name} with a new optimiser, whose state does not travel in a bundle; "
+    "the rate runs one cycle from its beginning"
+)
 PLANCK_CONSTANT_eV_m = 1.239841984e-6  # h c, CODATA 2018
 
 
@@ -29,6 +34,7 @@ def train(
     directory: Path | str,
     *,
     test_scan: Scan | None = None,
+    initial: Bundle | None = None,
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
@@ -40,12 +46,15 @@ def train(
     backend : str
         ``pytorch`` or ``tensorflow``, or a short name of these.
     scan : Scan
-        With a probe.
+        With a probe, unless training goes on from a bundle.
     settings : Settings
     directory : path-like
         Where the run is written; must not hold one already unless resuming or overwriting.
     test_scan : Scan, optional
         To validate on; otherwise some patterns of `scan` are held out.
+    initial : Bundle, optional
+        Go on from its weights, whichever framework trained them, with its recipe, whitening constants,
+        photon scale and probe. The optimiser and its one-cycle rate begin anew.
     resume : bool
         Go on from the last checkpoint of `directory`, with the settings of that run.
     overwrite : bool
@@ -60,8 +69,12 @@ def train(
     ------
     CollapseError, DivergenceError
         Training cannot lead to a usable network; the run says so and is not exported.
+    BundleError
+        `initial` holds a network of another system.
     ScanError, SettingsError, RunError, MissingDependencyError
     """
+    if resume and initial is not None:
+        raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
     name = backends.canonical_name(backend)
     engine = backends.load(name)
     observer = observer or Unobserved()
@@ -69,11 +82,18 @@ def train(
     directory = Path(directory)
     if resume:
         run = _earlier_run(directory, name, scan)
-        task = prepare(scan, run.settings, observer, test_scan)
+        task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
     else:
-        task = prepare(scan, settings, observer, test_scan)
-        _make_room(directory, overwrite)
-        run = _new_run(directory, name, engine.versions(), scan, task)
+        start = None
+        if initial is not None:
+            settings, start = continued_settings(initial, settings), Start.from_bundle(initial)
+            observer.note(_NEW_OPTIMISER.format(name=start.name))
+        task = prepare(scan, settings, observer, test_scan, start)
+        make_room(directory, overwrite=overwrite)
+        manifest = initial.manifest if initial else None
+        run = _new_run(directory, name, engine.versions(), scan, task, initial=manifest)
+        if start is not None:
+            save_weights(run.checkpoints / _INITIAL, start.weights, start.probe)
         save_weights(run.checkpoints / "last.safetensors", task.initial_weights, task.probe)
         run.write()
 
@@ -107,21 +127,9 @@ def _check_machine(engine: backends.Backend, settings: Settings) -> None:
         )
 
 
-def _make_room(directory: Path, overwrite: bool) -> None:
-    """Refuse where a run stands, or remove its files and nothing else."""
-    if not (directory / "run.json").exists():
-        return
-    if not overwrite:
-        raise RunError(
-            "holds a run already", file=directory,
-            remedy="go on with it (--resume), replace it (--overwrite) or name another directory (-o)",
-        )  # fmt: skip
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    for name in ("history.csv", "bundle.onnx", "settings.yaml", "run.json"):
-        (directory / name).unlink(missing_ok=True)
-
-
-def _new_run(directory: Path, backend: str, versions: dict[str, str], scan: Scan, task: Task) -> Run:
+def _new_run(
+    directory: Path, backend: str, versions: dict[str, str], scan: Scan, task: Task, *, initial: Manifest | None
+) -> Run:
     record = Record.model_validate(
         {
             "backend": backend,
@@ -131,6 +139,7 @@ def _new_run(directory: Path, backend: str, versions: dict[str, str], scan: Scan
             "training_data": TrainingData(
                 name=Path(scan.name).name, digest=scan_digest(scan), patterns=len(task.training.diffraction)
             ),
+            "initial": initial,
         }
     )
     return Run(directory, record, task.settings)
@@ -138,6 +147,11 @@ def _new_run(directory: Path, backend: str, versions: dict[str, str], scan: Scan
 
 def _earlier_run(directory: Path, backend: str, scan: Scan) -> Run:
     run = Run.open(directory)
+    if run.record.state == "imported":
+        raise RunError(
+            "was imported: there is no optimiser state to go on with", file=directory,
+            remedy="begin a new training from its bundle: ptyonnx train --from BUNDLE",
+        )  # fmt: skip
     if run.backend != backend:
         raise RunError(
             "was trained with another backend", file=directory, key="backend", found=run.backend, expected=backend,
@@ -149,6 +163,15 @@ def _earlier_run(directory: Path, backend: str, scan: Scan) -> Run:
             expected=run.record.training_data.name, remedy="resume with the scan that the run began with",
         )  # fmt: skip
     return run
+
+
+def _earlier_start(run: Run) -> Start | None:
+    """What an interrupted training had begun with."""
+    initial = run.record.initial
+    if initial is None:
+        return None
+    weights, probe = load_weights(run.checkpoints / _INITIAL)
+    return Start("it began with", run.recipe, weights, probe, initial.physics.mean_photons)
 
 
 def _physics(scan: Scan, task: Task) -> Physics:

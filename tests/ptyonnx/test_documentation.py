@@ -69,7 +69,7 @@ def test_every_command_line_is_one_that_the_command_line_understands(words: list
         if verb == "train":
             given = dict(context.params)
             config = given.pop("config")
-            own = ("assignments", "resume", "overwrite", "exporting")
+            own = ("assignments", "source", "resume", "overwrite", "exporting")
             flags = {name: value for name, value in given.items() if name not in own}
             configure(ROOT / config if config and (ROOT / config).exists() else None, flags, given["assignments"])
 

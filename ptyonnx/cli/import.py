@@ -1,0 +1,63 @@
+"""The verb `import`: a bundle in, a run of either framework out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+__all__ = ["command"]
+
+
+@click.command(cls=Verb)
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE")
+@click.option("--backend", metavar="NAME", help="tensorflow (tf) or pytorch (torch).")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run. [runs/<bundle>-<backend>]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace a run that stands there.")
+@with_debug
+def command(bundle: Path, backend: str | None, output: Path | None, overwrite: bool) -> None:
+    """Make a run of either framework from a bundle.
+
+    The run holds the bundle's weights bit for bit, whichever framework trained them, and can be exported again. The
+    framework's own network is given the weights and runs the bundle's self-test first; where it computes something
+    else, nothing is written.
+
+    The state of an optimiser does not travel in a bundle: such a run cannot be resumed. 'ptyonnx train --from BUNDLE'
+    goes on training, with a new optimiser.
+
+    Example:
+      ptyonnx import bundle.onnx --backend torch -o run
+    """
+    from ptyonnx import backends
+    from ptyonnx.cli.bundles import bundle_path
+    from ptyonnx.cli.framework import load_quietly
+    from ptyonnx.cli.tables import columns
+    from ptyonnx.importing import import_bundle
+    from ptyonnx.run import make_room
+    from ptyonnx_bundles import check_writable, read_bundle
+    from ptyonnx_bundles.errors import SettingsError
+
+    if backend is None:
+        raise SettingsError("missing", key="--backend", expected=f"one of {', '.join(backends.ALIASES)}")
+    name = backends.canonical_name(backend)
+    opened = read_bundle(bundle_path(bundle))
+    output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
+    check_writable(output / "run.json")
+    if not overwrite:
+        make_room(output, overwrite=False)
+    load_quietly(name, "engine")
+    run = import_bundle(opened, name, output, overwrite=overwrite)
+    click.echo(
+        columns(
+            [
+                ("backend", run.backend),
+                ("run", run.directory),
+                ("weights", opened.manifest.digests.weights),
+                ("graph", opened.manifest.digests.graph),
+            ]
+        )
+    )
