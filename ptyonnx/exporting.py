@@ -16,7 +16,7 @@ from ptyonnx_bundles import Bundle, Digests, Manifest, digests, protocol_of, wri
 from ptyonnx_bundles.errors import RunError
 from ptyonnx_converters.check import self_test
 
-__all__ = ["export"]
+__all__ = ["export", "exportable", "selftest_patterns"]
 
 _SELFTEST_GROUPS = 2
 _AGAIN = "import the bundle again"
@@ -51,18 +51,12 @@ def export(
     ConversionError
         ONNX does not compute what the native network computes; nothing is written.
     """
-    if run.record.state == "failed":
-        raise RunError(
-            f"the training failed ({run.record.message})", file=run.directory, remedy="train anew; nothing was exported"
-        )
-    imported = run.record.state == "imported"
-    if not run.history and not imported:
-        raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with it: ptyonnx train --resume")
+    exportable(run)
     weights, probe = run.weights(which), run.probe(which)
     engine = backends.load(run.backend)
     model, native = engine.convert(run.recipe, weights)
     versions = {"ptyonnx": __version__, **engine.versions()}
-    if imported:
+    if run.record.state == "imported":
         manifest = _reexported(run, digests(model), versions)
     else:
         manifest = Manifest(
@@ -78,7 +72,7 @@ def export(
         )
     said = {"licence": licence, "notes": notes}
     manifest = manifest.model_copy(update={key: text for key, text in said.items() if text})
-    bundle = write_bundle(path, model, manifest, probe, self_test(native, model, _patterns(weights)))
+    bundle = write_bundle(path, model, manifest, probe, self_test(native, model, selftest_patterns(weights)))
     run.write(bundle=Path(path).resolve())
     return bundle
 
@@ -106,7 +100,23 @@ def _reexported(run: Run, computed: Digests, versions: Mapping[str, str]) -> Man
     return manifest.model_copy(update={"producer": took_part, "created": now})
 
 
-def _patterns(weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+def exportable(run: Run) -> None:
+    """Refuse a run whose weights are not worth exporting.
+
+    Raises
+    ------
+    RunError
+        It failed, or has no weights yet.
+    """
+    if run.record.state == "failed":
+        raise RunError(
+            f"the training failed ({run.record.message})", file=run.directory, remedy="train anew; nothing was exported"
+        )
+    if not run.history and run.record.state != "imported":
+        raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with it: ptyonnx train --resume")
+
+
+def selftest_patterns(weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """Patterns for the self-test that need no data: Poisson noise on the mean training pattern.
 
     The training data may be confidential; their mean is in the graph anyway.

@@ -1,4 +1,4 @@
-"""The verb `export`: a run in, a bundle out; or a bundle in, a file for another system out."""
+"""The verb `export`: a run in, a bundle out; or a bundle in, a file for another program out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ __all__ = ["command"]
 
 
 @click.command(cls=Verb)
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The bundle. [RUN/bundle.onnx]")
+@click.argument("source", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The file. [RUN/bundle.onnx]")
+@click.option(
+    "--graph",
+    type=click.Choice(["bundle", "autoencoder"]),
+    default="bundle",
+    help="autoencoder: network and forward model, no bundle. [bundle]",
+)
 @click.option(
     "--checkpoint", type=click.Choice(["last", "best"]), default="last", help="Best: lowest validation loss. [last]"
 )
@@ -29,37 +35,58 @@ __all__ = ["command"]
 @click.option("--zero-frequency", metavar="PLACE", help="Profile: centre or corner. [centre]")
 @with_debug
 def command(
-    run: Path, output: Path | None, checkpoint: Checkpoint, licence: str | None, notes: str, **profile: Any
+    source: Path,
+    *,
+    output: Path | None,
+    graph: str,
+    checkpoint: Checkpoint,
+    licence: str | None,
+    notes: str,
+    **profile: Any,
 ) -> None:
     """Write the weights of a run as a bundle.
 
     The exported graph is run beside the native network; beyond tolerance nothing is written.
 
-    With --profile, the network of a bundle, or of a run's bundle, is written as another system loads
-    it, and run beside the bundle.
+    --graph autoencoder writes the network inside its forward model, with the probe: from 'diffraction' (and for
+    gridsize > 1 'positions') to 'object' and the predicted 'amplitude'. An ordinary ONNX file, no bundle.
+    With --profile, the network is written as another system loads it. Both take a run or a bundle.
 
     Example:
       ptyonnx export run -o siemens_star.onnx --licence CC-BY-4.0
+      ptyonnx export bundle.onnx --graph autoencoder -o autoencoder.onnx
       ptyonnx export bundle.onnx --profile ptychovit --batch 64 -o vit.onnx
     """
     from ptyonnx_bundles.errors import SettingsError
 
-    if profile["profile"] is not None:
-        _export_profile(run, output, profile)
-        return
     said = [f"--{name.replace('_', '-')}" for name, value in profile.items() if value is not None]
-    if said or run.is_file():
-        raise SettingsError(
-            "only for profiles" if said else "a file, not a run: a bundle is exported already",
-            file=None if said else run, key=", ".join(said) or None, remedy="add --profile ptychovit",
-        )  # fmt: skip
+    if profile["profile"] is None and said:
+        raise SettingsError("only for profiles", key=", ".join(said), remedy="add --profile ptychovit")
+    if said and graph != "bundle":
+        raise SettingsError("contradict each other", key="--profile, --graph", remedy="give one of them")
+    if said:
+        _profile(source, output, profile)
+    elif graph == "autoencoder":
+        _autoencoder(source, output, checkpoint)
+    else:
+        _bundle(source, output, checkpoint, licence=licence, notes=notes)
+
+
+def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licence: str | None, notes: str) -> None:
+    """Write a run's weights as a bundle."""
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.exporting import export
     from ptyonnx.run import Run
     from ptyonnx_bundles import check_writable
+    from ptyonnx_bundles.errors import RunError
 
-    opened = Run.open(run)
-    output = output or run / "bundle.onnx"
+    if source.is_file():
+        raise RunError(
+            "a file, not a run: a bundle is exported already", file=source,
+            remedy="--graph autoencoder and --profile ptychovit take a bundle",
+        )  # fmt: skip
+    opened = Run.open(source)
+    output = output or source / "bundle.onnx"
     check_writable(output)
     load_quietly(opened.backend)
     bundle = export(opened, output, which=checkpoint, licence=licence, notes=notes)
@@ -68,7 +95,7 @@ def command(
     click.echo(f"graph     {bundle.manifest.digests.graph}")
 
 
-def _export_profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None:
+def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None:
     """Write a file for another system."""
     from ptyonnx.profiles import export_profile
     from ptyonnx.run import exported_bundle
@@ -91,3 +118,21 @@ def _export_profile(source: Path, output: Path | None, profile: dict[str, Any]) 
     click.echo(f"output    output [{profile['batch']}, 2, {N}, {N}]: amplitude, phase (rad)")
     exposure = "" if photons is None else f" x mean counts per pattern / {photons:.4g}"
     click.echo(f"norm      {norm:g}{exposure}")
+
+
+def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> None:
+    """Write the network inside its forward model."""
+    from ptyonnx.autoencoder import AMPLITUDE_TOLERANCE, OBJECT_TOLERANCE, export_autoencoder
+    from ptyonnx.cli.framework import load_quietly
+    from ptyonnx.run import Run
+    from ptyonnx_bundles import check_writable, read_bundle
+
+    opened = Run.open(source) if source.is_dir() else read_bundle(source)
+    output = output or (source / "autoencoder.onnx" if source.is_dir() else source.with_suffix(".autoencoder.onnx"))
+    check_writable(output)
+    if isinstance(opened, Run):
+        load_quietly(opened.backend, "autoencoder")
+    written = export_autoencoder(opened, output, which=checkpoint)
+    click.echo(f"file      {written.path}")
+    click.echo(f"object    {written.object_difference:.2g} from {written.reference}, {OBJECT_TOLERANCE:g} allowed")
+    click.echo(f"amplitude {written.amplitude_difference:.2g} of the largest, {AMPLITUDE_TOLERANCE:g} allowed")

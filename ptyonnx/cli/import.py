@@ -33,7 +33,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
       ptyonnx import bundle.onnx --backend torch -o run
     """
     from ptyonnx import backends
-    from ptyonnx.cli.bundles import bundle_path
+    from ptyonnx.run import exported_bundle
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.tables import columns
     from ptyonnx.importing import import_bundle
@@ -44,7 +44,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     if backend is None:
         raise SettingsError("missing", key="--backend", expected=f"one of {', '.join(backends.ALIASES)}")
     name = backends.canonical_name(backend)
-    opened = read_bundle(bundle_path(bundle))
+    opened = read_bundle(exported_bundle(bundle))
     output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
     check_writable(output / "run.json")
     if not overwrite:

@@ -61,7 +61,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     """
     from time import perf_counter
 
-    from ptyonnx.cli.bundles import bundle_path
+    from ptyonnx.run import exported_bundle
     from ptyonnx.cli.progress import bar
     from ptyonnx.formats import load_scan
     from ptyonnx.reconstruction import reconstruct
@@ -78,7 +78,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     source = bundle or options["model_path"]
     if source is None:
         raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
-    opened = read_bundle(bundle_path(source))
+    opened = read_bundle(exported_bundle(source))
     scan = load_scan(data, values=options["values"], axes=options["axes"])
     engine = _native_engine(opened, name, options)
     start = perf_counter()

@@ -127,7 +127,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
     """The bundle to go on from, once nothing that was said contradicts it."""
     if source is None:
         return None
-    from ptyonnx.cli.bundles import bundle_path
+    from ptyonnx.run import exported_bundle
     from ptyonnx.training.start import continued_settings
     from ptyonnx_bundles import read_bundle
     from ptyonnx_bundles.errors import SettingsError
@@ -142,7 +142,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
         raise SettingsError(
             "contradict each other", key="--from, --probe", remedy="the probe is the bundle's: leave --probe out"
         )
-    bundle = read_bundle(bundle_path(source))
+    bundle = read_bundle(exported_bundle(source))
     continued_settings(bundle, configuration.settings)
     return bundle
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from ptyonnx_runtime.physics import Pair, hat, intensity, overlap_average, sum_patterns, swap_last
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["LOG_FLOOR", "Scene", "expected_intensity", "loss_terms"]
+from ptyonnx_runtime.physics import (
+    WEIGHT_FLOOR,
+    Pair,
+    dft_matrix,
+    hat,
+    intensity,
+    overlap_average,
+    sum_patterns,
+    swap_last,
+)
+
+__all__ = ["LOG_FLOOR", "Scene", "expected_intensity", "loss_terms", "make_scene", "overlap_weight"]
 
 LOG_FLOOR = 1e-3  # photons: keeps the logarithm finite where nothing is expected
 
@@ -27,6 +39,28 @@ class Scene(NamedTuple):
     weight: Any
     lattice: Any
     dft: Pair
+
+
+def overlap_weight(probe: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Weight of each patch pixel where patches overlap: intensity relative to its largest, with a floor.
+
+    Parameters
+    ----------
+    probe : (mode, N, N) complex64
+
+    Returns
+    -------
+    (N, N) float32
+    """
+    illumination = np.sum(np.abs(probe.astype(np.complex128)) ** 2, axis=0)
+    return np.asarray(illumination / illumination.max() + WEIGHT_FLOOR, np.float32)
+
+
+def make_scene(probe: NDArray[np.complex64], canvas: int) -> Scene:
+    """Constants of the objective, as NumPy arrays, for canvases of `canvas` x `canvas` pixels."""
+    N = probe.shape[-1]
+    lattice = (np.arange(canvas)[:, np.newaxis] - np.arange(N)).astype(np.float32)
+    return Scene(overlap_weight(probe), lattice, dft_matrix(N))
 
 
 def expected_intensity(

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.settings import Settings
-from ptyonnx.training.objective import Scene
+from ptyonnx.training.objective import Scene, make_scene, overlap_weight
 from ptyonnx.training.observer import Observer
 from ptyonnx.training.regions import Regions
 from ptyonnx.training.schedule import one_cycle
 from ptyonnx.training.start import Start
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.physics import WEIGHT_FLOOR, Pair, dft_matrix, pair_from_complex
+from ptyonnx_runtime.physics import Pair, pair_from_complex
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["Task", "prepare", "scan_digest"]
@@ -57,8 +57,7 @@ class Task:
     @cached_property
     def overlap_weight(self) -> NDArray[np.float32]:
         """(N, N): probe intensity relative to its largest, with a floor."""
-        illumination = np.sum(np.abs(self.probe.astype(np.complex128)) ** 2, axis=0)
-        return np.asarray(illumination / illumination.max() + WEIGHT_FLOOR, np.float32)
+        return overlap_weight(self.probe)
 
     @cached_property
     def probe_pair(self) -> Pair:
@@ -67,9 +66,7 @@ class Task:
 
     def scene(self, canvas: int) -> Scene:
         """Constants of the objective, as NumPy arrays, for canvases of this size."""
-        N = self.recipe.N
-        lattice = (np.arange(canvas)[:, np.newaxis] - np.arange(N)).astype(np.float32)
-        return Scene(self.overlap_weight, lattice, dft_matrix(N))
+        return make_scene(self.probe, canvas)
 
     @cached_property
     def watched(self) -> NDArray[np.float32]:

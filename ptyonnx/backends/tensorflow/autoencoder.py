@@ -1,0 +1,62 @@
+"""The network inside the forward model, in TensorFlow and without a training. Twin of the PyTorch file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptyonnx.backends.tensorflow.network import Network
+from ptyonnx.backends.tensorflow.training import OPERATORS
+from ptyonnx.training.objective import Scene, expected_intensity, make_scene
+from ptyonnx_bundles import Recipe
+from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
+
+__all__ = ["predict"]
+
+
+def predict(
+    recipe: Recipe,
+    weights: Mapping[str, NDArray[np.float32]],
+    probe: NDArray[np.complex64],
+    diffraction: NDArray[np.float32],
+    *,
+    offset_px: NDArray[np.float32] | None,
+    canvas: int,
+) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+    """Predict the object of groups of patterns, and the patterns that it makes.
+
+    Parameters
+    ----------
+    recipe, weights
+        Of the network.
+    probe : (mode, N, N) complex64, sqrt(photons)
+    diffraction : (group, channel, N, N) float32, amplitude
+    offset_px : (group, channel, 2) float32, optional
+        (y, x) of each patch's first pixel on its group's canvas; without it patches need not agree.
+    canvas : int
+        Pixels along one side.
+
+    Returns
+    -------
+    object : (group, channel, N, N) complex64
+    amplitude : (group, channel, N, N) float32, sqrt(photons)
+    """
+    network = Network(recipe)
+    network.set_weights_by_name(weights)
+    patch = Pair(*network.real_and_imag(tf.constant(diffraction)))
+    illumination = Pair(*map(tf.constant, pair_from_complex(probe)))
+    scene = _tensors(make_scene(probe, canvas))
+    if offset_px is None:
+        expected = intensity(patch, illumination, scene.dft)
+    else:
+        expected = expected_intensity(patch, tf.constant(offset_px), illumination, scene, **OPERATORS)
+    real, imag, amplitude = (part.numpy() for part in (*patch, tf.sqrt(expected)))
+    return np.asarray(real + 1j * imag, np.complex64), amplitude
+
+
+def _tensors(scene: Scene) -> Scene:
+    weight, lattice = map(tf.constant, scene[:2])
+    return Scene(weight, lattice, Pair(*map(tf.constant, scene.dft)))
