@@ -113,7 +113,11 @@ class Bundle:
         return manifest.recipe.system if isinstance(manifest, ForeignManifest) else manifest.producer.framework
 
     def native_recipe(self, purpose: str) -> Recipe:
-        """Give the recipe from which the network can be built in a framework.
+        """Give the recipe from which the network can be built in a framework; see :meth:`native_manifest`."""
+        return self.native_manifest(purpose).recipe
+
+    def native_manifest(self, purpose: str) -> Manifest:
+        """Give the manifest of a network of this project's own.
 
         Parameters
         ----------
@@ -126,7 +130,7 @@ class Bundle:
             Another system trained the network.
         """
         if isinstance(self.manifest, Manifest):
-            return self.manifest.recipe
+            return self.manifest
         raise BundleError(
             f"{purpose} needs a network of ptyonnx's own recipe; this one is foreign",
             file=self.path or self.name, key="recipe", found=self.trained_with,

@@ -33,11 +33,10 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
       ptyonnx import bundle.onnx --backend torch -o run
     """
     from ptyonnx import backends
-    from ptyonnx.run import exported_bundle
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.tables import columns
     from ptyonnx.importing import import_bundle
-    from ptyonnx.run import make_room
+    from ptyonnx.run import exported_bundle, make_room
     from ptyonnx_bundles import check_writable, read_bundle
     from ptyonnx_bundles.errors import SettingsError
 

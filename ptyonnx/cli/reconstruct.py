@@ -61,10 +61,10 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     """
     from time import perf_counter
 
-    from ptyonnx.run import exported_bundle
     from ptyonnx.cli.progress import bar
     from ptyonnx.formats import load_scan
     from ptyonnx.reconstruction import reconstruct
+    from ptyonnx.run import exported_bundle
     from ptyonnx_bundles import read_bundle
     from ptyonnx_bundles.errors import SettingsError
 

@@ -52,7 +52,7 @@ class Start(NamedTuple):
         BundleError
             Its network is that of another system.
         """
-        manifest = bundle.manifest
+        manifest = bundle.native_manifest("training")
         return cls(bundle.name, recipe_of(bundle), weights_of(bundle), bundle.probe, manifest.physics.mean_photons)
 
     def check_fit(self, scan: Scan) -> None:

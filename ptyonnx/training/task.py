@@ -127,7 +127,7 @@ def prepare(
         start.check_fit(scan)
     elif scan.probe is None:
         raise ScanError("no probe", file=scan.name, key="probeGuess", remedy="name one with --probe FILE")
-    recipe = settings.recipe(scan.N, scan.name)
+    recipe = settings.recipe(scan.N, scan.name) if start is None else start.recipe
     chosen = _subsample(len(scan), settings, scan.name)
     trained, held_out = _split(chosen, settings, test_scan is not None, observer)
     training = _regions(scan, trained, settings, scale=1.0)

@@ -83,6 +83,7 @@ def train(
     if resume:
         run = _earlier_run(directory, name, scan)
         task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
+        _check_recipe(run, task)
     else:
         start = None
         if initial is not None:
@@ -90,7 +91,7 @@ def train(
             observer.note(_NEW_OPTIMISER.format(name=start.name))
         task = prepare(scan, settings, observer, test_scan, start)
         make_room(directory, overwrite=overwrite)
-        manifest = initial.manifest if initial else None
+        manifest = initial.native_manifest("training") if initial else None
         run = _new_run(directory, name, engine.versions(), scan, task, initial=manifest)
         if start is not None:
             save_weights(run.checkpoints / _INITIAL, start.weights, start.probe)
@@ -163,6 +164,15 @@ def _earlier_run(directory: Path, backend: str, scan: Scan) -> Run:
             expected=run.record.training_data.name, remedy="resume with the scan that the run began with",
         )  # fmt: skip
     return run
+
+
+def _check_recipe(run: Run, task: Task) -> None:
+    if task.recipe != run.recipe:
+        raise RunError(
+            "was trained with a recipe that new trainings no longer have", file=run.directory, key="recipe",
+            found=run.recipe.name, expected=task.recipe.name,
+            remedy="export it and go on from its bundle: ptyonnx train --from BUNDLE",
+        )  # fmt: skip
 
 
 def _earlier_start(run: Run) -> Start | None:

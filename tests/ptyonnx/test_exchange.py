@@ -64,8 +64,9 @@ def bits(arrays: dict[str, NDArray[np.float32]]) -> dict[str, bytes]:
         Recipe(N=64),
         Recipe(N=64, gridsize=2, filters_scale=0.0625, depth=2),
         Recipe(N=128, filters_scale=0.125),
+        Recipe(name="two-headed-cnn-1", N=32, filters_scale=0.25),
     ],
-    ids=lambda recipe: f"N{recipe.N}-gridsize{recipe.gridsize}-filters{recipe.filters_scale}",
+    ids=lambda recipe: f"N{recipe.N}-gridsize{recipe.gridsize}-filters{recipe.filters_scale}-{recipe.name[-1]}",
 )
 def test_a_round_trip_through_both_frameworks_gives_the_same_digests(tmp_path: Path, recipe: Recipe) -> None:
     weights = awkward_weights(recipe)
@@ -150,6 +151,17 @@ def test_training_goes_on_with_the_bundles_weights_scales_and_probe(
     assert exported.settings["initial"] == bundle.manifest.digests.weights
     assert exported.producer.framework == backend
     assert exported.physics.mean_photons == bundle.manifest.physics.mean_photons
+
+
+def test_a_network_of_the_first_family_stays_one_while_it_goes_on(tmp_path: Path, backend: str) -> None:
+    recipe = Recipe(name="two-headed-cnn-1", N=32, filters_scale=0.125)
+    old = make_bundle(tmp_path / "old.onnx", recipe, weights=example_weights(recipe))
+    settings = Settings.model_validate({**SMALL, "epochs": 1, "filters_scale": 0.125})
+    run = train(backend, simulated_scan(), settings, tmp_path / "run", initial=old)
+    bundle = export(run, tmp_path / "new.onnx")
+    assert bundle.manifest.recipe == recipe
+    assert (bundle.manifest.protocol, bundle.manifest.digests.graph) == (1, old.manifest.digests.graph)
+    assert bundle.manifest.digests.weights != old.manifest.digests.weights
 
 
 def test_both_frameworks_go_on_from_a_bundle_with_the_same_losses(tmp_path: Path, bundle: Bundle) -> None:

@@ -146,7 +146,10 @@ def test_what_cannot_be_written_is_refused_in_one_line(tmp_path: Path, capsys: p
             "unusable value, found (8, -1.0, 'centre')",
         ),
         ((one, "--profile", "ptychovit", "--batch", 8, "--zero-frequency", "left", *out), "centre or corner"),
-        ((one, *out), "a file, not a run: a bundle is exported already; --graph autoencoder and --profile ptychovit take a bundle"),
+        (
+            (one, *out),
+            "a file, not a run: a bundle is exported already; --graph autoencoder and --profile ptychovit take a bundle",
+        ),
         ((one, "--batch", 8, *out), "'--batch': only for profiles"),
         ((tmp_path / "none.onnx", "--profile", "ptychovit", "--batch", 8, *out), "cannot be read"),
     ):

@@ -39,7 +39,15 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"gridsize": 2}, {"loss": "amplitude_mse"}, {"loss": "amplitude_mae"}, {"train_probe": True}]
+    "options",
+    [
+        {},
+        {"gridsize": 2},
+        {"loss": "amplitude_mse"},
+        {"loss": "amplitude_mae"},
+        {"train_probe": True},
+        {"region_size": 1, "batch_size": 2},  # one pattern in a region: TensorFlow's products once crashed there
+    ],
 )
 def test_both_frameworks_start_with_the_same_losses(tmp_path: Path, options: dict[str, object]) -> None:
     # float32 rounds at 6e-8; the loss sums about 1e4 terms of it, and Adam's first steps move every

@@ -33,7 +33,7 @@ from ptyonnx_converters import from_pytorch
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "versions"]
+__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "scene_tensors", "versions"]
 
 # Where TensorFlow adds epsilon differs from PyTorch: so small that it does not matter where.
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
@@ -70,10 +70,7 @@ class Reconstructor(lightning.LightningModule):
     def scene(self, canvas: int) -> Scene:
         """Constants of the objective on this device."""
         if canvas not in self._constants:
-            weight, lattice, dft = self.task.scene(canvas)
-            arrays = (torch.from_numpy(array).to(self.device) for array in (weight, lattice, *dft))
-            weight, lattice, real, imag = arrays
-            self._constants[canvas] = Scene(weight, lattice, Pair(real, imag))
+            self._constants[canvas] = scene_tensors(self.task.scene(canvas), self.device)
         return self._constants[canvas]
 
     def loss_and_r(self, batch: TensorBatch, canvas: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -187,6 +184,12 @@ class _Report(lightning.Callback):
     ) -> None:
         del trainer, pl_module
         self.interrupted = isinstance(exception, KeyboardInterrupt)
+
+
+def scene_tensors(scene: Scene, device: torch.device | None = None) -> Scene:
+    """Constants of the objective as tensors."""
+    weight, lattice, real, imag = (torch.from_numpy(array).to(device) for array in (*scene[:2], *scene.dft))
+    return Scene(weight, lattice, Pair(real, imag))
 
 
 def check(settings: Settings) -> None:

@@ -9,8 +9,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptyonnx.backends.tensorflow.network import Network
-from ptyonnx.backends.tensorflow.training import OPERATORS
-from ptyonnx.training.objective import Scene, expected_intensity, make_scene
+from ptyonnx.backends.tensorflow.training import OPERATORS, scene_for, scene_tensors
+from ptyonnx.training.objective import expected_intensity, make_scene
 from ptyonnx_bundles import Recipe
 from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
 
@@ -46,17 +46,12 @@ def predict(
     """
     network = Network(recipe)
     network.set_weights_by_name(weights)
-    patch = Pair(*network.real_and_imag(tf.constant(diffraction)))
     illumination = Pair(*map(tf.constant, pair_from_complex(probe)))
-    scene = _tensors(make_scene(probe, canvas))
+    scene = scene_for(scene_tensors(make_scene(probe, canvas)), tf.zeros((*diffraction.shape[:2], 2)))
+    patch = Pair(*network.real_and_imag(tf.constant(diffraction)))
     if offset_px is None:
         expected = intensity(patch, illumination, scene.dft)
     else:
         expected = expected_intensity(patch, tf.constant(offset_px), illumination, scene, **OPERATORS)
     real, imag, amplitude = (part.numpy() for part in (*patch, tf.sqrt(expected)))
     return np.asarray(real + 1j * imag, np.complex64), amplitude
-
-
-def _tensors(scene: Scene) -> Scene:
-    weight, lattice = map(tf.constant, scene[:2])
-    return Scene(weight, lattice, Pair(*map(tf.constant, scene.dft)))

@@ -29,7 +29,7 @@ from ptyonnx_converters import from_tensorflow
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "versions"]
+__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "scene_for", "scene_tensors", "versions"]
 
 # Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
 _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
@@ -62,9 +62,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
 
     def scene(self, canvas: int) -> Scene:
         """Constants of the objective."""
-        weight, lattice, dft = self.task.scene(canvas)
-        weight, lattice, real, imag = map(tf.constant, (weight, lattice, *dft))
-        return Scene(weight, lattice, Pair(real, imag))
+        return scene_tensors(self.task.scene(canvas))
 
     def loss_and_r(self, batch: Batch, canvas: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss and R-factor of a batch."""
@@ -73,7 +71,8 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         N = self.task.recipe.N
         shape = (-1, offset_px.shape[1], N, N)
         patch = Pair(*(tf.reshape(tf.cast(part, tf.float32), shape) for part in (real, imag)))
-        expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), **OPERATORS)
+        scene = scene_for(self.scene(canvas), offset_px)
+        expected = expected_intensity(patch, offset_px, self.probe(), scene, **OPERATORS)
         amplitude = tf.reshape(diffraction, shape)
         terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, tf.math.log)
         residual = tf.stop_gradient(tf.sqrt(expected)) - amplitude
@@ -177,6 +176,27 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
                 raise OutputError.unwritable(self.checkpoints / name, error) from None
             self.model.save_canonical(self.checkpoints / f"{name}.safetensors")
         self.model.stop_training = verdict.stop
+
+
+def scene_tensors(scene: Scene) -> Scene:
+    """Constants of the objective as tensors."""
+    weight, lattice, real, imag = map(tf.constant, (*scene[:2], *scene.dft))
+    return Scene(weight, lattice, Pair(real, imag))
+
+
+def scene_for(scene: Scene, offset_px: tf.Tensor) -> Scene:
+    """The scene as it can be multiplied with these regions.
+
+    Where they hold one pattern each, TensorFlow 2.21 crashes on products of (region, 1, N, N) and (N, N):
+    there every region gets matrices of its own.
+    """
+    if offset_px.shape[1] > 1:
+        return scene
+    weight, real, imag = (
+        tf.broadcast_to(matrix, (*tf.unstack(tf.shape(offset_px)[:2]), *matrix.shape))
+        for matrix in (scene.weight, *scene.dft)
+    )
+    return scene._replace(weight=weight, dft=Pair(real, imag))
 
 
 def check(settings: Settings) -> None:
