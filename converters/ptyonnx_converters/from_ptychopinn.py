@@ -96,7 +96,7 @@ def _convert_keras(members: ZipMembers, path: Path) -> ForeignNetwork:
     return _foreign(
         network.model, "TensorFlow", network.N, network.channels,
         object_big=network.object_big, probe_big=network.probe_big, amp_activation=network.amp_activation,
-        n_filters_scale=network.filters_scale, cbam=False,
+        merged=network.object_big, n_filters_scale=network.filters_scale, cbam=False,
         patch_position="pattern" if network.object_big else "group",
     )  # fmt: skip
 
@@ -117,22 +117,17 @@ def _convert_torch(
     }
     legacy_heads = model.get("use_legacy_decoder_channel_override") is True
     network = build_torch(state, **settings, legacy_heads=legacy_heads, file=path)
-    if "N" in data and data["N"] != network.N:
-        raise ConversionError(
-            "the weights are not those of the settings", file=path, key="N", found=network.N, expected=data["N"]
-        )
-    object_big = model.get("object_big")
-    if network.channels > 1 and object_big is False:
-        raise ConversionError(
-            "the weights are not those of the settings",
-            file=path,
-            key="object_big",
-            found="several channels",
-            expected=1,
-        )
+    object_big = model.get("object_big", network.channels > 1 or None)  # None: nobody knows
+    for key, found, stated in (
+        ("N", network.N, data.get("N", network.N)),
+        ("object_big", network.channels > 1, object_big if network.channels > 1 else False),
+    ):
+        if not _same(found, stated):
+            raise ConversionError("the weights are not those of the settings", file=path, key=key, found=found)
     return _foreign(
         network.model, "PyTorch", network.N, network.channels, **settings,
-        object_big=object_big if isinstance(object_big, bool) else network.channels > 1,
+        object_big=object_big if isinstance(object_big, bool) else None,
+        merged=object_big is not False and not _same(model.get("training_patch_weighting"), "probe"),
         n_filters_scale=network.filters_scale, cbam=network.attention, patch_position="pattern",
     )  # fmt: skip
 
@@ -145,8 +140,8 @@ def _settings(members: ZipMembers, path: Path) -> tuple[Mapping[str, Any], Mappi
         return {}, {}
     settings = read_torch_archive(members.read(_SETTINGS, _LARGEST_SETTINGS), path, _SETTINGS)
     match settings:
-        case {"schema_version": version, "data_config": dict(data), "model_config": dict(model)} if (
-            version == _SETTINGS_VERSION
+        case {"schema_version": version, "data_config": dict(data), "model_config": dict(model)} if _same(
+            version, _SETTINGS_VERSION
         ):
             pass
         case _:
@@ -156,7 +151,7 @@ def _settings(members: ZipMembers, path: Path) -> tuple[Mapping[str, Any], Mappi
                 found=version if isinstance(version, str) else "no version", expected=_SETTINGS_VERSION,
             )  # fmt: skip
     for key, expected in _ONLY.items():
-        if key in model and model[key] != expected:
+        if key in model and not _same(model[key], expected):
             raise ConversionError(
                 "a network of PtychoPINN that is not known", file=path, key=key,
                 found=model[key] if isinstance(model[key], str | bool) else "something else", expected=expected,
@@ -179,6 +174,11 @@ def _declared(key: str, declared: Any, model: Mapping[str, Any], kind: type, pat
     return model[key]
 
 
+def _same(value: Any, expected: Any) -> bool:
+    """Equal and of one type; what comes from the file may be an array."""
+    return type(value) is type(expected) and value == expected
+
+
 def _check_declared(key: str, declared: JsonValue, stated: JsonValue, path: Path) -> None:
     if declared is not None and declared != stated:
         raise ConversionError(
@@ -187,13 +187,18 @@ def _check_declared(key: str, declared: JsonValue, stated: JsonValue, path: Path
 
 
 def _foreign(
-    model: bytes, backend: str, N: int, channels: int, *, probe_big: bool, **settings: JsonValue
+    model: bytes, backend: str, N: int, channels: int, *, probe_big: bool, merged: bool, **settings: JsonValue
 ) -> ForeignNetwork:
+    """Describe the network.
+
+    `merged`: in training PtychoPINN counted the central half of every patch and nothing else. What
+    stands around it was divided by 0.001 (TensorFlow) or left out (PyTorch), and means nothing.
+    """
     conventions: dict[str, JsonValue] = {
         "input": "amplitude",
         "zero_frequency": "centre",
         "scale": "mean over patterns of sum(X**2) = (N/2)**2",
-        "known": "everywhere" if probe_big else "central half",  # of a patch; outside of it the object is 0
+        "known": "everywhere" if probe_big and not merged else "central half",
         "probe_big": probe_big,
         **settings,
     }

@@ -48,7 +48,9 @@ _STORAGES = {
     "torch HalfStorage": "f2",
     "torch LongStorage": "i8",
     "torch IntStorage": "i4",
+    "torch ByteStorage": "u1",
     "torch BoolStorage": "?",
+    "torch ComplexFloatStorage": "c8",
 }
 _KNOWN = {_ORDERED_DICT.name, _REBUILD_TENSOR.name, *_STORAGES}
 _MARK = _Name("mark")

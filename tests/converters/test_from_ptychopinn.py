@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from ptychopinn_bundles import Expected, Variant, keras_bundle, repack, torch_bundle
+from ptychopinn_bundles import SETTINGS, Expected, Variant, keras_bundle, repack, saved, torch_bundle, torch_settings
 
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign import ForeignNetwork
@@ -78,7 +78,7 @@ def assert_interface(network: ForeignNetwork, variant: Variant) -> None:
     assert network.mean_photons == (variant.N / 2) ** 2
     known = network.conventions
     assert (known["object_big"], known["probe_big"]) == (variant.object_big, variant.probe_big)
-    assert known["known"] == ("everywhere" if variant.probe_big else "central half")
+    assert known["known"] == ("everywhere" if variant.probe_big and not variant.object_big else "central half")
     assert known["amp_activation"] == variant.amp_activation
 
 
@@ -141,10 +141,17 @@ def test_the_same_bundle_gives_the_same_bytes(make: Callable[[Path, Variant], Ex
     assert convert(path).model == convert(path).model
 
 
+def test_a_network_whose_patches_were_merged_by_the_probe_is_known_everywhere(tmp_path: Path) -> None:
+    variant, settings = Variant(), torch_settings(Variant())
+    settings["model_config"]["training_patch_weighting"] = "probe"
+    path = repack(torch_bundle(tmp_path, variant).path, tmp_path / "probe.zip", {SETTINGS: saved(settings)})
+    assert convert(path).conventions["known"] == "everywhere"
+
+
 def test_settings_that_a_bundle_does_not_say_are_asked_for_and_then_used(tmp_path: Path) -> None:
     variant = Variant(probe_big=False, amp_activation="silu")
     expected = torch_bundle(tmp_path, variant)
-    old = repack(expected.path, tmp_path / "old.zip", {"torch_scaling_metadata.pt": None})
+    old = repack(expected.path, tmp_path / "old.zip", {SETTINGS: None})
     with pytest.raises(ConversionError, match=r"does not say its probe_big .*; declare probe_big"):
         convert(old)
     with pytest.raises(ConversionError, match="does not say its amp_activation"):

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from ptychopinn_bundles import (
     SETTINGS,
     SMALL,
@@ -93,14 +95,16 @@ def test_heads_of_a_version_that_split_channels_in_another_way(torch_path: Path,
         ("model_config", "amp_activation", "softplus", "an activation that is not known, found softplus"),
         ("model_config", "amp_activation", 3, "'amp_activation': a setting of another kind, expected str"),
         ("model_config", "probe_big", 1, "'probe_big': a setting of another kind, expected bool"),
-        ("data_config", "N", 128, "'N': the weights are not those of the settings, found 64, expected 128"),
+        ("data_config", "N", 128, "'N': the weights are not those of the settings, found 64"),
+        ("data_config", "N", np.ones(3), "'N': the weights are not those of the settings"),
+        ("model_config", "architecture", np.ones(3), "'architecture': a network of PtychoPINN that is not known"),
     ],
 )  # fmt: skip
 def test_settings_that_are_not_known(
     *, section: str, key: str, value: object, words: str, torch_path: Path, tmp_path: Path
 ) -> None:
     settings = torch_settings(SMALL)
-    settings[section][key] = value
+    settings[section][key] = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
     assert words in refused(repack(torch_path, tmp_path / "other.zip", {SETTINGS: saved(settings)}))
 
 
