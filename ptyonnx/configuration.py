@@ -82,6 +82,7 @@ class Said(NamedTuple):
 
 
 _OWN_NAMES = set(Configuration.model_fields) - {"settings", "notes"}
+_TEXTS = _OWN_NAMES - {"N"}  # files, folders and kinds: a folder may be called on or 2026
 _NAMES = _OWN_NAMES | set(Settings.model_fields)
 
 
@@ -110,7 +111,11 @@ def configure(
     """
     path = None if file is None else Path(file)
     said_in_file = [] if path is None else [Said(value, key, path) for key, value in _read_yaml(path)]
-    said_by_flag = [Said(_plain(value), f"--{key}") for key, value in (flags or {}).items() if value is not None]
+    said_by_flag = [
+        Said(value if key in _TEXTS else _plain(value), f"--{key}")
+        for key, value in (flags or {}).items()
+        if value is not None
+    ]
     said_by_flag += parse_assignments(assignments)
     from_file, file_notes = _resolve(said_in_file)
     from_flags, flag_notes = _resolve(said_by_flag)

@@ -234,3 +234,8 @@ def test_whatever_text_a_flag_has_it_is_a_setting_or_a_settings_error(name: str,
     except SettingsError:
         return
     Settings.model_validate(settings.model_dump())
+
+
+def test_folders_and_files_may_be_called_like_values() -> None:
+    found = configure(None, {"output": "on", "data": "2026", "epochs": "3"})
+    assert (found.output, found.data, found.settings.epochs) == (Path("on"), Path("2026"), 3)

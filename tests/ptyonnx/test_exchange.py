@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_factory import example_probe, example_weights, make_bundle
+from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 from refusal import refused
 from small_training import SMALL, Losses, simulated_scan
@@ -138,7 +139,8 @@ def test_training_goes_on_with_the_bundles_weights_scales_and_probe(
     settings = Settings.model_validate({"epochs": 2, "region_size": 4, "threads": 1})
     run = train(backend, simulated_scan(), settings, tmp_path / "run", initial=bundle, observer=observer)
     assert any("new optimiser" in note and "made.onnx" in note for note in observer.notes)
-    assert any("scaled by 1.4" in note and "bundle made.onnx" in note for note in observer.notes)  # sqrt(2e5 / 1e5)
+    # sqrt(2e5 / 0.83e5): the probe's 1e5 photons, less what the object absorbs
+    assert any("scaled by 1.5" in note and "bundle made.onnx" in note for note in observer.notes)
     assert any("the probe is that of the bundle made.onnx" in note for note in observer.notes)
     assert run.recipe == TINY
     np.testing.assert_array_equal(run.probe(), bundle.probe)
@@ -269,14 +271,13 @@ def test_settings_of_another_version_do_not_stop_an_import(
     assert Run.open(run.directory).record.initial == manifest
 
 
-def test_a_network_of_another_system_is_neither_imported_nor_gone_on_with(tmp_path: Path, bundle: Bundle) -> None:
-    manifest = bundle.manifest.model_copy(update={"recipe": None})
-    foreign = Bundle(bundle.model, manifest, bundle.probe, bundle.selftest, bundle.graph, bundle.path)
+def test_a_network_of_another_system_is_neither_imported_nor_gone_on_with(tmp_path: Path) -> None:
+    foreign = make_foreign_bundle(tmp_path / "foreign.onnx")
     for attempt in (
         lambda: import_bundle(foreign, "torch", tmp_path / "run"),
         lambda: train("torch", simulated_scan(), Settings(), tmp_path / "run", initial=foreign),
     ):
-        with pytest.raises(BundleError, match="for which no recipe is known"):
+        with pytest.raises(BundleError, match="this one is foreign"):
             attempt()
     assert not (tmp_path / "run").exists()
 
@@ -300,7 +301,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> P
         ("import bundle.onnx --backend jax -o new", "no such backend, found jax"),
         ("import bundle.onnx --backend torch -o run", "run: holds a run already"),
         ("import absent.onnx --backend torch -o new", "absent.onnx: cannot be read (No such file or directory)"),
-        ("import text.onnx --backend torch -o new", "text.onnx: not an ONNX model"),
+        ("import text.onnx --backend torch -o new", "text.onnx: not a readable ONNX model"),
         ("import scan.npz --backend torch -o new", "scan.npz: not an ONNX model"),
         ("import bundle.onnx --backend torch -o text.onnx/run", "text.onnx/run"),
         ("train --backend torch --data scan.npz -o new --from bundle.onnx --gridsize 2", "'gridsize': contradicts"),
@@ -330,25 +331,7 @@ def test_the_commands_lead_from_a_bundle_to_a_run_and_on(capsys: Output, folder:
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     digests = open_bundle("bundle.onnx").manifest.digests
     assert said == {"backend": "tensorflow", "run": "tf", "weights": digests.weights, "graph": digests.graph}
-    assert (
-        main(
-            [
-                "train",
-                "--backend",
-                "torch",
-                "--data",
-                "scan.npz",
-                "-o",
-                "on",
-                "--from",
-                "tf",
-                "--epochs",
-                "1",
-                "--threads",
-                "1",
-            ]
-        )
-        == 0
-    )
+    words = "train --backend torch --data scan.npz -o on --from tf --epochs 1 --threads 1"
+    assert main(words.split()) == 0
     assert "note: training goes on from the weights of" in capsys.readouterr().err
     assert open_bundle(folder / "on" / "bundle.onnx").manifest.settings["initial"] == digests.weights

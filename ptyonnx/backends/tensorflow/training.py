@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from itertools import chain, count
@@ -237,7 +238,7 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
     settings = task.settings
     set_threads(settings.threads)
     gpu = use_gpu(settings.device)
-    with tf.device("/GPU:0" if gpu else "/CPU:0"):
+    with tf.device("/GPU:0" if gpu else "/CPU:0"), _without_remapper():
         model = Reconstructor(task, _precision(settings.precision, gpu=gpu))
         optimizer = keras.optimizers.Adam(_Rates(task.rates), global_clipnorm=settings.clip, **_ADAM)
         model.compile(optimizer=optimizer)
@@ -287,6 +288,17 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tf.__version__, "keras": keras.__version__} | {
         name: version(name) for name in ("onnx", "tf2onnx")
     }
+
+
+@contextmanager
+def _without_remapper() -> Iterator[None]:
+    """Do not let TensorFlow 2.21 try to merge convolutions and leaky rectifiers: it fails, and says so on stderr."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
 
 
 def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager) -> int:
