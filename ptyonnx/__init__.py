@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ptyonnx.adoption import adopt
     from ptyonnx.comparison.comparison import Comparison, compare
+    from ptyonnx.comparison.parity import Parity, parity
     from ptyonnx.exporting import export
     from ptyonnx.formats import load_scan
     from ptyonnx.importing import import_bundle
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "Comparison",
+    "Parity",
     "PtyonnxError",
     "Reconstruction",
     "Run",
@@ -40,6 +42,7 @@ __all__ = [
     "import_bundle",
     "load_scan",
     "open_bundle",
+    "parity",
     "reconstruct",
     "simulate",
     "train",
@@ -48,6 +51,7 @@ __all__ = [
 _ORIGINS = {
     "Bundle": ("ptyonnx_bundles", "Bundle"),
     "Comparison": ("ptyonnx.comparison.comparison", "Comparison"),
+    "Parity": ("ptyonnx.comparison.parity", "Parity"),
     "PtyonnxError": ("ptyonnx_bundles.errors", "PtyonnxError"),
     "Reconstruction": ("ptyonnx.reconstruction", "Reconstruction"),
     "Run": ("ptyonnx.run", "Run"),
@@ -59,6 +63,7 @@ _ORIGINS = {
     "import_bundle": ("ptyonnx.importing", "import_bundle"),
     "load_scan": ("ptyonnx.formats", "load_scan"),
     "open_bundle": ("ptyonnx_bundles", "read_bundle"),
+    "parity": ("ptyonnx.comparison.parity", "parity"),
     "reconstruct": ("ptyonnx.reconstruction", "reconstruct"),
     "simulate": ("ptyonnx.simulation", "simulate"),
     "train": ("ptyonnx.training.train", "train"),

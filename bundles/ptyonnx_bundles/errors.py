@@ -16,7 +16,8 @@
     │   └── DivergenceError         NaN or infinity in the loss
     ├── ConversionError             an exported graph that is not the native network
     ├── ProviderError               an execution provider that this machine does not have
-    └── MissingDependencyError      a package to install first
+    ├── MissingDependencyError      a package to install first
+    └── WorkerError                 a child process that died or did not answer
 
 What an error says may come from a stranger's file, so its line is made safe for a terminal:
 control characters are shown as escapes and long values are cut.
@@ -49,6 +50,7 @@ __all__ = [
     "ScanError",
     "SettingsError",
     "TrainingError",
+    "WorkerError",
 ]
 
 LONGEST_PART = 300  # characters; enough for a shape, a list of names or a sentence
@@ -198,3 +200,7 @@ class ProviderError(PtyonnxError):
 
 class MissingDependencyError(PtyonnxError):
     """An optional package that has to be installed first."""
+
+
+class WorkerError(PtyonnxError):
+    """A child process that died, or did not answer in time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ptyonnx.training.task import Task
     from ptyonnx_bundles import Recipe
 
-__all__ = ["ALIASES", "BACKENDS", "Backend", "canonical_name", "load", "load_part"]
+__all__ = ["ALIASES", "BACKENDS", "Backend", "canonical_name", "load", "load_part", "require"]
 
 BACKENDS = ("pytorch", "tensorflow")
 ALIASES = {"tf": "tensorflow", "tensorflow": "tensorflow", "torch": "pytorch", "pytorch": "pytorch"}
@@ -90,7 +91,25 @@ def load_part(name: str, part: str) -> ModuleType | Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _PACKAGES[canonical]:
             raise
-        raise MissingDependencyError(
-            f"the backend '{canonical}' needs {error.name}, which is not installed",
-            remedy=f"pip install 'ptyonnx[{_EXTRAS[canonical]}]'",
-        ) from None
+        raise _missing(canonical, error.name or "") from None
+
+
+def require(name: str) -> None:
+    """Check that a backend's packages are installed, without importing them.
+
+    Raises
+    ------
+    MissingDependencyError
+        The framework is not installed.
+    """
+    canonical = canonical_name(name)
+    for package in _PACKAGES[canonical]:
+        if find_spec(package) is None:
+            raise _missing(canonical, package)
+
+
+def _missing(backend: str, package: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"the backend '{backend}' needs {package}, which is not installed",
+        remedy=f"pip install 'ptyonnx[{_EXTRAS[backend]}]'",
+    )

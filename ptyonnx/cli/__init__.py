@@ -18,7 +18,7 @@ from ptyonnx.cli.verb import WithExamples, with_debug
 
 __all__ = ["VERBS", "main"]
 
-VERBS = ("train", "export", "import", "adopt", "reconstruct", "diff", "inspect", "verify", "simulate")
+VERBS = ("train", "export", "import", "adopt", "reconstruct", "diff", "parity", "inspect", "verify", "simulate")
 REFUSED = 2  # exit code: the user can mend it
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 not passed (`diff`, `verify`), 2 refused, 130 interrupted.
+        Exit code: 0 done, 1 not passed (`diff`, `parity`, `verify`), 2 refused, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

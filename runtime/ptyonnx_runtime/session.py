@@ -25,7 +25,7 @@ from ptyonnx_runtime.activations import value_names, with_every_value
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["PROVIDERS", "Session", "cores", "providers"]
+__all__ = ["PROVIDERS", "Session", "cores", "providers", "require_onnxruntime"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -60,7 +60,7 @@ def providers() -> tuple[str, ...]:
     MissingDependencyError
         onnxruntime is not installed.
     """
-    built_in = _onnxruntime().get_available_providers()
+    built_in = require_onnxruntime().get_available_providers()
     ordered = (*_AUTO, *(name for name in PROVIDERS if name not in _AUTO))
     return tuple(name for name in ordered if PROVIDERS[name] in built_in)
 
@@ -191,7 +191,7 @@ def _open(model: bytes, provider: str, threads: int, *, fused: bool = True) -> t
 
 def _try(model: bytes, name: str, threads: int, fused: bool) -> tuple[onnxruntime.InferenceSession | None, str]:
     """A session on exactly this provider, or the reason why there is none."""
-    ort = _onnxruntime()
+    ort = require_onnxruntime()
     options = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if fused else levels.ORT_DISABLE_ALL  # all: NCHWc, fast
@@ -239,8 +239,14 @@ def _installed() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _onnxruntime() -> Any:
-    """Import onnxruntime, which is installed by an extra: CPU and GPU builds exclude each other."""
+def require_onnxruntime() -> Any:
+    """Import onnxruntime, which is installed by an extra: CPU and GPU builds exclude each other.
+
+    Raises
+    ------
+    MissingDependencyError
+        It is not installed.
+    """
     refuse_telemetry()
     try:
         import onnxruntime

@@ -133,6 +133,10 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
             value = see(f"{name}.relu.{index}", _rectify(value, self.recipe.leak))
         return value
 
+    def trained_by_name(self) -> dict[str, Any]:
+        """Trained variables: canonical name -> variable, kernels (y, x, in, out)."""
+        return {name: variable for name, variable in self._variables_by_name().items() if variable.trainable}
+
     def _variables_by_name(self) -> dict[str, Any]:
         variables = dict(self.whitening)
         for name, layer in self.convolutions.items():

@@ -1,0 +1,71 @@
+"""Look at what the network, the forward model and the gradients are in PyTorch. Twin of the TensorFlow file.
+
+Nothing is computed here in another way than in training: the values are taken on their way
+through the same network and the same objective. Who judges them is `comparison/parity`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptyonnx.backends.pytorch.device import set_threads
+from ptyonnx.backends.pytorch.training import OPERATORS, Reconstructor
+from ptyonnx.training.objective import expected_intensity
+from ptyonnx.training.regions import Batch
+from ptyonnx.training.task import Task
+from ptyonnx_runtime.physics import Pair, pair_from_complex
+
+__all__ = ["Observation"]
+
+
+class Observation:
+    """A task's network at its initial weights, on the CPU.
+
+    Parameters
+    ----------
+    task : Task
+    """
+
+    def __init__(self, task: Task) -> None:
+        set_threads(task.settings.threads)
+        self.model = Reconstructor(task).to(memory_format=torch.channels_last)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Read all weights back: canonical name -> float32, kernels (out, in, y, x)."""
+        return self.model.network.weights_by_name()
+
+    def values(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Every value on the way to the object by canonical name, (B, C, y, x)."""
+        seen: dict[str, NDArray[np.float32]] = {}
+
+        def see(name: str, value: torch.Tensor) -> torch.Tensor:
+            seen[name] = np.array(value.numpy(), order="C")
+            return value
+
+        with torch.no_grad():
+            self.model.network(torch.from_numpy(diffraction), see)
+        return seen
+
+    def object(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """What the network predicts, (B, C, N, N)."""
+        with torch.no_grad():
+            output = self.model.network(torch.from_numpy(diffraction))
+        return np.array(output.numpy(), order="C").view(np.complex64)[..., 0]
+
+    def intensity(self, patch: NDArray[np.complex64], offset_px: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Photons that patches lead to, (region, pattern, N, N)."""
+        scene, probe = self.model.scene(self.model.task.training.canvas), self.model.probe()
+        with torch.no_grad():
+            pair = Pair(*map(torch.from_numpy, pair_from_complex(patch)))
+            expected: torch.Tensor = expected_intensity(pair, torch.from_numpy(offset_px), probe, scene, **OPERATORS)
+        return np.array(expected.numpy(), order="C")
+
+    def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """Gradient of a batch's loss by every trained weight, kernels (out, in, y, x)."""
+        diffraction, offset_px = map(torch.from_numpy, batch)
+        loss, _ = self.model.loss_and_r((diffraction, offset_px), self.model.task.training.canvas)
+        named = dict(self.model.network.named_parameters())
+        found = torch.autograd.grad(loss, list(named.values()))
+        return {name: np.array(gradient.numpy(), order="C") for name, gradient in zip(named, found, strict=True)}

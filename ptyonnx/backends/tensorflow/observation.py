@@ -1,0 +1,82 @@
+"""Look at what the network, the forward model and the gradients are in TensorFlow. Twin of the PyTorch file.
+
+Nothing is computed here in another way than in training: the values are taken on their way
+through the same network and the same objective. Who judges them is `comparison/parity`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptyonnx.backends.tensorflow.device import set_threads
+from ptyonnx.backends.tensorflow.training import OPERATORS, Reconstructor
+from ptyonnx.training.objective import expected_intensity
+from ptyonnx.training.regions import Batch
+from ptyonnx.training.task import Task
+from ptyonnx_runtime.physics import Pair, pair_from_complex
+
+__all__ = ["Observation"]
+
+_FIRST_FROM_LAST, _OIHW_FROM_HWIO = (0, 3, 1, 2), (3, 2, 0, 1)
+
+
+class Observation:
+    """A task's network at its initial weights, on the CPU.
+
+    Parameters
+    ----------
+    task : Task
+    """
+
+    def __init__(self, task: Task) -> None:
+        set_threads(task.settings.threads)
+        self.model = Reconstructor(task)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Read all weights back: canonical name -> float32, kernels (out, in, y, x)."""
+        weights: dict[str, NDArray[np.float32]] = self.model.network.weights_by_name()
+        return weights
+
+    def values(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Every value on the way to the object by canonical name, (B, C, y, x)."""
+        seen: dict[str, NDArray[np.float32]] = {}
+
+        def see(name: str, value: tf.Tensor) -> tf.Tensor:
+            array = value.numpy()
+            inside = name.startswith(("encoder.", "decoder."))  # where channels come last
+            seen[name] = np.array(array.transpose(_FIRST_FROM_LAST) if inside else array, order="C")
+            return value
+
+        self.model.network(tf.constant(diffraction), see=see)
+        return seen
+
+    def object(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """What the network predicts, (B, C, N, N)."""
+        output = self.model.network(tf.constant(diffraction))
+        return np.array(output.numpy(), order="C").view(np.complex64)[..., 0]
+
+    def intensity(self, patch: NDArray[np.complex64], offset_px: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Photons that patches lead to, (region, pattern, N, N)."""
+        scene, probe = self.model.scene(self.model.task.training.canvas), self.model.probe()
+        pair = Pair(*map(tf.constant, pair_from_complex(patch)))
+        expected = expected_intensity(pair, tf.constant(offset_px), probe, scene, **OPERATORS)
+        return np.array(expected.numpy(), order="C")
+
+    def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """Gradient of a batch's loss by every trained weight, kernels (out, in, y, x)."""
+        variables = self.model.network.trained_by_name()
+
+        @tf.function  # type: ignore[untyped-decorator]  # as training has it: one compiled graph
+        def differentiate(diffraction: tf.Tensor, offset_px: tf.Tensor) -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                loss, _ = self.model.loss_and_r(Batch(diffraction, offset_px), self.model.task.training.canvas)
+            gradients: list[tf.Tensor] = tape.gradient(loss, list(variables.values()))
+            return gradients
+
+        arrays = [gradient.numpy() for gradient in differentiate(*map(tf.constant, batch))]
+        return {
+            name: np.array(array.transpose(_OIHW_FROM_HWIO) if array.ndim == 4 else array, order="C")
+            for name, array in zip(variables, arrays, strict=True)
+        }

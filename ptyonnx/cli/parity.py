@@ -1,0 +1,201 @@
+"""The verb `parity`: one set of weights in every implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptyonnx.cli.verb import Verb, with_debug
+
+if TYPE_CHECKING:
+    from ptyonnx.comparison.parity import Parity
+    from ptyonnx_bundles import Bundle, Recipe
+    from ptyonnx_runtime.scan import Scan
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+_BEYOND = 1  # exit code
+_DEFAULT_N = 64
+_COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
+
+
+@click.command(cls=Verb)
+@click.option("--backends", default="tf,torch", metavar="NAMES", help="Frameworks, with commas. [tf,torch]")
+@click.option("--recipe", metavar="KEY=VALUE,...", help="N, gridsize, filters_scale, depth of seeded weights. [N=64]")
+@click.option("--from", "bundle", type=_PATH, metavar="BUNDLE", help="The weights of this bundle instead.")
+@click.option("--data", type=_PATH, metavar="FILE", help="A scan to try them on. [simulated patterns]")
+@click.option("--probe", type=_PATH, metavar="FILE", help="Probe, for a scan without one.")
+@click.option("--values", metavar="KIND", help="What the scan's patterns are: amplitude or intensity.")
+@click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Of a recipe's weights. [0]")
+@click.option("--steps", type=int, metavar="NUMBER", help="Optimiser steps of the loss curve. [5]")
+@click.option("--threads", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Of each implementation. [1]")
+@click.option("--timeout", type=float, metavar="SECONDS", help="For each implementation. [600]")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@with_debug
+def command(backends: str, as_json: bool, **options: Any) -> int:
+    """Put one set of weights into every implementation and say where they part.
+
+    TensorFlow, PyTorch and onnxruntime each run in a process of their own and are compared with
+    float64: every layer, the forward model, the loss, the gradient of every weight, the first
+    steps of training and the exported graph. Exit code 1 beyond the tolerances, which are derived
+    from float32 itself.
+
+    Example:
+      ptyonnx parity
+      ptyonnx parity --from bundle.onnx --data scan.npz
+      ptyonnx parity --backends torch --recipe N=128,gridsize=2 --json
+    """
+    import json
+
+    from ptyonnx.comparison.parity import STEPS, TIMEOUT_s, parity
+    from ptyonnx_bundles.errors import SettingsError
+
+    if options["bundle"] is not None and options["recipe"] is not None:
+        raise SettingsError("contradict each other", key="--recipe, --from", remedy="give one of them")
+    scan = _scan(options)
+    with _progress() as progress:
+        found = parity(
+            _source(options["bundle"], options["recipe"], scan),
+            scan,
+            backends=[name.strip() for name in backends.split(",") if name.strip()],
+            seed=options["seed"],
+            steps=STEPS if options["steps"] is None else options["steps"],
+            threads=options["threads"],
+            timeout_s=TIMEOUT_s if options["timeout"] is None else options["timeout"],
+            progress=progress,
+        )
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(_sections(found)))
+    return 0 if found.passed else _BEYOND
+
+
+def _scan(options: dict[str, Any]) -> Scan | None:
+    from ptyonnx.formats import load_scan
+
+    if options["data"] is None:
+        return None
+    return load_scan(options["data"], values=options["values"], axes=options["axes"], probe=options["probe"])
+
+
+def _source(bundle: Path | None, recipe: str | None, scan: Scan | None) -> Bundle | Recipe:
+    from pydantic import ValidationError
+
+    from ptyonnx_bundles import Recipe, read_bundle
+    from ptyonnx_bundles.errors import SettingsError
+
+    if bundle is not None:
+        return read_bundle(bundle)
+    values: dict[str, Any] = {"N": _DEFAULT_N if scan is None else scan.N}
+    for assignment in filter(None, (recipe or "").split(",")):
+        name, _, text = assignment.partition("=")
+        values[name.strip()] = _number(text)
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        raise SettingsError.from_validation(error, key="--recipe") from None
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, str], None]]:
+    """Say on stderr what is going on: one line that changes in a terminal, one for each implementation elsewhere."""
+    import sys
+
+    shown = sys.stderr.isatty()
+    seen: set[str] = set()
+
+    def report(implementation: str, stage: str) -> None:
+        if shown:
+            click.echo(f"\r\x1b[K{implementation}: {stage} …", err=True, nl=False)
+        elif implementation not in seen:
+            click.echo(f"examining {implementation}", err=True)
+        seen.add(implementation)
+
+    try:
+        yield report
+    finally:
+        if shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _sections(found: Parity) -> Iterator[str]:
+    from ptyonnx.cli.tables import columns
+
+    recipe = ", ".join(f"{name} {value}" for name, value in found.recipe.items())
+    versions = [
+        (name, ", ".join(f"{package} {each}" for package, each in of.items())) for name, of in found.versions.items()
+    ]
+    yield columns([("weights, patterns", found.source), ("recipe", recipe), ("threads", found.threads), *versions])
+    names = found.implementations
+    yield columns(_stages(found), ("from float64, relative", *names))
+    yield "Percentages are shares of what float32 allows. 'alone': each layer on its own input."
+    pairs = [(a, b) for index, a in enumerate(("float64", *names)) for b in names[index:]]
+    rows = [(f"{a} – {b}", *(_agreement(found, stage, a, b) for stage in _COMPARED)) for a, b in pairs]
+    yield columns(rows, ("largest relative difference", *_COMPARED))
+    yield _losses(found)
+    yield "\n".join(_notes(found))
+    yield "\n".join(verdict.sentence for verdict in found.verdicts)
+
+
+def _stages(found: Parity) -> Iterator[tuple[object, ...]]:
+    from ptyonnx.comparison.parity import STAGES
+
+    for stage in STAGES:
+        yield (stage, *(_cell(found, stage, name) for name in found.implementations))
+        if stage == "forward":
+            yield ("forward, alone", *(_alone(found, name) for name in found.implementations))
+
+
+def _cell(found: Parity, stage: str, implementation: str) -> str | None:
+    """The row that comes nearest to its tolerance, or is farthest beyond it."""
+    rows = list(found.of(stage, implementation))
+    if not rows:
+        return None
+    if stage in {"weights", "export"}:
+        wrong = [row for row in rows if not row.passed]
+        return f"{len(wrong)} of {len(rows)} differ" if wrong else "bit for bit"
+    judged = [row for row in rows if row.tolerance]
+    if not judged:
+        return f"{max(row.relative for row in rows):.1e}"
+    worst = max(judged, key=lambda row: row.relative / (row.tolerance or 1))
+    return f"{worst.relative:.1e} ({worst.relative / (worst.tolerance or 1):.0%})"
+
+
+def _alone(found: Parity, implementation: str) -> str | None:
+    rows = [row for row in found.of("forward", implementation) if row.own is not None]
+    return f"{max(row.own or 0.0 for row in rows):.0%}" if rows else None
+
+
+def _agreement(found: Parity, stage: str, a: str, b: str) -> str | None:
+    values = [each.relative for each in found.between(stage, a, b)]
+    return f"{max(values):.1e}" if values else None
+
+
+def _losses(found: Parity) -> str:
+    from ptyonnx.cli.tables import columns
+
+    steps = range(max(map(len, found.losses.values())))
+    rows = [(name, *(f"{loss:.7f}" for loss in losses)) for name, losses in found.losses.items()]
+    return columns(rows, ("loss after steps", *map(str, steps)))
+
+
+def _notes(found: Parity) -> Iterator[str]:
+    for name, count in found.other_branches.items():
+        if count:
+            yield f"{name}: at {count} pixels a rectifier or pooling went another way than in float64; gradients follow it"
+    if found.same_exports is not None:
+        same = "the same digests of weights and graph: the same function" if found.same_exports else "different digests"
+        yield f"exports of {' and '.join(found.digests)} have {same}"

@@ -1,0 +1,285 @@
+"""Every implementation beside float64: good ones agree, and a planted fault is named where it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import planted
+import pytest
+from bundle_factory import make_bundle
+from foreign_factory import make_foreign_bundle
+
+import ptyonnx
+from ptyonnx import backends
+from ptyonnx.backends.pytorch import observation as on_torch
+from ptyonnx.backends.tensorflow import observation as on_keras
+from ptyonnx.cli import main
+from ptyonnx.comparison import parity as parity_module
+from ptyonnx.comparison.parity import Parity, Row, judge
+from ptyonnx.comparison.parity.arbiter import arbitrate
+from ptyonnx.comparison.parity.children import examine
+from ptyonnx.comparison.parity.evidence import Evidence
+from ptyonnx.comparison.parity.result import Verdict
+from ptyonnx.comparison.parity.tolerances import tolerances
+from ptyonnx.comparison.parity.trial import Trial, of_recipe
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import BundleError, ScanError, SettingsError, WorkerError
+
+TESTS = Path(__file__).parents[1]
+SAMPLE = TESTS.parent / "samples" / "siemens_star_64.npz"
+RECIPE = Recipe(N=32, filters_scale=0.1, depth=2)
+TIMEOUT_s = 300.0
+
+IN_TENSORFLOW = {
+    "": ("", ""),
+    "last_bit_tensorflow": ("weights", planted.FLIPPED),
+    "hidden_bit_tensorflow": ("forward", planted.FLIPPED.removesuffix(".weight")),
+    "swapped_filters_tensorflow": ("forward", planted.SWAPPED),
+    "dropped_bias_tensorflow": ("forward", planted.BIASED),
+    "half_pixel_upsampling_tensorflow": ("forward", "decoder.amplitude.0.upsample"),
+    "shifted_dft": ("physics", "intensity"),
+    "export_without_bias": ("export", planted.BIASED),
+    "export_half_pixel": ("export", "decoder.amplitude.0.upsample"),
+}
+IN_PYTORCH = {
+    "": ("", ""),
+    "last_bit_pytorch": ("weights", planted.FLIPPED),
+    "padded_pooling_pytorch": ("forward", "encoder.0.pool"),
+    "shifted_dft": ("physics", "intensity"),
+    "lifted_logarithm": ("loss", ""),
+    "leaking_gradient_pytorch": ("gradient", "decoder.phase.1.conv.1.weight"),
+    "doubled_rate": ("step", "after 1 step"),
+}
+
+
+@pytest.fixture(scope="module")
+def trial() -> Trial:
+    return of_recipe(RECIPE, None, seed=0, steps=3, threads=1)
+
+
+@pytest.fixture(scope="module")
+def exact(trial: Trial) -> Evidence:
+    return arbitrate(trial)
+
+
+@pytest.fixture(scope="module")
+def allowed(trial: Trial, exact: Evidence) -> dict[tuple[str, str], float]:
+    return tolerances(trial, exact, lambda _: None)
+
+
+Judge = Callable[[Evidence], Verdict]
+
+
+@pytest.fixture(scope="module")
+def judged(trial: Trial, exact: Evidence, allowed: dict[tuple[str, str], float]) -> Judge:
+    return lambda found: judge.verdict(found.implementation, judge.rows(trial, exact, found, allowed))
+
+
+def examined(trial: Trial, folder: Path, implementation: str, plants: list[str]) -> dict[str, Evidence]:
+    """What a process finds with each fault, all in one process."""
+    trial.write(folder)
+    names = [f"planted:{name}" if name else "" for name in plants]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+        found = examine(
+            folder, implementation, threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None, plants=names
+        )  # fmt: skip
+    return dict(zip(plants, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def tensorflow(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
+    return examined(trial, tmp_path_factory.mktemp("tensorflow"), "tensorflow", list(IN_TENSORFLOW))
+
+
+@pytest.fixture(scope="module")
+def pytorch(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
+    return examined(trial, tmp_path_factory.mktemp("pytorch"), "pytorch", list(IN_PYTORCH))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", IN_TENSORFLOW)
+def test_a_fault_in_tensorflow_is_named_where_it_is(plant: str, tensorflow: dict[str, Evidence], judged: Judge) -> None:
+    verdict = judged(tensorflow[plant])
+    assert (verdict.stage, verdict.key) == IN_TENSORFLOW[plant], verdict.sentence
+    assert verdict.passed == (plant == "")
+    assert verdict.key in verdict.sentence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", IN_PYTORCH)
+def test_a_fault_in_pytorch_is_named_where_it_is(plant: str, pytorch: dict[str, Evidence], judged: Judge) -> None:
+    verdict = judged(pytorch[plant])
+    assert (verdict.stage, verdict.key) == IN_PYTORCH[plant], verdict.sentence
+    assert verdict.passed == (plant == "")
+    assert verdict.key in verdict.sentence
+
+
+@pytest.mark.slow
+def test_both_frameworks_export_the_same_function_and_onnxruntime_computes_it(
+    tensorflow: dict[str, Evidence], pytorch: dict[str, Evidence], trial: Trial, judged: Judge, tmp_path: Path
+) -> None:
+    models = tensorflow[""].model, pytorch[""].model
+    assert models[0] is not None
+    assert models[0] == models[1]
+    (tmp_path / "model.onnx").write_bytes(models[0])
+    found = examined(trial, tmp_path, "onnxruntime", [""])[""]
+    verdict = judged(found)
+    assert verdict.passed, verdict.sentence
+    assert set(found.activations) == {node.name for node in RECIPE.nodes()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_gradients_of_both_frameworks_agree_to_a_hundred_thousandth_of_the_layers_largest(seed: int) -> None:
+    recipe = Recipe(N=64)
+    trial = of_recipe(recipe, ptyonnx.load_scan(SAMPLE), seed=seed, steps=2, threads=1)
+    a, b = (observation.Observation(trial.task).gradients(trial.batches[0]) for observation in (on_torch, on_keras))
+    assert set(a) == set(b) == set(recipe.weight_shapes())
+    for layer in (layer.name for layer in recipe.convolutions()):
+        parts = [f"{layer}.{part}" for part in ("weight", "bias")]
+        largest = max(np.abs(a[part]).max() for part in parts)
+        assert max(np.abs(a[part] - b[part]).max() for part in parts) <= 1e-5 * largest, layer
+
+
+@pytest.mark.slow
+def test_one_framework_alone_is_enough_and_the_result_goes_to_json(tmp_path: Path) -> None:
+    seen: list[tuple[str, str]] = []
+    bundle = make_bundle(tmp_path / "bundle.onnx", Recipe(N=32, filters_scale=0.1, depth=1, gridsize=2))
+    result = ptyonnx.parity(bundle, backends=["torch"], progress=lambda *report: seen.append(report))
+    assert isinstance(result, Parity)
+    assert result.implementations == ("pytorch", "onnxruntime")
+    assert result.passed, [verdict.sentence for verdict in result.verdicts]
+    assert result.same_exports is None
+    assert ("pytorch", "gradients") in seen
+    assert result.digests["pytorch"] == bundle.manifest.digests.model_dump()
+    document = result.to_dict()
+    assert document["passed"] is True
+    assert {row["stage"] for row in document["rows"]} >= {"weights", "forward", "gradient", "step", "export"}
+
+
+@pytest.mark.slow
+def test_a_fault_given_to_the_library_call_ends_in_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    plant = {"tensorflow": "planted:swapped_filters_tensorflow"}
+    result = ptyonnx.parity(RECIPE, backends=["tf"], steps=2, plant=plant)
+    assert not result.passed
+    assert result.verdicts[0].sentence == f"tensorflow parts at {planted.SWAPPED}"
+
+
+@pytest.mark.slow
+def test_the_command_line_ends_with_1_and_one_sentence_where_an_implementation_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    faulty = partial(parity_module.parity, plant={"pytorch": "planted:padded_pooling_pytorch"})
+    monkeypatch.setattr(parity_module, "parity", faulty)
+    code = main(["parity", "--backends", "torch", "--recipe", "N=32,filters_scale=0.1,depth=1", "--steps", "2"])
+    shown = capsys.readouterr().out
+    assert code == 1
+    assert "\npytorch parts at encoder.0.pool" in shown
+    assert "onnxruntime" not in shown.splitlines()[-1]  # what was exported is not the recipe
+
+
+@pytest.mark.slow
+def test_the_command_line_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(tmp_path / "bundle.onnx", Recipe(N=64, filters_scale=0.0625)).path
+    words = ["--backends", "tf", "--from", str(bundle), "--data", str(SAMPLE), "--steps", "2", "--json"]
+    assert main(["parity", *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["passed"] is True
+    assert [verdict["implementation"] for verdict in document["verdicts"]] == ["tensorflow", "onnxruntime"]
+
+
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (["--backends", "jax"], "no such backend"),
+        (["--recipe", "N=33"], "multiple of 16"),
+        (["--recipe", "N=64,width=3"], "'width': there is no such key"),
+        (["--recipe", "N=64,depth=deep"], "'depth'"),
+        (["--recipe", "N=64", "--from", "bundle.onnx"], "contradict each other"),
+        (["--steps", "1"], "must lie between 2 and 1000"),
+        (["--timeout", "-1"], "must be positive"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parity", *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert line in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_framework_that_is_not_installed_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name))
+    assert main(["parity", "--recipe", "N=32"]) == 2
+    assert "pip install 'ptyonnx[tensorflow]'" in capsys.readouterr().err
+
+
+def test_infinities_are_null_in_json() -> None:
+    row = Row(
+        "forward", "encoder.0.pool", "pytorch", absolute=math.nan, relative=math.inf, tolerance=1e-6, own=math.inf
+    )
+    assert not row.passed
+    assert json.loads(json.dumps(row.to_dict(), allow_nan=False))["relative"] is None
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files of this test would lie."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    return folder
+
+
+def test_a_process_that_dies_is_quoted_in_one_line_and_leaves_nothing(temporary: Path) -> None:
+    with pytest.raises(WorkerError) as refusal:
+        ptyonnx.parity(RECIPE, backends=["torch"], plant={"pytorch": "planted:death"})
+    line = str(refusal.value)
+    assert "the process of pytorch died (SIGABRT)" in line
+    assert "terminate called after throwing std::bad_alloc" in line
+    assert "\n" not in line
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_process_that_hangs_is_stopped_and_leaves_nothing(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid_file = temporary.parent / "pid"
+    monkeypatch.setenv("PLANTED_PID", str(pid_file))
+    started = time.monotonic()
+    with pytest.raises(WorkerError, match=r"did not end within 4 s.*waiting for a lock"):
+        ptyonnx.parity(RECIPE, backends=["torch"], timeout_s=4, plant={"pytorch": "planted:silence"})
+    assert time.monotonic() - started < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such backend"):
+        ptyonnx.parity(RECIPE, backends=["jax"])
+    with pytest.raises(SettingsError, match="steps"):
+        ptyonnx.parity(RECIPE, steps=1)
+    with pytest.raises(BundleError, match="cannot be read"):
+        ptyonnx.parity(tmp_path / "absent.onnx")
+    scan = of_recipe(Recipe(N=48, filters_scale=0.1), None, seed=0, steps=2, threads=1).scan
+    with pytest.raises(ScanError, match="another N"):
+        ptyonnx.parity(RECIPE, scan)
+    make_foreign_bundle(tmp_path / "foreign.onnx")
+    with pytest.raises(BundleError) as refusal:
+        ptyonnx.parity(tmp_path / "foreign.onnx")
+    assert "recipe" in str(refusal.value)

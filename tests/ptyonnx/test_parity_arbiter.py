@@ -1,0 +1,242 @@
+"""The arbiter itself: its values, its gradients and its tolerances, against what is independent of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+from bundle_factory import canonical_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptyonnx.comparison.parity import judge, layers
+from ptyonnx.comparison.parity.arbiter import arbitrate
+from ptyonnx.comparison.parity.evidence import Evidence
+from ptyonnx.comparison.parity.network import Network, compute
+from ptyonnx.comparison.parity.own_errors import own_errors
+from ptyonnx.comparison.parity.physics import Objective, fourier
+from ptyonnx.comparison.parity.pixel_sums import sum_error
+from ptyonnx.comparison.parity.rounding import EXACT, UNIT_ROUNDOFF, Float32
+from ptyonnx.comparison.parity.tolerances import tolerances
+from ptyonnx.comparison.parity.trial import Trial, of_recipe
+from ptyonnx.training.objective import Scene, expected_intensity
+from ptyonnx_bundles import Recipe
+from ptyonnx_runtime.physics import Pair, dft_matrix, pair_from_complex
+
+RECIPES = pytest.mark.parametrize(
+    "recipe",
+    [Recipe(N=32, filters_scale=0.06), Recipe(name="two-headed-cnn-1", N=32, filters_scale=0.06, gridsize=2, depth=2)],
+    ids=["leaky", "plain, gridsize 2"],
+)
+STEP = 1e-7  # of finite differences: the logarithm bends sharply at dark pixels; rounding of the loss is 1e-16 of it
+
+
+def small(recipe: Recipe, steps: int = 2) -> Trial:
+    return of_recipe(recipe, None, seed=1, steps=steps, threads=1)
+
+
+def test_a_convolution_is_scipys_cross_correlation_with_zeros_outside() -> None:
+    generator = np.random.default_rng(0)
+    value, kernel = generator.standard_normal((2, 3, 6, 8)), generator.standard_normal((4, 3, 3, 3))
+    bias = generator.standard_normal(4)
+    expected = [
+        [sum(scipy.signal.correlate2d(v, k, mode="same") for v, k in zip(each, of, strict=True)) + b
+         for of, b in zip(kernel, bias, strict=True)]
+        for each in value
+    ]  # fmt: skip
+    np.testing.assert_allclose(layers.convolution(value, kernel, bias), expected, atol=1e-13)
+
+
+def test_pooling_and_upsampling_undo_each_other_and_are_adjoint_to_their_way_back() -> None:
+    value = np.random.default_rng(0).standard_normal((2, 3, 6, 4))
+    np.testing.assert_array_equal(layers.pool(layers.upsample(value)), value)
+    wide = np.random.default_rng(1).standard_normal((2, 3, 12, 8))
+    assert np.vdot(layers.upsample(value), wide) == pytest.approx(np.vdot(value, layers.upsample_backwards(wide)))
+    back = layers.pool_backwards(value, layers.pooled_pixel(wide))
+    assert np.count_nonzero(back) == value.size
+    assert np.vdot(back, wide) == pytest.approx(np.vdot(value, layers.pool(wide)))
+
+
+@RECIPES
+def test_the_network_is_the_graph_that_onnx_evaluates_in_float64(recipe: Recipe) -> None:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    trial = small(recipe)
+    done = Network(recipe, trial.weights).forward(trial.patterns)
+    model = onnx.load_from_string(canonical_model(recipe, trial.weights))
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name != "upsample.scales":
+            wide = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
+    (expected,) = ReferenceEvaluator(model).run(["object"], {"diffraction": trial.patterns.astype(np.float64)})
+    assert expected.dtype == np.float64
+    np.testing.assert_allclose(done.values["object"], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+def test_the_forward_model_is_the_one_that_trains_evaluated_in_float64(modes: int) -> None:
+    generator, N = np.random.default_rng(0), 32
+    patch = generator.standard_normal((2, 3, N, N)) + 1j * generator.standard_normal((2, 3, N, N))
+    probe = generator.standard_normal((modes, N, N)) + 1j * generator.standard_normal((modes, N, N))
+    offset = generator.uniform(0, 5, (2, 3, 2))
+    objective = Objective(probe, 1.0, "poisson")
+    canvas = N + 7
+    lattice = np.arange(canvas)[:, np.newaxis] - np.arange(N).astype(np.float64)
+    scene = Scene(objective.weight, lattice, dft_matrix(N, np.float64))
+    modes_pair = pair_from_complex(probe, np.float64)
+    expected = expected_intensity(pair_from_complex(patch, np.float64), offset, modes_pair, scene)
+    found = objective.score(patch, offset, np.ones((2, 3, N, N)))
+    np.testing.assert_allclose(found.intensity, expected, rtol=1e-10)
+
+
+def test_the_fourier_transform_is_centred_and_unitary() -> None:
+    wave = np.random.default_rng(0).standard_normal((8, 8)) + 0j
+    matrix: Pair = dft_matrix(8, np.float64)
+    F = matrix.real + 1j * matrix.imag
+    np.testing.assert_allclose(fourier(wave), F @ wave @ F, atol=1e-14)
+    np.testing.assert_allclose(fourier(fourier(wave), inverse=True), wave, atol=1e-14)
+
+
+@RECIPES
+@pytest.mark.parametrize("kind", ["poisson", "amplitude_mse", "amplitude_mae"])
+def test_gradients_are_finite_differences(recipe: Recipe, kind: str) -> None:
+    trial = small(recipe)
+    batch, task = trial.batches[0], trial.task
+    objective = Objective(task.probe, task.mean_counts, kind)  # type: ignore[arg-type]
+    shape = (*batch.offset_px.shape[:2], recipe.N, recipe.N)
+    weights = {name: array.astype(np.float64) for name, array in trial.weights.items()}
+
+    def score(changed: dict[str, np.ndarray]) -> tuple[Network, object, object]:
+        network = Network(recipe, {**weights, **changed})
+        done = network.forward(batch.diffraction)
+        scored = objective.score(done.object.reshape(shape), batch.offset_px, batch.diffraction.reshape(shape))
+        return network, done, scored
+
+    network, done, scored = score({})
+    gradients = network.backward(done, scored.slope.reshape(batch.diffraction.shape))  # type: ignore[arg-type,attr-defined]
+    assert set(gradients) == set(recipe.weight_shapes())
+    generator = np.random.default_rng(0)
+    for name, gradient in gradients.items():
+        direction = generator.standard_normal(gradient.shape)
+        ahead, behind = (
+            score({name: weights[name] + sign * STEP * direction})[2].loss  # type: ignore[attr-defined]
+            for sign in (1, -1)
+        )
+        slope = float(np.sum(gradient * direction))
+        size = float(np.linalg.norm(gradient) * np.linalg.norm(direction))
+        assert (ahead - behind) / (2 * STEP) == pytest.approx(slope, abs=1e-3 * size), name
+
+
+def test_the_rounding_errors_that_are_played_have_the_size_of_float32() -> None:
+    generator = np.random.default_rng(0)
+    terms = 576
+    weights, values = generator.standard_normal((terms, 1)), generator.standard_normal((4000, terms))
+    exact = values.astype(np.float32).astype(np.float64) @ weights.astype(np.float32).astype(np.float64)
+    running = np.zeros(len(values), np.float32)
+    for value, weight in zip(values.astype(np.float32).T, weights.astype(np.float32)[:, 0], strict=True):
+        running = running + value * weight
+    true = np.std(running - exact[:, 0])
+    played = np.std(Float32(1).result(exact[:, :, np.newaxis], terms) - exact[:, :, np.newaxis])
+    assert 0.5 < played / true < 3  # the model takes the partial sums for as large as the result
+
+
+def test_a_tolerance_is_a_few_roundings_at_the_start_and_grows_with_depth() -> None:
+    trial = small(Recipe(N=32, filters_scale=0.1))
+    allowed = tolerances(trial, arbitrate(trial), lambda _: None)
+    layers_met = [allowed["forward", node.name] for node in trial.recipe.nodes() if node.operator == "Conv"]
+    assert allowed["forward", "whitening.centred"] < 20 * UNIT_ROUNDOFF
+    assert layers_met[0] < layers_met[5] < layers_met[-1]
+    assert allowed["object", ""] < 1e-4
+    assert max(value for (stage, _), value in allowed.items() if stage == "gradient") < 1e-3
+    assert {stage for stage, _ in allowed} == {"forward", "object", "physics", "loss", "gradient", "step"}
+
+
+def rounded(trial: Trial, weights: dict[str, np.ndarray]) -> Evidence:
+    """A float32 implementation with these weights, whose read-back tells nothing."""
+    known: dict[str, np.ndarray] = {"diffraction": trial.patterns}
+    for node in trial.recipe.nodes():  # each layer from the float32 values before it
+        constants = {**trial.recipe.graph_constants(), **weights}
+        inputs = [np.asarray(known.get(name, constants.get(name)), np.float64) for name in node.inputs if name]
+        known[node.name] = compute(node, inputs).astype(np.float32)
+    del known["diffraction"]
+    return Evidence("suspect", weights=dict(trial.weights), activations=known)
+
+
+PROPERTY = small(Recipe(N=32, filters_scale=0.1, depth=2))
+PROPERTY_EXACT = arbitrate(PROPERTY, EXACT)
+
+
+VISIBLE = 1e-3  # of the largest weight: what shows in a sum of some hundred float32 products
+
+
+def faults() -> st.SearchStrategy[tuple[str, str, int, int]]:
+    """A convolution, and one of its weights' bits or two of its filters."""
+    convolution = st.sampled_from([layer.name for layer in PROPERTY.recipe.convolutions()])
+    number = st.integers(0, 2**31)
+    return st.tuples(convolution, st.sampled_from(["bit", "filters"]), number, number)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(faults())
+def test_any_single_bit_or_two_swapped_filters_are_named_where_they_are(fault: tuple[str, str, int, int]) -> None:
+    layer, kind, first, second = fault
+    name = f"{layer}.weight"
+    changed = {weight: array.copy() for weight, array in PROPERTY.weights.items()}
+    array = changed[name]
+    if kind == "filters" and len(array) > 1:
+        a = first % len(array)
+        b = (a + 1 + second % (len(array) - 1)) % len(array)
+        array[[a, b]] = array[[b, a]]
+    else:
+        flat = array.reshape(-1).view(np.uint32)
+        flat[first % array.size] ^= np.uint32(
+            1 << (second % 23 if second % 2 else 31)
+        )  # mantissa or sign: stays finite
+    held = Evidence("suspect", weights=changed)
+    verdict = judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, held, {}))
+    assert (verdict.stage, verdict.key) == ("weights", name)
+    own = own_errors(PROPERTY, rounded(PROPERTY, changed).activations)
+    wrong = [node for node, error in own.items() if error > 1]
+    change = np.abs(changed[name] - PROPERTY.weights[name]).max() / np.abs(PROPERTY.weights[name]).max()
+    assert wrong == [layer] if change > VISIBLE else wrong in ([], [layer])
+
+
+def test_float32_itself_is_not_suspected() -> None:
+    own = own_errors(PROPERTY, rounded(PROPERTY, dict(PROPERTY.weights)).activations)
+    assert max(own.values()) <= 1
+    assert own["encoder.0.pool"] == own["decoder.phase.0.upsample"] == 0
+
+
+def test_evidence_travels_through_a_file_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.npz"
+    PROPERTY_EXACT.write(path)
+    found = Evidence.read(path)
+    assert found.implementation == "float64"
+    assert list(found.gradients) == list(PROPERTY_EXACT.gradients)
+    np.testing.assert_array_equal(found.activations["object"], PROPERTY_EXACT.activations["object"])
+    assert found.losses is not None
+    assert PROPERTY_EXACT.losses is not None
+    assert found.losses.tolist() == PROPERTY_EXACT.losses.tolist()
+    assert found.model is None
+
+
+def test_a_value_that_an_implementation_does_not_give_is_a_finding() -> None:
+    values = rounded(PROPERTY, dict(PROPERTY.weights)).activations
+    del values["encoder.1.pool"]
+    found = Evidence("suspect", weights=dict(PROPERTY.weights), activations=values)
+    verdict = judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, found, {}))
+    assert (verdict.stage, verdict.key) == ("forward", "encoder.1.pool")
+
+
+def test_long_sums_of_like_terms_are_allowed_the_drift_that_float32_has() -> None:
+    generator = np.random.default_rng(0)
+    slope = 1e-3 * (1 + 0.1 * generator.standard_normal((4, 1, 256, 256)))
+    naive = np.add.accumulate(slope.astype(np.float32).ravel(), dtype=np.float32)[-1]
+    drifted = abs(float(naive) - slope.sum())
+    allowed = sum_error(np.zeros(1), slope, None)
+    assert allowed.shape == (1,)
+    assert drifted / 2 < 4 * allowed[0] < 40 * drifted
+    assert sum_error(np.zeros((1, 2, 3, 3)), slope, np.zeros((4, 2, 256, 256))).tolist() == [[[[0.0]], [[0.0]]]]
