@@ -138,11 +138,11 @@ def leaking_gradient_pytorch() -> Undo:
 
 def shifted_dft() -> Undo:
     """A Fourier transform whose zero frequency lies one pixel beside the middle."""
-    from ptyonnx.training import task
+    from ptyonnx.training import objective
     from ptyonnx_runtime.physics import Pair
 
-    exact = task.dft_matrix
-    return _patched(task, "dft_matrix", lambda N: Pair(*(np.roll(part, 1, axis=0) for part in exact(N))))
+    exact = objective.dft_matrix
+    return _patched(objective, "dft_matrix", lambda N: Pair(*(np.roll(part, 1, axis=0) for part in exact(N))))
 
 
 def lifted_logarithm() -> Undo:

@@ -39,7 +39,7 @@ _COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_debug
 def command(backends: str, as_json: bool, **options: Any) -> int:
-    """Put one set of weights into every implementation and say where they part.
+    """Compare every implementation of one network.
 
     TensorFlow, PyTorch and onnxruntime each run in a process of their own and are compared with
     float64: every layer, the forward model, the loss, the gradient of every weight, the first

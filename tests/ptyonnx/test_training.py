@@ -248,3 +248,9 @@ def test_the_training_objective_is_the_forward_model_for_exact_patches() -> None
     measured = batch.diffraction.reshape(expected.shape)
     r_factor = np.sqrt(np.sum((np.sqrt(expected) - measured) ** 2) / np.sum(measured**2))
     assert r_factor < 0.01  # 1e8 photons leave 0.4 % of noise
+
+
+@pytest.mark.parametrize("backend", ["pytorch"])
+def test_numbers_near_zero_are_as_before_once_training_is_over(tmp_path: Path, backend: str) -> None:
+    train(backend, simulated_scan(), Settings.model_validate({**SMALL, "epochs": 1}), tmp_path / "run")
+    assert np.float32(1e-40) * np.float32(1) > 0
