@@ -113,6 +113,11 @@ def peak_memory(bundle: Path, path: Path) -> int:
     """Largest resident size of one reconstruction, MB."""
     with tempfile.TemporaryDirectory() as folder:
         reconstruct(open_bundle(bundle), load_scan(path), provider="cpu").save(Path(folder) / "result.h5")
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux hands a parent's ru_maxrss on to its children; this is the process's own
+        return (
+            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) // 1024
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
