@@ -13,6 +13,8 @@ from ptyonnx_runtime.stitching import Tiles
 
 __all__ = ["TileSpool"]
 
+_NOWHERE = np.empty(0, np.float32)  # an empty part of the values would keep all of them in memory
+
 
 class _Slot(NamedTuple):
     """Where the values of some tiles lie, and the little that stays in memory."""
@@ -58,7 +60,7 @@ class TileSpool:
                 _write(self._file, values.data.cast("B"))
             except OSError as error:
                 raise _full(error) from None
-            self._slots[key] = _Slot(self._end, values.shape, tiles._replace(values=values[:0]))
+            self._slots[key] = _Slot(self._end, values.shape, tiles._replace(values=_NOWHERE))
             self._end += values.nbytes
 
     def get(self, key: int) -> Tiles:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -126,6 +129,19 @@ def test_tiles_come_back_from_the_spool_as_they_went_in_in_any_order() -> None:
         for key, given in enumerate(tiles):
             for before, after in zip(given, spool.get(key), strict=True):
                 np.testing.assert_array_equal(before, after)
+
+
+def test_the_spool_keeps_no_tile_in_memory() -> None:
+    where = positions(30)
+    (tiles,) = tiles_of(patches_of_one_object(where), where, 30)
+    values = np.array(tiles.values)
+    alive = weakref.ref(values)
+    with TileSpool() as spool:
+        spool.put(0, tiles._replace(values=values))
+        del values
+        gc.collect()
+        assert alive() is None
+        np.testing.assert_array_equal(spool.get(0).values, tiles.values)
 
 
 def test_a_temporary_folder_without_room_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
