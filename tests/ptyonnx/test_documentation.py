@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,15 @@ def test_the_scan_that_the_page_on_formats_writes_can_be_read(clone: Path) -> No
     assert scan.mean_photons == pytest.approx(counts.sum() / 5, rel=1e-6)
     assert np.argmax(scan.diffraction[:].mean(axis=(0, 1))) in range(12, 20)
     np.testing.assert_allclose(scan.positions_px[:, 0], given["position_y_m"] / 1e-8)
+
+
+def test_the_program_of_the_page_on_exchange_runs(clone: Path) -> None:
+    (program,) = _blocks(ROOT / "docs" / "exchange.md", "python")
+    assert (clone / "run" / "bundle.onnx").exists()
+    names: dict[str, Any] = {}
+    exec(compile(program, "exchange.md", "exec"), names)  # noqa: S102 - our own page
+    assert names["result"].engine == "pytorch"
+    assert list(names["layers"]) == [node.name for node in names["bundle"].manifest.recipe.nodes()]
 
 
 @pytest.mark.slow

@@ -188,8 +188,9 @@ def scene_tensors(scene: Scene) -> Scene:
 def scene_for(scene: Scene, offset_px: tf.Tensor) -> Scene:
     """The scene as it can be multiplied with these regions.
 
-    Where they hold one pattern each, TensorFlow 2.21 crashes on products of (region, 1, N, N) and (N, N):
-    there every region gets matrices of its own.
+    Where they hold one pattern each, oneDNN in TensorFlow 2.21 corrupts memory in products of
+    (region, 1, N, N) and (N, N) [github.com/tensorflow/tensorflow/issues/117700]: there every region gets
+    matrices of its own.
     """
     if offset_px.shape[1] > 1:
         return scene
