@@ -121,7 +121,7 @@ def train(directory: Path, backend: str, data: Path, words: Sequence[object]) ->
     command = ["-m", "ptyonnx", "train", "--backend", backend, "--data", data, "-o", directory, *words]
     child = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=False)
     if child.returncode:
-        raise SystemExit(child.stderr.strip())
+        raise SystemExit(f"{backend} ended with {child.returncode}: {child.stderr.strip()}")
 
 
 def judge(directory: Path, data: Path) -> Outcome:
