@@ -6,11 +6,9 @@ loaded only when it is asked for.
 
 from __future__ import annotations
 
-import difflib
-
 from ptyonnx import backends
 from ptyonnx_bundles import Bundle
-from ptyonnx_bundles.errors import ProviderError, SettingsError
+from ptyonnx_bundles.errors import ProviderError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.session import Session
 
@@ -29,14 +27,7 @@ def canonical_engine(name: str) -> str:
     SettingsError
         There is no such engine.
     """
-    try:
-        return ALIASES[name.lower()]
-    except KeyError:
-        near = difflib.get_close_matches(name.lower(), ALIASES, n=1)
-        raise SettingsError(
-            "no such engine", key="engine", found=name, expected=f"one of {', '.join(ALIASES)}",
-            remedy=f"did you mean '{near[0]}'?" if near else None,
-        ) from None  # fmt: skip
+    return backends.resolve(name, ALIASES, "engine")
 
 
 def open_engine(bundle: Bundle, engine: str = Session.name, *, provider: str = "auto", threads: int = 0) -> Engine:

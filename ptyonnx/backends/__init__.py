@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ptyonnx.training.task import Task
     from ptyonnx_bundles import Recipe
 
-__all__ = ["ALIASES", "BACKENDS", "Backend", "canonical_name", "load", "load_part", "require"]
+__all__ = ["ALIASES", "BACKENDS", "Backend", "canonical_name", "load", "load_part", "require", "resolve"]
 
 BACKENDS = ("pytorch", "tensorflow")
 ALIASES = {"tf": "tensorflow", "tensorflow": "tensorflow", "torch": "pytorch", "pytorch": "pytorch"}
@@ -55,12 +55,23 @@ def canonical_name(name: str) -> str:
     SettingsError
         There is no such backend.
     """
+    return resolve(name, ALIASES, "backend")
+
+
+def resolve(name: str, aliases: Mapping[str, str], kind: str) -> str:
+    """The one name behind the names that a thing goes by.
+
+    Raises
+    ------
+    SettingsError
+        There is no such `kind` of thing.
+    """
     try:
-        return ALIASES[name.lower()]
+        return aliases[name.lower()]
     except KeyError:
-        near = difflib.get_close_matches(name.lower(), ALIASES, n=1)
+        near = difflib.get_close_matches(name.lower(), aliases, n=1)
         raise SettingsError(
-            "no such backend", key="backend", found=name, expected=f"one of {', '.join(ALIASES)}",
+            f"no such {kind}", key=kind, found=name, expected=f"one of {', '.join(aliases)}",
             remedy=f"did you mean '{near[0]}'?" if near else None,
         ) from None  # fmt: skip
 
