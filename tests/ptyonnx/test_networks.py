@@ -8,7 +8,9 @@ import tensorflow as tf
 import torch
 
 from ptyonnx.backends.pytorch.network import Network as TorchNetwork
+from ptyonnx.backends.pytorch.output_convolution import OutputConvolution as TorchOutput
 from ptyonnx.backends.tensorflow.network import Network as KerasNetwork
+from ptyonnx.backends.tensorflow.output_convolution import OutputConvolution as KerasOutput
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import SettingsError
 
@@ -17,6 +19,7 @@ Network = TorchNetwork | KerasNetwork
 # Measured over trained weights, float32: TensorFlow against PyTorch 2.3e-6 and 3.2e-5 rad at worst.
 AMPLITUDE_TOLERANCE = 5e-6
 PHASE_TOLERANCE_RAD = 5e-5
+SUMMED_TOLERANCE = 256 * 2**-24 / 3  # rows of 256 like products, each rounded, a third of the bound; then a tree
 BFLOAT16_TOLERANCE = 0.1  # 8 bits of mantissa through 13 layers
 
 NETWORKS = pytest.mark.parametrize("network_class", [TorchNetwork, KerasNetwork], ids=["pytorch", "tensorflow"])
@@ -183,3 +186,67 @@ def test_a_mixed_keras_policy_leaves_both_heads_in_float32() -> None:
     assert mixed.dtype == tf.float32
     assert 0 < np.abs(mixed - exact).max() < BFLOAT16_TOLERANCE
     assert all(weight.dtype == "float32" for weight in networks[1].weights)
+
+
+@pytest.mark.parametrize("channels_out", [1, 4])
+def test_the_gradient_of_the_last_convolution_is_summed_without_drift(channels_out: int) -> None:
+    """A quarter of a million like terms: PyTorch's own convolution errs by 1.5e-5 here."""
+    generator = np.random.default_rng(2)
+    value = (1 + 0.1 * generator.standard_normal((4, 3, 256, 256))).astype(np.float32)
+    slope = (1e-3 * (1 + 0.3 * generator.standard_normal((4, channels_out, 256, 256)))).astype(np.float32)
+    kernel = generator.standard_normal((channels_out, 3, 3, 3)).astype(np.float32)
+    found = {"pytorch": torch_gradients(value, kernel, slope), "tensorflow": keras_gradients(value, kernel, slope)}
+    exact = torch_gradients(*(array.astype(np.float64) for array in (value, kernel, slope)), plain=True)
+    for gradients in found.values():
+        for name, gradient in gradients.items():
+            scale = np.abs(exact[name]).max()
+            np.testing.assert_allclose(gradient / scale, exact[name] / scale, rtol=0, atol=SUMMED_TOLERANCE)
+
+
+def torch_gradients(
+    value: np.ndarray, kernel: np.ndarray, slope: np.ndarray, *, plain: bool = False
+) -> dict[str, np.ndarray]:
+    """Gradients of kernel, bias and input; `plain` with PyTorch's own convolution."""
+    channels = kernel.shape[:2][::-1]
+    layer = torch.nn.Conv2d(*channels, 3, padding=1) if plain else TorchOutput(*channels)
+    layer.weight.data = torch.from_numpy(kernel)
+    layer.bias.data = torch.zeros(channels[1], dtype=layer.weight.dtype)  # type: ignore[union-attr]
+    given = torch.from_numpy(value).requires_grad_()
+    result = layer(given)
+    result.backward(torch.from_numpy(slope))
+    parts = {"kernel": layer.weight.grad, "bias": layer.bias.grad, "input": given.grad}  # type: ignore[union-attr]
+    return {name: part.numpy() for name, part in parts.items() if part is not None}
+
+
+def keras_gradients(value: np.ndarray, kernel: np.ndarray, slope: np.ndarray) -> dict[str, np.ndarray]:
+    """The same with the layer of the TensorFlow backend."""
+    layer = KerasOutput(len(kernel), 3, padding="same", data_format="channels_last")
+    given = tf.Variable(value.transpose(0, 2, 3, 1))
+    layer.build(given.shape)
+    layer.kernel.assign(kernel.transpose(2, 3, 1, 0))
+    with tf.GradientTape() as tape:
+        result = layer(given)
+    of_kernel, of_bias, of_input = tape.gradient(
+        result, [layer.kernel.value, layer.bias.value, given], output_gradients=slope.transpose(0, 2, 3, 1)
+    )
+    return {
+        "kernel": of_kernel.numpy().transpose(3, 2, 0, 1),
+        "bias": of_bias.numpy(),
+        "input": of_input.numpy().transpose(0, 3, 1, 2),
+    }
+
+
+def test_the_last_convolution_learns_in_bfloat16_too() -> None:
+    generator = np.random.default_rng(3)
+    given = torch.from_numpy(generator.standard_normal((2, 3, 16, 16)).astype(np.float32)).requires_grad_()
+    layer, gradients = TorchOutput(3, 1), []
+    for enabled in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            result = layer(given)
+        result.float().square().mean().backward()
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.dtype == torch.float32
+        gradients.append(layer.weight.grad.clone())
+    exact, mixed = gradients
+    assert 0 < (mixed - exact).abs().max() < BFLOAT16_TOLERANCE * exact.abs().max()

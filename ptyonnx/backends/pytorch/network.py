@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ptyonnx.backends.pytorch.output_convolution import OutputConvolution
 from ptyonnx.backends.weights import checked_weights, starting_weights
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.recipe import AMPLITUDE_MAX, HEADS, KERNEL
@@ -155,7 +156,7 @@ def _decoder(recipe: Recipe) -> torch.nn.ModuleDict:
     levels = {
         str(level): _Level(into[level], filters, recipe.leak) for level, filters in enumerate(recipe.decoder_filters)
     }
-    return torch.nn.ModuleDict({**levels, "output": _convolution(into[-1], recipe.channels)})
+    return torch.nn.ModuleDict({**levels, "output": OutputConvolution(into[-1], recipe.channels)})
 
 
 def _convolution(channels: int, filters: int) -> torch.nn.Conv2d:

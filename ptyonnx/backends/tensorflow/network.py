@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptyonnx.backends.tensorflow.output_convolution import OutputConvolution
 from ptyonnx.backends.weights import checked_weights, starting_weights
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.recipe import AMPLITUDE_MAX, KERNEL, Convolution
@@ -156,7 +157,8 @@ def _upsample(value: tf.Tensor) -> tf.Tensor:
 
 def _convolution(layer: Convolution, policy: str) -> keras.layers.Conv2D:
     """Zeros beside each border: 'same' is symmetric, since the kernel is odd and the stride 1."""
-    convolution = keras.layers.Conv2D(
+    kind = OutputConvolution if layer.name.endswith(".output") else keras.layers.Conv2D
+    convolution = kind(
         layer.channels_out, KERNEL, padding="same", data_format="channels_last",
         kernel_initializer="zeros", name=layer.name, dtype=policy,
     )  # fmt: skip

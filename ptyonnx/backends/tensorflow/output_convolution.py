@@ -1,0 +1,49 @@
+"""The last convolution of a head, whose gradient is summed row by row.
+
+Twin of `backends/pytorch/output_convolution.py`. With one channel going out, the kernel's
+gradient is a sum over all pixels of all patterns that libraries carry out term by term: at
+N = 256 a million terms, of which float32 keeps three digits. Summed along each row and
+then over the rows it keeps six. What goes forward is the plain convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ptyonnx_bundles.recipe import KERNEL
+
+__all__ = ["OutputConvolution"]
+
+
+class OutputConvolution(keras.layers.Conv2D):  # type: ignore[misc]  # keras has no types
+    """A 3x3 convolution with zeros beside the border; channels last."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """(B, y, x, channels in) -> (B, y, x, channels out)."""
+        return _convolution(inputs, tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _convolution(value: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+    def backward(slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        of_value = tf.nn.conv2d_transpose(slope, kernel, tf.shape(value), strides=1, padding="SAME")
+        slope = tf.cast(slope, tf.float32)
+        of_kernel = _of_kernel(slope, tf.cast(value, tf.float32))
+        of_bias = tf.reduce_sum(tf.reduce_sum(slope, 2), (0, 1))
+        return of_value, tf.cast(of_kernel, kernel.dtype), tf.cast(of_bias, bias.dtype)
+
+    return tf.nn.conv2d(value, kernel, strides=1, padding="SAME") + bias, backward
+
+
+def _of_kernel(slope: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Gradient of the kernel, (3, 3, in, out): for each row a product of matrices, then their sum."""
+    square = [1, KERNEL, KERNEL, 1]
+    rows = tf.image.extract_patches(slope, square, [1] * 4, [1] * 4, "SAME")  # each pixel's 3x3 neighbours
+    products = tf.reduce_sum(tf.matmul(rows, value, transpose_a=True), (0, 1))  # (9 · out, in)
+    products = tf.reshape(products, (KERNEL, KERNEL, slope.shape[-1], value.shape[-1]))
+    # A kernel's element moves the pattern, so its slope comes from the neighbour opposite.
+    return tf.transpose(tf.reverse(products, (0, 1)), (0, 1, 3, 2))
