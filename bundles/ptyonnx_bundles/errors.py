@@ -41,6 +41,7 @@ __all__ = [
     "DigestError",
     "DivergenceError",
     "MissingDependencyError",
+    "NotFiniteError",
     "ObjectError",
     "OutputError",
     "ProtocolError",
@@ -196,6 +197,10 @@ class ConversionError(PtyonnxError):
 
 class ProviderError(PtyonnxError):
     """An execution provider that is unknown or absent on this machine."""
+
+
+class NotFiniteError(PtyonnxError):
+    """A network that makes something of a pattern that is no number."""
 
 
 class MissingDependencyError(PtyonnxError):

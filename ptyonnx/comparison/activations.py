@@ -107,8 +107,9 @@ def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Pattern
     for diffraction in _batches(patterns.diffraction):
         first, second = a.activations(diffraction), b.activations(diffraction)
         for name, value in first.items():
-            if name in second:
-                sums.setdefault(name, _Sums()).add(value, second[name])
+            sums.setdefault(name, _Sums()).add(value, second.get(name))
+        for name in second.keys() - first.keys():
+            sums.setdefault(name, _Sums()).add(second[name], None)
     allowed = tolerances(graph, {name: found.magnitude for name, found in sums.items()})
     layers = tuple(
         LayerDifference(name, sums[name].largest, sums[name].rms, sums[name].magnitude, tolerance)
@@ -149,8 +150,8 @@ class _Sums:
         self.largest = self.magnitude = self._squares = 0.0
         self._count = 0
 
-    def add(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
-        if a.shape != b.shape:
+    def add(self, a: NDArray[np.float32], b: NDArray[np.float32] | None) -> None:
+        if b is None or a.shape != b.shape:
             self.largest = self._squares = math.inf
         else:
             distance = np.abs(a - b)
@@ -158,7 +159,7 @@ class _Sums:
             self.largest = max(self.largest, largest) if math.isfinite(largest) else math.inf
             self._squares += float(np.vdot(distance, distance)) if math.isfinite(largest) else math.inf
         self._count += a.size
-        finite = [float(np.abs(value).max(initial=0)) for value in (a, b)]
+        finite = [float(np.abs(value).max(initial=0)) for value in (a, b) if value is not None]
         self.magnitude = max(self.magnitude, *(value for value in finite if math.isfinite(value)), 0.0)
 
     @property

@@ -83,7 +83,7 @@ def align(image: Image, reference: Image) -> tuple[Alignment, NDArray[np.complex
     -------
     Alignment
     (y, x) complex128
-        The image, aligned; NaN where it or the reference is not known.
+        The image, aligned; NaN where it is not known.
 
     Raises
     ------
@@ -100,6 +100,8 @@ def align(image: Image, reference: Image) -> tuple[Alignment, NDArray[np.complex
     if fit.shape != image.shape:
         fit = _Fit(image, reference, centre)
     known = fit.known(best, _SUPPORT_PX if max(np.abs(shift)) > _NO_SHIFT_PX else 0)
+    if not (known & fit.known_b).any():
+        raise ObjectError("the two images have no pixel in common")
     alignment = Alignment(math.exp(log_scale), math.remainder(phase, 2 * math.pi), ramp, shift)
     return alignment, np.where(known, fit.model(best), complex(np.nan, np.nan))
 
@@ -128,16 +130,16 @@ class _Fit:
 
     def __init__(self, image: Image, reference: Image, centre: tuple[float, ...]) -> None:
         self.shape = image.shape
-        self._known_a, self._known_b = ~np.isnan(image), ~np.isnan(reference)
-        common = self._known_a & self._known_b
+        self._known_a, self.known_b = ~np.isnan(image), ~np.isnan(reference)
+        common = self._known_a & self.known_b
         self._a = _filled(image, self._known_a)
-        self._b = _filled(reference, self._known_b)
+        self._b = _filled(reference, self.known_b)
         self._splines = [
             ndimage.spline_filter(part, order=_ORDER, output=np.float64, mode="nearest")
             for part in (self._a.real, self._a.imag)
         ]
         self._depth_a = _depth(self._known_a)
-        inner = int(((self._depth_a > _BORDER_PX) & self._known_b).sum())
+        inner = int(((self._depth_a > _BORDER_PX) & self.known_b).sum())
         self._border = _BORDER_PX if inner >= _FEWEST_PIXELS else 0
         self._pixels = inner if inner >= _FEWEST_PIXELS else int(common.sum())
         self._common = common
@@ -181,14 +183,13 @@ class _Fit:
         )
 
     def known(self, parameters: NDArray[np.float64], border: float) -> Mask:
-        """Where the moved image, but for a border, and the reference are known."""
+        """Where the moved image is known, but for a border."""
         inside = (self._depth_a > border).astype(np.uint8)
-        moved = ndimage.shift(inside, np.round(parameters[4:]), order=0, mode="constant")
-        return moved.astype(bool) & self._known_b
+        return ndimage.shift(inside, np.round(parameters[4:]), order=0, mode="constant").astype(bool)
 
     def _part(self, parameters: NDArray[np.float64]) -> Mask:
         """The pixels that count for the fit."""
-        return self.known(parameters, self._border)
+        return self.known(parameters, self._border) & self.known_b
 
     def misfit(self, parameters: NDArray[np.float64]) -> float:
         """Mean square of the difference; infinite where the two hardly overlap any more."""

@@ -144,7 +144,7 @@ def compare(
         To run both on. Without it, the patterns of their self-tests serve, and there is no image.
     tolerance : float
         Largest allowed absolute difference of the complex object, once what ptychography leaves
-        free is removed.
+        free is removed; between two engines of the same function, nothing is removed.
     provider : str
         See :class:`ptyonnx_runtime.session.Session`.
 
@@ -190,8 +190,9 @@ def _run(
         activations = compare_activations(a.bundle.graph, *engines, patterns)
     else:
         activations = Activations(None, "not comparable: the graphs differ, so that layers have no counterparts")
-    patches = compare_patches(a, b, engines, patterns if scan is None else scan)
-    images = without_scan if scan is None else compare_stitched(a, b, engines, scan, tolerance)
+    free = not identity.passed  # two engines of one function have nothing to choose
+    patches = compare_patches(a, b, engines, patterns if scan is None else scan, free=free)
+    images = without_scan if scan is None else compare_stitched(a, b, engines, scan, tolerance, free=free)
     return activations, patches, images
 
 

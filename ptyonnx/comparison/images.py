@@ -6,6 +6,7 @@ unknown, so neither may count as a difference.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,7 +30,8 @@ class Difference:
     Attributes
     ----------
     maximum, rms : float
-        Of the absolute difference.
+        Of the absolute difference, on the scale of the brighter of the two: an image that is nearly
+        zero is not near another one. Infinite where one of them is not a number.
     amplitude_scale, phase_rad : float
         The factor that was removed.
     pixels : int
@@ -42,9 +44,23 @@ class Difference:
     phase_rad: float
     pixels: int
 
-    def to_dict(self) -> dict[str, float]:
-        """Names and numbers, for JSON."""
-        return asdict(self)
+    @classmethod
+    def of(cls, distance: NDArray[np.floating[Any]], amplitude_scale: float, phase_rad: float) -> Difference:
+        """Sum up the distances of all pixels, on the second array's scale."""
+        if not np.isfinite(distance).all() or amplitude_scale == 0:
+            return cls(math.inf, math.inf, amplitude_scale, phase_rad, distance.size)
+        unit = max(1.0, 1 / amplitude_scale)
+        return cls(
+            maximum=unit * float(distance.max()),
+            rms=unit * float(np.sqrt(np.mean(distance**2))),
+            amplitude_scale=amplitude_scale,
+            phase_rad=phase_rad,
+            pixels=distance.size,
+        )
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Names and numbers, for JSON; None stands for infinity."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def global_factor(image: Image, reference: Image, mask: NDArray[np.bool_] | None = None) -> complex:
@@ -73,7 +89,9 @@ def aligned(image: Image, reference: Image, mask: NDArray[np.bool_] | None = Non
     return result
 
 
-def difference(image: Image, reference: Image, mask: NDArray[np.bool_] | None = None) -> Difference:
+def difference(
+    image: Image, reference: Image, mask: NDArray[np.bool_] | None = None, *, free: bool = True
+) -> Difference:
     """Compare two arrays after removing the global phase and amplitude scale.
 
     Parameters
@@ -81,6 +99,8 @@ def difference(image: Image, reference: Image, mask: NDArray[np.bool_] | None = 
     image, reference : (...) complex
         Pixels that are NaN in one of them do not count.
     mask : (...) bool, optional
+    free : bool
+        False: remove nothing.
 
     Raises
     ------
@@ -90,15 +110,8 @@ def difference(image: Image, reference: Image, mask: NDArray[np.bool_] | None = 
     a, b = _common(image, reference, mask)
     if a.size == 0:
         raise ObjectError("the two images have no pixel in common")
-    factor = global_factor(a, b)
-    distance = np.abs(factor * a - b)
-    return Difference(
-        maximum=float(distance.max()),
-        rms=float(np.sqrt(np.mean(distance**2))),
-        amplitude_scale=abs(factor),
-        phase_rad=float(np.angle(factor)),
-        pixels=a.size,
-    )
+    factor = global_factor(a, b) if free else 1 + 0j
+    return Difference.of(np.abs(factor * a - b), abs(factor), float(np.angle(factor)))
 
 
 def phase_correlation(image: Image, reference: Image, central: tuple[float, float] = CENTRAL) -> float:

@@ -12,7 +12,9 @@ voxel carries half a bit of information,
 with n the number of independent Fourier pixels of the ring. Images are complex, so all of a ring
 count and not half of it; their mean is removed, and a window lets them fall to zero at the edge of
 what is known, or the edge itself would be correlated. The window also makes neighbouring Fourier
-pixels alike: of n pixels, n (sum w²)² / (A sum w⁴) are independent, with A the area.
+pixels alike: of n pixels, n (sum w²)² / (A sum w⁴) are independent, with A the area. With n near 1
+the threshold nears 1, which rounding alone falls below: rings of fewer than four independent pixels
+are joined with their neighbours.
 
 References
 ----------
@@ -23,7 +25,7 @@ References
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,8 @@ from ptyonnx_bundles.errors import ObjectError
 __all__ = ["RingCorrelation", "half_bit_threshold", "ring_correlation"]
 
 _NYQUIST = 0.5  # cycles per pixel
+_ROUNDING = 1e3  # times the expected power: below, a ring is empty
+_FEWEST = 4  # independent pixels of a ring
 _SMALLEST = 8  # pixels: smaller images have no rings to speak of
 
 
@@ -88,18 +92,21 @@ def ring_correlation(image: Image, reference: Image, pixel_size_m: float | None 
     part = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(known))
     window = edge_window(known[part])
     first, second = (_spectrum(each[part], known[part], window) for each in (image, reference))
-    ring, count = _rings(window.shape)
+    independence = np.sum(window**2) ** 2 / (window.size * np.sum(window**4))
+    middle, ring, count = _rings(window.shape, independence)
 
     def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(ring.ravel(), values.ravel(), count + 1)[1:], np.float64)
 
-    power = np.sqrt(total(np.abs(first) ** 2) * total(np.abs(second) ** 2))
-    shared = total((first * second.conj()).real)
-    # A ring without power in both holds nothing that could differ.
-    correlation = np.divide(shared, power, out=np.ones_like(shared), where=power > 0)
-    pixels = np.bincount(ring.ravel(), minlength=count + 1)[1:]
-    independent = pixels * np.sum(window**2) ** 2 / (window.size * np.sum(window**4))
-    frequency = np.arange(1, count + 1) / min(window.shape)
+    pixels = total(np.ones(ring.shape))
+    empty = [total(np.abs(each.spectrum) ** 2) <= _ROUNDING * pixels * each.rounding for each in (first, second)]
+    power = np.sqrt(total(np.abs(first.spectrum) ** 2) * total(np.abs(second.spectrum) ** 2))
+    shared = total((first.spectrum * second.spectrum.conj()).real)
+    # A ring that is empty in both holds nothing that could differ; one that is empty in one of them, everything.
+    correlation = np.divide(shared, power, out=np.ones_like(shared), where=~(empty[0] | empty[1]))
+    correlation[empty[0] ^ empty[1]] = 0
+    independent = independence * pixels
+    frequency = total(middle) / pixels
     half_bit = half_bit_threshold(independent)
     period = _first_crossing(frequency, correlation - half_bit)
     return RingCorrelation(
@@ -117,19 +124,40 @@ def half_bit_threshold(independent: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((0.2071 + 1.9102 * root) / (1.2071 + 0.9102 * root))
 
 
-def _spectrum(image: Image, known: NDArray[np.bool_], window: NDArray[np.float64]) -> NDArray[np.complex128]:
+class _Spectrum(NamedTuple):
+    spectrum: NDArray[np.complex128]
+    rounding: float  # power that rounding leaves in every Fourier pixel
+
+
+def _spectrum(image: Image, known: NDArray[np.bool_], window: NDArray[np.float64]) -> _Spectrum:
     filled = np.where(known, image, 0).astype(np.complex128)
     mean = np.sum(window * filled) / np.sum(window)
-    return np.asarray(np.fft.fft2(window * (filled - mean)))
+    power = float(np.sum(np.abs(window * filled) ** 2))
+    return _Spectrum(np.fft.fft2(window * (filled - mean)), np.finfo(np.float64).eps ** 2 * power)
 
 
-def _rings(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], int]:
-    """Number of the ring of every Fourier pixel, one pixel of the shorter axis wide; 0 is none."""
+def _rings(shape: tuple[int, ...], independence: float) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
+    """Middle of its thin ring and ring of every Fourier pixel, and the number of rings; ring 0 is none.
+
+    Rings are one pixel of the shorter axis wide, or more where that gives too few independent pixels.
+    """
     shorter = min(shape)
     y, x = (np.fft.fftfreq(size) for size in shape)
-    radius = np.rint(np.hypot(y[:, np.newaxis], x) * shorter).astype(np.int64)
-    count = int(shorter * _NYQUIST)
-    return np.where(radius <= count, radius, 0), count
+    thin = np.rint(np.hypot(y[:, np.newaxis], x) * shorter).astype(np.int64)
+    last = int(shorter * _NYQUIST)
+    thin[thin > last] = 0
+    pixels = np.bincount(thin.ravel(), minlength=last + 1)
+    joined, number, gathered = np.zeros(last + 1, np.int64), 1, 0.0
+    for ring in range(1, last + 1):
+        joined[ring] = number
+        gathered += independence * pixels[ring]
+        if gathered >= _FEWEST:
+            number, gathered = number + 1, 0.0
+    if gathered and number > 1:  # what is left over joins the ring before it
+        joined[joined == number] = number - 1
+    if joined.max() == number == 1 and gathered:
+        raise ObjectError("too little in common for Fourier rings")
+    return thin / shorter, joined[thin], int(joined.max())
 
 
 def _first_crossing(frequency: NDArray[np.float64], above: NDArray[np.float64]) -> float | None:

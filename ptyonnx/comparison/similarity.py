@@ -42,7 +42,7 @@ class Similarity:
     psnr_db : float
         ``20 log10(data_range / rms)``; infinite for equal images.
     ssim : float or None
-        Mean over the windows that lie wholly where both are known; None where there is none, or no
+        Mean over the windows all of whose pixels count; None where there is none, or no
         contrast.
     """
 
@@ -63,43 +63,43 @@ def compare_amplitudes(image: Image, reference: Image) -> Similarity:
     """Compare the amplitudes of two aligned images, (y, x) complex, NaN where nothing is known."""
     known = ~(np.isnan(image) | np.isnan(reference))
     first, second = (np.abs(np.where(known, each, 0)).astype(np.float64) for each in (image, reference))
-    return _compare(first, second, known, known)
+    return _compare(first, second, known)
 
 
 def compare_phases(image: Image, reference: Image) -> Similarity:
     """Compare the phases of two aligned images, (y, x) complex, NaN where nothing is known.
 
     The difference is taken on the circle, so that a phase beyond pi does not count as one of -pi.
-    Pixels that are nearly dark in one of them have no phase: they do not count for the differences.
+    Pixels that are nearly dark in one of them have no phase: they do not count, neither for the differences
+    nor for SSIM. Where none is left the phases are infinitely far apart, unless the images are equal.
     """
     known = ~(np.isnan(image) | np.isnan(reference))
     first, second = (np.where(known, each, 1).astype(np.complex128) for each in (image, reference))
     bright = known.copy()
     for each in (first, second):
-        bright &= np.abs(each) >= _DARK * np.median(np.abs(each[known]))
+        bright &= (np.abs(each) >= _DARK * np.median(np.abs(each[known]))) & (each != 0)
+    if not bright.any():
+        apart = 0.0 if np.array_equal(first, second) else math.inf
+        return Similarity(apart, apart, 0.0, -math.inf if apart else math.inf, None)
     middle = np.conj(np.mean(second[known] / np.maximum(np.abs(second[known]), np.finfo(np.float32).tiny)))
     phase = np.angle(second * (middle if middle != 0 else 1))  # its jumps are as far from the values as can be
-    apart = np.angle(first * second.conj())
-    apart[~bright] = 0
-    return _compare(phase + apart, phase, known, bright if bright.any() else known)
+    return _compare(phase + np.angle(first * second.conj()), phase, bright)
 
 
-def _compare(
-    image: NDArray[np.float64], reference: NDArray[np.float64], known: NDArray[np.bool_], counted: NDArray[np.bool_]
-) -> Similarity:
+def _compare(image: NDArray[np.float64], reference: NDArray[np.float64], counted: NDArray[np.bool_]) -> Similarity:
     distance = np.abs(image - reference)[counted]
     low, high = np.percentile(reference[counted], _PERCENTILES)
     span, rms = float(high - low), float(np.sqrt(np.mean(distance**2)))
     ratio = 20 * math.log10(span / rms) if span > 0 and rms > 0 else math.inf if rms == 0 else -math.inf
-    return Similarity(float(distance.max()), rms, span, ratio, _ssim(image, reference, known, span))
+    return Similarity(float(distance.max()), rms, span, ratio, _ssim(image, reference, counted, span))
 
 
 def _ssim(
-    image: NDArray[np.float64], reference: NDArray[np.float64], known: NDArray[np.bool_], span: float
+    image: NDArray[np.float64], reference: NDArray[np.float64], counted: NDArray[np.bool_], span: float
 ) -> float | None:
     from skimage.metrics import structural_similarity
 
-    whole = ndimage.binary_erosion(known, np.ones((_WINDOW_PX, _WINDOW_PX), bool))
+    whole = ndimage.binary_erosion(counted, np.ones((_WINDOW_PX, _WINDOW_PX), bool))
     if not whole.any() or span <= 0:
         return None
     _, similarity = structural_similarity(image, reference, win_size=_WINDOW_PX, data_range=span, full=True)

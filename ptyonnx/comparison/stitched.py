@@ -14,13 +14,14 @@ from ptyonnx.comparison.images import Difference, Image, phase_correlation
 from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlation
 from ptyonnx.comparison.similarity import Similarity, compare_amplitudes, compare_phases
 from ptyonnx.comparison.subject import Subject
-from ptyonnx_bundles.errors import MissingDependencyError, ObjectError
+from ptyonnx_bundles.errors import MissingDependencyError, NotFiniteError, ObjectError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.reconstruct import Reconstruction, reconstruct
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["ImageComparison", "Images", "compare_objects", "compare_stitched", "images_installed"]
 
+_UNMOVED = Alignment(1.0, 0.0, (0.0, 0.0), (0.0, 0.0))
 REMEDY = "pip install 'ptyonnx[compare]'"
 
 
@@ -31,9 +32,11 @@ class ImageComparison:
     Attributes
     ----------
     alignment : Alignment
-        What was removed: scale, phase, ramp and shift.
+        What was removed: scale, phase, ramp and shift; nothing between two engines of one function.
     difference : Difference
         Of the complex images after that, where both are known.
+    only_a, only_b : int
+        Pixels that one of them knows and the other does not.
     amplitude, phase : Similarity
     ring : RingCorrelation
     phase_correlation : float
@@ -42,11 +45,13 @@ class ImageComparison:
         Of the stitched objects against the measurement; None for images that come without one.
     object_pixel_size_m : float or None
     object_a, object_b : (y, x) complex64
-        The images, the first as aligned; NaN where either is not known. Not in the JSON.
+        The images, the first as aligned; NaN where it is not known. Not in the JSON.
     """
 
     alignment: Alignment
     difference: Difference
+    only_a: int
+    only_b: int
     amplitude: Similarity
     phase: Similarity
     ring: RingCorrelation
@@ -92,7 +97,9 @@ def images_installed() -> bool:
         return False
 
 
-def compare_objects(image: Image, reference: Image, pixel_size_m: float | None = None) -> ImageComparison:
+def compare_objects(
+    image: Image, reference: Image, pixel_size_m: float | None = None, *, free: bool = True
+) -> ImageComparison:
     """Compare two complex images on one canvas.
 
     Parameters
@@ -100,41 +107,46 @@ def compare_objects(image: Image, reference: Image, pixel_size_m: float | None =
     image, reference : (y, x) complex
         NaN where nothing is known.
     pixel_size_m : float, optional
+    free : bool
+        Whether scale, phase, ramp and shift are removed.
 
     Raises
     ------
     ObjectError
-        Different shapes, or too little in common.
+        Different shapes, infinite values, or too little in common.
     MissingDependencyError
         scikit-image is not installed.
     """
     if not images_installed():
         raise MissingDependencyError("comparing images needs scikit-image", remedy=REMEDY)
-    alignment, aligned = align(image, reference)
-    other = np.where(np.isnan(aligned), complex(np.nan, np.nan), reference)
-    distance = np.abs(aligned - other)[~np.isnan(aligned)]
+    if np.isinf(image).any() or np.isinf(reference).any():
+        raise ObjectError("infinite values in an image")
+    alignment, aligned = align(image, reference) if free else (_UNMOVED, image)
+    known_a, known_b = ~np.isnan(aligned), ~np.isnan(reference)
+    both = known_a & known_b
+    if not both.any():
+        raise ObjectError("the two images have no pixel in common")
+    distance = np.abs(aligned[both].astype(np.complex128) - reference[both])
     return ImageComparison(
         alignment=alignment,
-        difference=Difference(
-            maximum=float(distance.max()),
-            rms=float(np.sqrt(np.mean(distance**2))),
-            amplitude_scale=alignment.amplitude_scale,
-            phase_rad=alignment.phase_rad,
-            pixels=distance.size,
-        ),
-        amplitude=compare_amplitudes(aligned, other),
-        phase=compare_phases(aligned, other),
-        ring=ring_correlation(aligned, other, pixel_size_m),
-        phase_correlation=phase_correlation(aligned, other),
+        difference=Difference.of(distance, alignment.amplitude_scale, alignment.phase_rad),
+        only_a=int(np.sum(known_a & ~known_b)),
+        only_b=int(np.sum(known_b & ~known_a)),
+        amplitude=compare_amplitudes(aligned, reference),
+        phase=compare_phases(aligned, reference),
+        ring=ring_correlation(aligned, reference, pixel_size_m),
+        phase_correlation=phase_correlation(aligned, reference),
         r_factor_a=None,
         r_factor_b=None,
         object_pixel_size_m=pixel_size_m,
         object_a=aligned.astype(np.complex64),
-        object_b=other.astype(np.complex64),
+        object_b=reference.astype(np.complex64),
     )
 
 
-def compare_stitched(a: Subject, b: Subject, engines: tuple[Engine, Engine], scan: Scan, tolerance: float) -> Images:
+def compare_stitched(
+    a: Subject, b: Subject, engines: tuple[Engine, Engine], scan: Scan, tolerance: float, *, free: bool = True
+) -> Images:
     """Reconstruct a scan with both and compare what comes out.
 
     Parameters
@@ -146,12 +158,16 @@ def compare_stitched(a: Subject, b: Subject, engines: tuple[Engine, Engine], sca
         That fits both.
     tolerance : float
         Largest allowed difference of the complex object.
+    free : bool
+        See :func:`compare_objects`.
     """
     if not images_installed():
         return Images(None, f"not compared: comparing images needs scikit-image; {REMEDY}")
-    first, second = (_stitch(subject, engine, scan) for subject, engine in zip((a, b), engines, strict=True))
     try:
-        found = compare_objects(first.object, second.object, scan.object_pixel_size_m)
+        first, second = (_stitch(subject, engine, scan) for subject, engine in zip((a, b), engines, strict=True))
+        found = compare_objects(first.object, second.object, scan.object_pixel_size_m, free=free)
+    except NotFiniteError as error:
+        return Images(False, f"beyond the tolerance: {error}")
     except ObjectError as error:
         return Images(None, f"not comparable: {error.problem}")
     image = ImageComparison(**{**vars(found), "r_factor_a": first.r_factor, "r_factor_b": second.r_factor})
@@ -170,7 +186,9 @@ def _sentence(image: ImageComparison, passed: bool, tolerance: float) -> str:
     else:
         metres = "" if ring.resolution_m is None else f" ({ring.resolution_m * 1e9:.3g} nm)"
         agreement = f"they agree down to {ring.resolution_px:.3g} px{metres}"
+    alone = [f"{count} pixels only in {name}" for name, count in (("a", image.only_a), ("b", image.only_b)) if count]
+    unlike = f"; {', '.join(alone)}" if alone else ""
     return (
         f"{'within' if passed else 'beyond'} the tolerance: largest difference {image.difference.maximum:.2g}, "
-        f"allowed {tolerance:.2g}; rms {image.difference.rms:.2g}; {agreement} (Fourier rings, half bit)"
+        f"allowed {tolerance:.2g}; rms {image.difference.rms:.2g}; {agreement} (Fourier rings, half bit){unlike}"
     )

@@ -19,7 +19,8 @@ from ptyonnx_bundles.errors import CollapseError
 __all__ = ["HeadSpread", "check_heads", "head_spread"]
 
 # Measured, see docs/training.md: the lowest phase spread of a healthy network in any epoch was 2.3e-3 rad, and
-# 3.9e-3 rad on scans whose phases range over 0.03 rad only or that have few photons. Amplitudes as low as 3.5e-6 have recovered.
+# 3.9e-3 rad on scans whose phases range over 0.03 rad only or that have few photons. Amplitudes as low as
+# 3.5e-6 have recovered.
 LEAST_PHASE_SPREAD_RAD = 5e-4
 LEAST_AMPLITUDE_SPREAD = 1e-6
 

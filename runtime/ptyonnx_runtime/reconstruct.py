@@ -133,6 +133,8 @@ def reconstruct(
         The scan does not fit the bundle, or cannot be reconstructed.
     ProviderError
         The provider is unknown or does not work here.
+    NotFiniteError
+        The network gives NaN or infinity for a pattern.
     """
     runner = Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
     if phases not in get_args(PhaseChoice):

@@ -5,6 +5,7 @@ What becomes of the patches is the business of `reconstruct`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
-from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_bundles.errors import NotFiniteError, ScanError, SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import FluxChoice, match_flux
 from ptyonnx_runtime.grouping import groups_covering
@@ -111,6 +112,7 @@ class Runner:
         if threads < 0:
             raise SettingsError("must not be negative", key="threads", found=threads)
         self._scan = scan
+        self._bundle = bundle
         self._conventions = conventions(bundle)
         self.N = scan.N
         self.groups = groups_covering(scan.positions_px, bundle.manifest.recipe.channels, scan.name)
@@ -152,8 +154,26 @@ class Runner:
         pattern = members.ravel()
         diffraction = self.measured(_as_slice(pattern))
         shape = (*members.shape, *diffraction.shape[1:])
-        values = self.engine.run(diffraction.reshape(shape))
-        return Patches(pattern, values.reshape(diffraction.shape), self._share[pattern])
+        values = self.engine.run(diffraction.reshape(shape)).reshape(diffraction.shape)
+        self._check_finite(pattern, diffraction, values)
+        return Patches(pattern, values, self._share[pattern])
+
+    def _check_finite(
+        self, pattern: NDArray[np.int64], diffraction: NDArray[np.float32], values: NDArray[np.complex64]
+    ) -> None:
+        """Refuse what is no number: stitched, it would look like pixels that no pattern reaches."""
+        if math.isfinite(np.vdot(values, values).real):  # one pass without a copy; overflows beyond 1e17 only
+            return
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+        if not broken.size:
+            return
+        first = int(broken[0])
+        raise NotFiniteError(
+            f"the network's object is not finite at pattern {pattern[first]} of {self._scan.name}",
+            file=self._bundle.name, key="object", found=f"{broken.size} of the {len(values)} patterns of this batch",
+            expected=f"numbers; the pattern's largest amplitude is {diffraction[first].max():.3g}",
+            remedy="check the units of the patterns; the bundle may be for another exposure or broken: ptyonnx verify",
+        )  # fmt: skip
 
     def measured(self, index: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Measured amplitudes at the bundle's photon scale."""

@@ -1,10 +1,13 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bundle_factory import example_probe, example_weights, make_bundle, run_model
+from numpy.typing import NDArray
 
 from ptyonnx.comparison import Subject, compare, compare_weights
 from ptyonnx.comparison.patches import compare_patches
@@ -13,6 +16,7 @@ from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.session import Session
 
 RECIPE = Recipe(N=64, filters_scale=0.0625)
 
@@ -60,7 +64,7 @@ def test_patches_differ_by_what_onnxruntime_says(a: Bundle, b: Bundle) -> None:
     diffraction = np.concatenate([a.selftest.diffraction, b.selftest.diffraction])
     first, second = (run_model(bundle.model, diffraction).astype(complex).ravel() for bundle in (a, b))
     factor = np.linalg.lstsq(first[:, np.newaxis], second, rcond=None)[0][0]
-    distance = np.abs(factor * first - second)
+    distance = np.abs(factor * first - second) * max(1, 1 / abs(factor))  # on the brighter one's scale
     assert found.patches is not None
     assert found.patches.source == "self-tests"
     assert found.patches.difference.maximum == pytest.approx(distance.max(), rel=1e-4)
@@ -79,9 +83,10 @@ def test_stitched_images_are_those_of_the_runtime(a: Bundle, b: Bundle, scan: Sc
     assert found.image is not None
     plain = np.sqrt(np.mean(np.abs(factor * left - right) ** 2))
     assert found.image.difference.rms < 1.01 * plain  # ramp and shift are removed too
-    compared = ~np.isnan(found.image.object_a)
+    compared = ~(np.isnan(found.image.object_a) | np.isnan(found.image.object_b))
     np.testing.assert_array_equal(found.image.object_b[compared], second.object[compared])
     distance = np.abs(found.image.object_a - found.image.object_b)[compared]
+    distance *= max(1, 1 / found.image.alignment.amplitude_scale)
     assert found.image.difference.maximum == pytest.approx(distance.max(), rel=1e-4)
     assert found.image.difference.pixels == compared.sum()
     assert (found.image.r_factor_a, found.image.r_factor_b) == (first.r_factor, second.r_factor)
@@ -190,3 +195,73 @@ def test_the_outcome_is_json(a: Bundle, b: Bundle, scan: Scan) -> None:
     assert len(read["activations"]["layers"]) == len(RECIPE.nodes())
     assert read["images"]["image"]["alignment"]["shift_px"] == list(found.image.alignment.shift_px)
     assert all(read[level]["sentence"] for level in ("identity", "weights", "activations", "images"))
+
+
+def changed(bundle: Bundle, tmp_path: Path, name: str, bias: float) -> Bundle:
+    """The bundle with another bias of the amplitude's last convolution."""
+    weights = example_weights(RECIPE) | {"decoder.amplitude.output.bias": np.array([bias], np.float32)}
+    return make_bundle(tmp_path / name, RECIPE, weights=weights, probe=bundle.probe)
+
+
+@pytest.mark.parametrize("data", [True, False], ids=["scan", "self-tests"])
+def test_a_dead_network_is_far_from_a_living_one_from_both_sides(
+    a: Bundle, scan: Scan, data: bool, tmp_path: Path
+) -> None:
+    dead = changed(a, tmp_path, "dead.onnx", -14.0)
+    for found in (compare(a, dead, scan if data else None), compare(dead, a, scan if data else None)):
+        assert not found.passed
+        assert found.patches is not None
+        assert found.patches.difference.maximum > 0.1
+        assert found.images.passed is (False if data else None)
+
+
+class _Engine:
+    """An engine whose object is that of another one, changed."""
+
+    name, provider, versions = "pytorch", "cpu", {"torch": "0"}
+
+    def __init__(self, engine: Any, change: Callable[[Any], Any]) -> None:
+        self._engine, self._change = engine, change
+
+    def run(self, diffraction: NDArray[np.float32]) -> Any:
+        return self._change(self._engine.run(diffraction))
+
+    def activations(self, diffraction: NDArray[np.float32]) -> Any:
+        return self._engine.activations(diffraction)
+
+
+def _holes(number: complex) -> Callable[[Any], Any]:
+    def change(values: Any) -> Any:
+        values = values.copy()
+        values[..., 40:, :] = number
+        return values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda values: 1.4 * np.exp(0.5j).astype(np.complex64) * values, _holes(np.nan), _holes(np.inf)],
+    ids=["a factor", "NaN", "infinity"],
+)
+@pytest.mark.parametrize("data", [True, False], ids=["scan", "self-tests"])
+def test_an_engine_that_gives_something_else_does_not_pass(
+    a: Bundle, scan: Scan, data: bool, change: Callable[[Any], Any]
+) -> None:
+    other = Subject(a, "pytorch", opened=_Engine(Session(a), change))
+    for first, second in ((Subject(a), other), (other, Subject(a))):
+        found = compare(first, second, scan if data else None)
+        assert found.same_function
+        assert not found.passed
+        assert found.images.passed is (False if data else None)
+        json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_value_that_an_engine_does_not_give_is_where_the_two_part(a: Bundle) -> None:
+    session = Session(a)
+    other = _Engine(session, lambda values: values)
+    other.activations = lambda diffraction: {  # type: ignore[method-assign]
+        name: value for name, value in session.activations(diffraction).items() if name != "encoder.1.pool"
+    }
+    found = compare(a, Subject(a, "pytorch", opened=other))
+    assert found.activations.first == "encoder.1.pool"

@@ -70,7 +70,7 @@ def test_what_was_planted_is_found(planted: Planted, noise: float, precision: fl
     middle = [float(axis.mean()) for axis in np.nonzero(~(np.isnan(a) | np.isnan(b)))]
     expected = phase + ramp[0] * middle[0] + ramp[1] * middle[1]
     assert abs(math.remainder(found.phase_rad - expected, 2 * math.pi)) < precision * 2e-5
-    rest = (aligned - b)[~np.isnan(aligned)]
+    rest = (aligned - b)[~(np.isnan(aligned) | np.isnan(b))]
     assert np.sqrt(np.mean(np.abs(rest) ** 2)) < 2e-3 + 1.1 * noise * np.sqrt(2)
 
 
@@ -96,21 +96,20 @@ def test_equal_images_are_left_as_they_are() -> None:
     np.testing.assert_allclose(aligned, image, atol=1e-12)
 
 
-def test_where_either_is_unknown_nothing_is_said() -> None:
+def test_where_the_moved_image_is_unknown_nothing_is_said() -> None:
     a, b = _masked(_object(0), _disc((48, 45))), _masked(_moved(_object(0), (0, 3.5)), _disc((48, 60)))
     _, aligned = align(a, b)
     known = ~np.isnan(aligned)
-    moved = ndimage.binary_erosion(_disc((48, 48.5)), iterations=2)
-    assert not (known & ~_disc((48, 60))).any()
+    moved = ndimage.binary_erosion(_disc((48, 48.5)), iterations=4)
     assert (known & ~_disc((48, 48.5))).sum() == 0
-    assert (known | ~(moved & _disc((48, 60)))).mean() > 0.95
+    assert (known & moved).sum() > 0.95 * moved.sum()
 
 
 def test_unrelated_images_are_not_worse_than_with_one_factor() -> None:
     a, b = _masked(_object(3), _disc((48, 55))), _masked(_object(4), _disc((48, 55)))
     factor = np.linalg.lstsq(a[_disc((48, 55))][:, np.newaxis], b[_disc((48, 55))], rcond=None)[0][0]
     _, aligned = align(a, b)
-    known = ~np.isnan(aligned)
+    known = ~(np.isnan(aligned) | np.isnan(b))
     assert np.mean(np.abs(aligned - b)[known] ** 2) < 1.05 * np.mean(np.abs(factor * a - b)[known] ** 2)
 
 

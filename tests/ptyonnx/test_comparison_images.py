@@ -96,3 +96,29 @@ def test_an_image_is_laid_on_a_canvas_by_its_origin() -> None:
     assert np.isnan(on_canvas(image, (100, 0), (40, 40))).all()
     with pytest.raises(ObjectError, match="between the pixels"):
         on_canvas(image, (0.5, 0), (40, 40))
+
+
+@given(st.floats(1e-9, 1e9), st.integers(0, 9))
+def test_a_difference_is_the_same_from_both_sides(scale: float, seed: int) -> None:
+    """Nearly: least squares shrink the factor by the correlation, which is 0.99 here."""
+    generator = np.random.default_rng(seed)
+    a = generator.standard_normal((16, 16)) + 1j * generator.standard_normal((16, 16))
+    b = scale * (a + 0.1 * generator.standard_normal((16, 16)))
+    assert difference(a, b).maximum == pytest.approx(difference(b, a).maximum, rel=0.3)
+    assert difference(a, b).maximum > 0.1
+
+
+def test_an_image_that_is_nearly_zero_is_near_no_other() -> None:
+    image = np.random.default_rng(0).standard_normal((16, 16)) + 1j
+    dead = np.full((16, 16), 1e-6 + 0j)
+    for a, b in ((image, dead), (dead, image), (image, 0 * dead), (0 * dead, image)):
+        assert difference(a, b).maximum > 0.1
+
+
+def test_nothing_is_removed_where_nothing_is_free() -> None:
+    image = np.random.default_rng(0).standard_normal((16, 16)) + 1j
+    turned = 1.4 * np.exp(0.5j) * image
+    assert difference(turned, image).maximum < 1e-12
+    found = difference(turned, image, free=False)
+    assert found.maximum == pytest.approx(np.abs(turned - image).max())
+    assert (found.amplitude_scale, found.phase_rad) == (1, 0)

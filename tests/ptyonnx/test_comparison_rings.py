@@ -88,3 +88,21 @@ def test_images_that_are_too_small_are_refused() -> None:
         ring_correlation(_noise(0, (7, 90)), _noise(0, (7, 90)))
     with pytest.raises(ObjectError, match="different shapes"):
         ring_correlation(_noise(0), _noise(0)[1:])
+
+
+def test_a_flat_image_and_a_structured_one_agree_on_no_ring() -> None:
+    flat = np.full_like(_noise(0), 0.7)
+    assert ring_correlation(_noise(0), 0 * flat).correlation == (0,) * 80
+    assert ring_correlation(flat, _noise(0)).correlation == (0,) * 80
+    assert ring_correlation(flat, flat).correlation == (1,) * 80
+
+
+def test_images_that_are_equal_to_rounding_agree_on_a_narrow_band_too() -> None:
+    image = _noise(0)
+    band = np.abs(np.subtract.outer(*map(np.arange, image.shape))) < 3
+    image[~band] = np.nan
+    found = ring_correlation(image, image * (1 + 1e-7 * _noise(1).real))
+    assert found.resolution_px is None
+    assert max(found.half_bit) < 0.75
+    assert len(found.frequency) < 80
+    assert found.frequency == tuple(sorted(found.frequency))
