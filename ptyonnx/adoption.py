@@ -5,11 +5,10 @@ ONNX files go through `ptyonnx_converters.from_onnx`, PtychoPINN's through `from
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +35,8 @@ __all__ = ["ORIGINAL", "SAME_GRAPH", "adopt", "example_patterns"]
 ORIGINAL = "computed from the original file"
 SAME_GRAPH = "computed from this graph, without optimisation; the original cannot be run here"
 _GROUPS = 3  # two numbers of patterns, one and three, show whether the batch is free
+_ARCHIVE = b"PK"  # a ZIP archive begins so, and no ONNX file does
 _UNKNOWN_PHOTONS = 1e5  # of the test patterns, where nobody knows a better number
-_PTYCHOPINN = "manifest.dill"  # a member of its bundles; it is never opened
 
 
 def adopt(
@@ -46,6 +45,8 @@ def adopt(
     declaration: Declaration,
     *,
     probe: NDArray[np.complex64] | None = None,
+    probe_big: bool | None = None,
+    amp_activation: str | None = None,
     licence: str | None = None,
     notes: str = "",
 ) -> Bundle:
@@ -61,6 +62,8 @@ def adopt(
         The conventions of an ONNX file; empty for a PtychoPINN bundle, whose conventions are known.
     probe : (mode, N, N) complex64, optional
         Without it, every scan brings its own.
+    probe_big, amp_activation : optional
+        Settings that an older PtychoPINN bundle of PyTorch does not say itself.
     licence, notes : str, optional
         For the manifest.
 
@@ -78,7 +81,8 @@ def adopt(
     _require("onnx", "pip install onnx")
     _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
     file = Path(path)
-    network = _from_ptychopinn(file, declaration) if _is_ptychopinn(file) else _from_onnx(file, declaration)
+    settings = {"probe_big": probe_big, "amp_activation": amp_activation}
+    network = _convert(file, declaration, {key: value for key, value in settings.items() if value is not None})
     modes = np.zeros((0, network.N, network.N), np.complex64) if probe is None else probe
     if modes.shape[1:] != (network.N, network.N):
         raise ObjectError(
@@ -150,40 +154,42 @@ def _write(
     return write_bundle(output, network.model, manifest, probe, selftest)
 
 
-def _from_onnx(path: Path, declaration: Declaration) -> ForeignNetwork:
-    from ptyonnx_converters import from_onnx
+def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) -> ForeignNetwork:
+    """Any ZIP archive is taken for a PtychoPINN bundle: no ONNX file is one."""
+    from ptyonnx_converters import from_onnx, from_ptychopinn
 
-    return from_onnx.convert(path, declaration)
-
-
-def _from_ptychopinn(path: Path, declaration: Declaration) -> ForeignNetwork:
+    if path.exists() and not path.is_file():
+        raise ConversionError("not a file", file=path, remedy="give an ONNX file or a PtychoPINN wts.h5.zip")
+    if not _is_archive(path):
+        if settings:
+            raise SettingsError(
+                "settings of a PtychoPINN bundle, which this is not", file=path, key=_options(settings),
+                remedy="leave these options out",
+            )  # fmt: skip
+        return from_onnx.convert(path, declaration)
     said = [
-        field.name
-        for field in fields(declaration)
-        if field.name != "system" and getattr(declaration, field.name) is not None
+        each.name
+        for each in fields(declaration)
+        if each.name != "system" and getattr(declaration, each.name) is not None
     ]
     if said:
         raise SettingsError(
-            "the conventions of a PtychoPINN bundle are known", file=path, key=", ".join(f"--{name.replace('_', '-')}" for name in said),
+            "the conventions of a PtychoPINN bundle are known", file=path, key=_options(said),
             remedy="leave these options out",
         )  # fmt: skip
-    try:
-        from_ptychopinn = import_module("ptyonnx_converters.from_ptychopinn")
-    except ModuleNotFoundError as error:
-        if error.name != "ptyonnx_converters.from_ptychopinn":
-            raise
-        raise ConversionError("a PtychoPINN bundle, which this version of ptyonnx cannot read", file=path) from None
-    network: ForeignNetwork = from_ptychopinn.convert(path)
-    return network
+    return from_ptychopinn.convert(path, **settings)
 
 
-def _is_ptychopinn(path: Path) -> bool:
-    """Whether a file is a zip with PtychoPINN's manifest, of which only the name is looked at."""
+def _is_archive(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _PTYCHOPINN in archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
+        with path.open("rb") as stream:
+            return stream.read(len(_ARCHIVE)) == _ARCHIVE
+    except OSError:
+        return False  # what is wrong with it is for the reader to say
+
+
+def _options(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _require(package: str, remedy: str) -> None:

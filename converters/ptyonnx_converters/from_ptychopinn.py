@@ -21,7 +21,7 @@ from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.zip_members import ZipMembers
 
-__all__ = ["convert", "recognises"]
+__all__ = ["convert"]
 
 _KERAS = "diffraction_to_obj/model.keras"
 _TORCH = "diffraction_to_obj/model.pth"
@@ -31,21 +31,6 @@ _LARGEST_MODEL = 2**31  # bytes
 _LARGEST_SETTINGS = 2**24
 # Settings of which this converter knows one value only; the weights of the others look alike.
 _ONLY = {"architecture": "cnn", "cnn_output_mode": "amp_phase", "use_shared_decoder": False}
-
-
-def recognises(path: Path) -> bool:
-    """Whether a file has the members of a PtychoPINN bundle, by content and not by name.
-
-    Parameters
-    ----------
-    path : Path
-        Anything; False for what is no ZIP archive.
-    """
-    try:
-        with ZipMembers(path, path) as members:
-            return any(name in {_KERAS, _TORCH, "manifest.dill"} for name in members.names)
-    except ConversionError:
-        return False
 
 
 def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | None = None) -> ForeignNetwork:
@@ -165,7 +150,7 @@ def _declared(key: str, declared: Any, model: Mapping[str, Any], kind: type, pat
         if declared is None:
             raise ConversionError(
                 f"an older bundle that does not say its {key} outside of a pickle, which is never opened", file=path,
-                key=_SETTINGS, remedy=f"declare {key} as it was when the network was trained",
+                key=_SETTINGS, remedy=f"declare --{key.replace('_', '-')} as it was when the network was trained",
             )  # fmt: skip
         return declared
     if not isinstance(model[key], kind):

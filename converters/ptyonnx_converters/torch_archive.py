@@ -146,7 +146,7 @@ class _Reader:
                     raise self._refused(operator.name)
                 action(argument)
             (value,) = self._stack
-        except (ValueError, IndexError, KeyError, TypeError, UnicodeDecodeError, OverflowError):
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError):
             raise ConversionError(
                 "a pickle that is damaged or not of torch.save", file=self._file, key=self._key,
                 remedy="fetch the file again",
@@ -215,7 +215,13 @@ class _Reader:
 
     def _storage(self, identity: Any) -> _Storage:
         kind, name, key, _, count = identity
-        if kind != "storage" or not isinstance(key, str) or type(count) is not int or count < 0:
+        if (
+            kind != "storage"
+            or not isinstance(name, _Name)
+            or not isinstance(key, str)
+            or type(count) is not int
+            or count < 0
+        ):
             raise TypeError
         return _Storage(key, _STORAGES[name.name], count)
 

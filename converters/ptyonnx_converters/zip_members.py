@@ -20,6 +20,8 @@ _LARGEST_ARCHIVE = 2**33  # bytes; a bundle at N = 256 with eight times the filt
 _MOST_MEMBERS = 10_000
 # Weights hardly compress. Deflate packs zeros 1 : 1032, which is a bomb when there are many of them.
 _LARGEST_RATIO = 100
+_KNOWN = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the other kinds of packing cannot be unpacked piece by piece
+_PIECE = 2**20  # bytes that are unpacked at a time: a header that lies costs no more
 _SMALL = 2**26  # bytes; below this any ratio is harmless
 _DAMAGED = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError,
@@ -48,6 +50,8 @@ class ZipMembers:
     def __init__(self, source: Path | bytes, file: Path, key: str | None = None) -> None:
         self._file, self._key = file, key
         try:
+            if isinstance(source, Path) and source.exists() and not source.is_file():
+                raise ConversionError("not a file", file=file, remedy="check the path")
             if isinstance(source, Path) and source.stat().st_size > _LARGEST_ARCHIVE:
                 raise ConversionError(
                     "too large",
@@ -115,7 +119,7 @@ class ZipMembers:
                 found=f"{info.compress_size} bytes for {info.file_size}", expected=f"at most {_LARGEST_RATIO} times",
             )  # fmt: skip
         try:
-            data = self._zip.read(info)
+            data = self._unpacked(info)
         except _DAMAGED:
             data = None
         if data is None or len(data) != info.file_size:
@@ -124,6 +128,16 @@ class ZipMembers:
                 remedy="fetch the file again",
             )  # fmt: skip
         return data
+
+    def _unpacked(self, info: zipfile.ZipInfo) -> bytes | None:
+        """The member, no more of it than it says; its checksum is compared at the end."""
+        if info.compress_type not in _KNOWN:
+            return None
+        data = bytearray()
+        with self._zip.open(info) as stream:
+            while piece := stream.read(_PIECE):
+                data += piece
+        return bytes(data)
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self._members:

@@ -36,6 +36,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("--imaginary", metavar="OUTPUT", help="OUTPUT@CHANNEL.")
 @click.option("--size", type=click.IntRange(min=1), metavar="N", help="Of a pattern, where the file does not say.")
 @click.option("--gridsize", type=click.IntRange(min=1), metavar="NUMBER", help="Where several patterns enter together.")
+@click.option(
+    "--probe-big", "--probe_big", type=bool, metavar="true|false", help="Of an older PtychoPINN bundle of PyTorch."
+)
+@click.option("--amp-activation", "--amp_activation", metavar="NAME", help="The same: sigmoid or silu.")
 @click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
 @click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
 @with_debug
@@ -58,7 +62,8 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
     check_writable(output)
     declaration = _declaration(options)
     probe = None if probe_file is None else load_probe(probe_file)
-    bundle = adopt(file, output, declaration, probe=probe, licence=options["licence"], notes=options["notes"])
+    others = {name: options[name] for name in ("probe_big", "amp_activation", "licence", "notes")}
+    bundle = adopt(file, output, declaration, probe=probe, **others)
     physics, selftest = bundle.manifest.physics, bundle.selftest
     known = "unknown: every scan brings its own" if probe is None else f"{physics.probe_modes} mode(s)"
     photons = physics.mean_photons

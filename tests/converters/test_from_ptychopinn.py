@@ -15,7 +15,7 @@ from ptychopinn_bundles import SETTINGS, Expected, Variant, keras_bundle, repack
 
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign import ForeignNetwork
-from ptyonnx_converters.from_ptychopinn import convert, recognises
+from ptyonnx_converters.from_ptychopinn import convert
 
 # Of amplitude and phase, in float32: what separates onnxruntime from a framework, see check.py.
 TOLERANCE = 1e-5
@@ -152,7 +152,7 @@ def test_settings_that_a_bundle_does_not_say_are_asked_for_and_then_used(tmp_pat
     variant = Variant(probe_big=False, amp_activation="silu")
     expected = torch_bundle(tmp_path, variant)
     old = repack(expected.path, tmp_path / "old.zip", {SETTINGS: None})
-    with pytest.raises(ConversionError, match=r"does not say its probe_big .*; declare probe_big"):
+    with pytest.raises(ConversionError, match=r"does not say its probe_big .*; declare --probe-big"):
         convert(old)
     with pytest.raises(ConversionError, match="does not say its amp_activation"):
         convert(old, probe_big=False)
@@ -168,15 +168,6 @@ def test_a_setting_declared_otherwise_than_the_bundle_says_is_refused(
     assert convert(path, probe_big=True, amp_activation="sigmoid").model == convert(path).model
     with pytest.raises(ConversionError, match="'probe_big': declared otherwise than the file says, found False"):
         convert(path, probe_big=False)
-
-
-def test_bundles_are_recognised_by_their_members(tmp_path: Path) -> None:
-    path = torch_bundle(tmp_path, Variant()).path
-    other = tmp_path / "other.zip"
-    other.write_bytes(b"PK, not")
-    assert recognises(path)
-    assert not recognises(other)
-    assert not recognises(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("make", [torch_bundle, keras_bundle])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_what_is_no_archive(content: bytes, words: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "cannot be read (No such file or directory)" in refused(tmp_path / "wts.h5.zip")
-    assert "cannot be read (Is a directory)" in refused(tmp_path)
+    assert "not a file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -211,3 +212,21 @@ def test_onnx_is_asked_for_where_it_is_missing(torch_path: Path, monkeypatch: py
     monkeypatch.setattr("ptyonnx_converters.from_ptychopinn.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="needs onnx, which is not installed; pip install"):
         from_ptychopinn.convert(torch_path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_bomb_whose_header_lies_takes_no_memory(packing: int, tmp_path: Path) -> None:
+    """It says 100 bytes, and unpacks to 256 MB."""
+    path, content = tmp_path / "bomb.zip", bytes(2**28)
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr(TORCH, content)
+    raw = bytearray(path.read_bytes())
+    entry = raw.find(b"PK\x01\x02")
+    raw[entry + 24 : entry + 28] = struct.pack("<I", 100)
+    path.write_bytes(raw)
+    tracemalloc.start()
+    try:
+        assert f"'{TORCH}': a member that is damaged" in refused(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import pickletools
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from ptychopinn_bundles import (
     SETTINGS,
     SMALL,
@@ -163,6 +167,7 @@ def test_a_pickle_that_would_run_something_runs_nothing(
         b"\x80\x02K\x01Q.",
         b"\x80\x02K\x01K\x02b.",
         b"\x80\x02]K\x01a}b.",
+        b"\x80\x02(X\x07\x00\x00\x00storageX\x01\x00\x00\x00aX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ.",
         b"no pickle at all",
     ],
 )
@@ -170,6 +175,19 @@ def test_a_pickle_that_makes_no_sense(program: bytes, torch_path: Path, tmp_path
     line = refused(with_pickle(torch_path, tmp_path, TORCH, program))
     assert f"'{TORCH}': " in line
     assert "a pickle that" in line or "not a state dict" in line
+
+
+_OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes if opcode.arg is None]
+_PIECES = st.sampled_from([
+    *_OPCODES, b"K\x01", b"X\x07\x00\x00\x00storage", b"q\x00", b"h\x00", b"ctorch\nFloatStorage\n",
+    b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b"G\x00\x00\x00\x00\x00\x00\x00\x00",
+])  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=12))
+def test_no_pickle_ends_in_a_trace(torch_path: Path, pieces: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        refused(with_pickle(torch_path, Path(folder), TORCH, b"\x80\x02" + b"".join(pieces) + b"."))
 
 
 def tensor_program(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, count: int, key: str = "0") -> bytes:

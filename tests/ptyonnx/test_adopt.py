@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import sys
-import types
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,10 @@ import onnx
 import onnxruntime
 import pytest
 from bundle_factory import example_probe, make_bundle
-from foreign_factory import foreign_model
 from foreign_networks import ptychonn, ptychovit
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from ptychopinn_bundles import Variant, repack, torch_bundle
 from refusal import refused
 
 from ptyonnx import load_scan, open_bundle, reconstruct
@@ -30,7 +29,6 @@ from ptyonnx_bundles import Bundle, ForeignManifest
 from ptyonnx_bundles.errors import BundleError, ConversionError, ScanError
 from ptyonnx_converters import from_onnx
 from ptyonnx_converters.declaration import ONE, Declaration, Limit, Scale, Source
-from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_runtime.session import Session
 from ptyonnx_runtime.verify import verify
 
@@ -481,14 +479,22 @@ def test_declarations_that_do_not_fit_are_refused_in_one_line(
     assert expected in line
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07", b"PK\x03\x04" + b"\0" * 60])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "not an ONNX model"),
+        (b"not a model", "not an ONNX model"),
+        (b"\x08\x07", "not an ONNX model"),
+        (b"PK\x03\x04" + b"\0" * 60, "not a complete ZIP archive"),
+    ],
+)
 def test_what_is_no_model_is_refused_in_one_line(
-    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "f.onnx").write_bytes(content)
-    assert "not an ONNX model" in refused(capsys, tmp_path, "adopt", tmp_path / "f.onnx", "-o", tmp_path / "b.onnx")
+    assert said in refused(capsys, tmp_path, "adopt", tmp_path / "f.onnx", "-o", tmp_path / "b.onnx")
     assert "no such file" in refused(capsys, tmp_path, "adopt", tmp_path / "g.onnx", "-o", tmp_path / "b.onnx")
-    assert "no such file" in refused(capsys, tmp_path, "adopt", tmp_path, "-o", tmp_path / "b.onnx")
+    assert "not a file" in refused(capsys, tmp_path, "adopt", tmp_path, "-o", tmp_path / "b.onnx")
 
 
 def test_a_probe_of_another_size_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -519,20 +525,42 @@ def ptychopinn_zip(path: Path) -> Path:
     return path
 
 
-def test_a_ptychopinn_bundle_is_handed_to_its_own_converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("ptyonnx_converters.from_ptychopinn")
-    module.convert = lambda path: ForeignNetwork(  # type: ignore[attr-defined]
-        foreign_model(64), "PtychoPINN (PyTorch)", 64, 1, f"From {path.name}.", {"input": "X"}, 1024.0
-    )
-    monkeypatch.setitem(sys.modules, "ptyonnx_converters.from_ptychopinn", module)
-    path = ptychopinn_zip(tmp_path / "wts.h5.zip")
-    assert main(["adopt", str(path), "-o", str(tmp_path / "b.onnx")]) == 0
-    bundle = open_bundle(tmp_path / "b.onnx")
+@pytest.fixture(scope="module")
+def older_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PtychoPINN bundle of PyTorch that says nothing beside its weights."""
+    folder = tmp_path_factory.mktemp("older")
+    complete = torch_bundle(folder, Variant(scale=1)).path
+    return repack(complete, folder / "wts.h5.zip", {"torch_scaling_metadata.pt": None, "manifest.dill": None})
+
+
+def test_an_older_ptychopinn_bundle_asks_for_what_it_does_not_say(
+    older_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "b.onnx"
+    assert "declare --probe-big as it was" in refused(capsys, tmp_path, "adopt", older_bundle, "-o", output)
+    line = refused(capsys, tmp_path, "adopt", older_bundle, "-o", output, "--probe_big", "true")
+    assert "declare --amp-activation as it was" in line
+    said = ["--probe-big", "true", "--amp-activation", "sigmoid"]
+    assert main(["adopt", str(older_bundle), "-o", str(output), *said]) == 0
+    bundle = open_bundle(output)
     assert bundle.trained_with == "PtychoPINN (PyTorch)"
     assert bundle.manifest.physics.mean_photons == 1024
-    assert bundle.manifest.notes == "From wts.h5.zip."
     assert bundle.manifest.recipe.conventions["selftest"] == SAME_GRAPH  # type: ignore[union-attr]
     assert reconstruct(bundle, load_scan(SCAN), threads=1).flux.bundle_photons == 1024
+
+
+def test_settings_of_ptychopinn_for_another_file_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(ptychonn(), tmp_path / "m.onnx")
+    line = refused(capsys, tmp_path, "adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", "--probe-big", "true")
+    assert "'--probe-big': settings of a PtychoPINN bundle, which this is not" in line
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        assert "not a file" in refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx")
 
 
 def test_declarations_for_a_ptychopinn_bundle_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
