@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from ptyonnx.run import Record, Run, make_room, save_weights
 from ptyonnx.settings import Settings
 from ptyonnx.training.start import NETWORK_SETTINGS
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_bundles.errors import ConversionError, OutputError
 
 __all__ = ["import_bundle"]
 
@@ -56,7 +59,6 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
     name = backends.canonical_name(backend)
     _prove(bundle, name)
     directory = Path(directory)
-    make_room(directory, overwrite=overwrite)
     manifest = bundle.manifest
     record = Record.model_validate(
         {
@@ -71,10 +73,28 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
             "initial": manifest,
         }
     )
-    run = Run(directory, record, _settings(bundle, recipe))
-    for which in ("best", "last"):
-        save_weights(run.checkpoints / f"{which}.safetensors", weights, bundle.probe)
-    return run.write()
+    settings = _settings(bundle, recipe)
+    with _staged(directory) as folder:
+        run = Run(folder, record, settings)
+        for which in ("best", "last"):
+            save_weights(run.checkpoints / f"{which}.safetensors", weights, bundle.probe)
+        run.write()
+        make_room(directory, overwrite=overwrite, source=bundle.path)
+        directory.mkdir(exist_ok=True)
+        for part in folder.iterdir():
+            part.replace(directory / part.name)
+    return Run(directory, record, settings)
+
+
+@contextmanager
+def _staged(directory: Path) -> Iterator[Path]:
+    """A folder beside, in which a run becomes complete before an older one goes."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise OutputError.unwritable(directory, error) from None
 
 
 def _prove(bundle: Bundle, backend: str) -> None:

@@ -138,14 +138,27 @@ class Run:
         return load_weights(self.checkpoints / f"{which}.safetensors")[1]
 
 
-def make_room(directory: Path, *, overwrite: bool) -> None:
+def make_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
     """Refuse where a run stands, or remove its files and nothing else.
+
+    Parameters
+    ----------
+    directory : Path
+    overwrite : bool
+        Remove a run's files.
+    source : Path, optional
+        A bundle that the new run comes from: it must not be one of them.
 
     Raises
     ------
     RunError
         A run stands there and is not to be replaced.
     """
+    if source is not None and source.resolve().parent == directory.resolve():
+        raise RunError(
+            "holds the bundle that the new run comes from", file=directory, found=source.name,
+            remedy="name another directory (-o)",
+        )  # fmt: skip
     if not (directory / "run.json").exists():
         return
     if not overwrite:

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_FOR_PROFILES, _SAY_BEFORE = "add --profile ptychovit", "say it when the bundle is exported"
+_OPTIONS = {  # which of what is written they have an effect on, and what to do otherwise
+    "checkpoint": ({"bundle", "autoencoder"}, "export the checkpoint's bundle first, and give that"),
+    "licence": ({"bundle"}, _SAY_BEFORE),
+    "notes": ({"bundle"}, _SAY_BEFORE),
+    "batch": ({"profile"}, _FOR_PROFILES),
+    "norm": ({"profile"}, _FOR_PROFILES),
+    "zero_frequency": ({"profile"}, _FOR_PROFILES),
+}
+
 
 @click.command(cls=Verb)
 @click.argument("source", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
@@ -57,19 +67,33 @@ def command(
       ptyonnx export bundle.onnx --graph autoencoder -o autoencoder.onnx
       ptyonnx export bundle.onnx --profile ptychovit --batch 64 -o vit.onnx
     """
-    from ptyonnx_bundles.errors import SettingsError
-
-    said = [f"--{name.replace('_', '-')}" for name, value in profile.items() if value is not None]
-    if profile["profile"] is None and said:
-        raise SettingsError("only for profiles", key=", ".join(said), remedy="add --profile ptychovit")
-    if said and graph != "bundle":
-        raise SettingsError("contradict each other", key="--profile, --graph", remedy="give one of them")
-    if said:
+    mode = graph if profile["profile"] is None else "profile"
+    _check_options(click.get_current_context(), mode, source)
+    if mode == "profile":
         _profile(source, output, profile)
-    elif graph == "autoencoder":
+    elif mode == "autoencoder":
         _autoencoder(source, output, checkpoint)
     else:
         _bundle(source, output, checkpoint, licence=licence, notes=notes)
+
+
+def _check_options(context: click.Context, mode: str, source: Path) -> None:
+    """Refuse what has no effect on what is written."""
+    from ptyonnx_bundles.errors import SettingsError
+
+    default = click.core.ParameterSource.DEFAULT
+    said = {name for name in context.params if context.get_parameter_source(name) is not default}
+    if {"profile", "graph"} <= said:
+        raise SettingsError("contradict each other", key="--profile, --graph", remedy="give one of them")
+    for name in sorted(said & _OPTIONS.keys()):
+        modes, remedy = _OPTIONS[name]
+        if mode not in modes:
+            option = f"--{name.replace('_', '-')}"
+            raise SettingsError(f"only for {' and '.join(sorted(modes))}", key=option, found=mode, remedy=remedy)
+    if "checkpoint" in said and source.is_file():
+        raise SettingsError(
+            "a bundle has one set of weights", file=source, key="--checkpoint", remedy="leave it out, or give the run"
+        )
 
 
 def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licence: str | None, notes: str) -> None:

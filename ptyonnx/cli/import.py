@@ -47,7 +47,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
     check_writable(output / "run.json")
     if not overwrite:
-        make_room(output, overwrite=False)
+        make_room(output, overwrite=False, source=opened.path)
     load_quietly(name, "engine")
     run = import_bundle(opened, name, output, overwrite=overwrite)
     click.echo(

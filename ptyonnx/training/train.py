@@ -90,7 +90,7 @@ def train(
             settings, start = continued_settings(initial, settings), Start.from_bundle(initial)
             observer.note(_NEW_OPTIMISER.format(name=start.name))
         task = prepare(scan, settings, observer, test_scan, start)
-        make_room(directory, overwrite=overwrite)
+        make_room(directory, overwrite=overwrite, source=initial.path if initial else None)
         manifest = initial.native_manifest("training") if initial else None
         run = _new_run(directory, name, engine.versions(), scan, task, initial=manifest)
         if start is not None:

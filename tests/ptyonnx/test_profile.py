@@ -150,7 +150,14 @@ def test_what_cannot_be_written_is_refused_in_one_line(tmp_path: Path, capsys: p
             (one, *out),
             "a file, not a run: a bundle is exported already; --graph autoencoder and --profile ptychovit take a bundle",
         ),
-        ((one, "--batch", 8, *out), "'--batch': only for profiles"),
+        ((one, "--batch", 8, *out), "'--batch': only for profile, found bundle; add --profile"),
+        (
+            (one, "--profile", "ptychovit", "--batch", 8, "--licence", "x", *out),
+            "'--licence': only for bundle, found profile",
+        ),
+        ((one, "--profile", "ptychovit", "--batch", 8, "--checkpoint", "best", *out), "'--checkpoint': only for"),
+        ((one, "--graph", "autoencoder", "--notes", "x", *out), "'--notes': only for bundle, found autoencoder"),
+        ((one, "--graph", "autoencoder", "--checkpoint", "last", *out), "'--checkpoint': a bundle has one set"),
         ((tmp_path / "none.onnx", "--profile", "ptychovit", "--batch", 8, *out), "cannot be read"),
     ):
         assert expected in refused(capsys, tmp_path, "export", *words)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from bundle_factory import run_model
 
-from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_bundles.errors import NotFiniteError, ScanError, SettingsError
 from ptyonnx_runtime.grouping import groups_covering
 from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.session import Session
 
 
 def thinned(scan: Scan, index: Any) -> Scan:
@@ -149,3 +150,34 @@ def test_fewer_patterns_than_a_group_are_refused(bundles: Any, scan: Scan) -> No
 def test_dark_patterns_are_refused(bundles: Any, scan: Scan) -> None:
     with pytest.raises(ScanError, match="zero everywhere"):
         reconstruct(bundles(), scaled(scan, 0))
+
+
+class _Broken:
+    """An engine that gives NaN for one pattern."""
+
+    name, provider, versions = "broken", "cpu", {}
+
+    def __init__(self, bundle: Any, number: complex) -> None:
+        self._session, self._number = Session(bundle, threads=1), number
+
+    def run(self, diffraction: Any) -> Any:
+        values = self._session.run(diffraction)
+        values[diffraction.max(axis=(1, 2, 3)) > 1e5, ..., 3, 4] = self._number
+        return values
+
+
+@pytest.mark.parametrize("phases", ["overlap", "network"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, complex(0, -np.inf)])
+def test_an_object_that_is_no_number_is_refused_with_the_pattern(
+    bundles: Any, scan: Scan, number: complex, phases: Any
+) -> None:
+    diffraction = scan.diffraction[:].copy()
+    diffraction[17, 0, 0] = 2e5
+    with pytest.raises(NotFiniteError, match=r"not finite at pattern 17 .* largest amplitude is 2e\+05"):
+        reconstruct(
+            bundles(),
+            replace(scan, diffraction=diffraction),
+            engine=_Broken(bundles(), number),
+            phases=phases,
+            flux="as-is",
+        )
