@@ -1,25 +1,73 @@
-"""Faults for the processes that `parity` starts: each function plants one and returns what undoes it.
+"""A child process of `parity` with faults in it.
 
-Given to `parity` as dotted names, `planted:half_pixel_upsampling`. They change the modules that
-the process has loaded, so that the real pipeline runs with the fault in it.
+    python -m planted FOLDER pytorch|tensorflow|onnxruntime
+
+Each function below plants one fault in the modules that the process has loaded and returns what
+undoes it; then the real worker runs. The environment variable `PLANTED` names the faults of every
+implementation, in JSON. They are tried one after the other in one process, since loading a
+framework takes longer than all else.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from ptyonnx.comparison.parity import children, examination, worker
 
 Undo = Callable[[], None]
+
+PLANTED = "PLANTED"
 
 FLIPPED = "encoder.1.conv.0.weight"
 SWAPPED = "decoder.amplitude.1.conv.1"
 BIASED = "encoder.0.conv.1"
+
+
+def evidence_name(fault: str) -> str:
+    """File name of what was found with a fault; without a name it is none."""
+    return f"evidence-{fault or 'as-it-is'}.npz"
+
+
+def environment(faults: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Environment in which a child finds this module and the faults of its implementation."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {"PYTHONPATH": path, PLANTED: json.dumps(faults)}
+
+
+@contextmanager
+def in_children(**faults: str) -> Iterator[None]:
+    """Let the children that `parity` starts here have a fault each."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment({name: [fault] for name, fault in faults.items()}).items():
+            patch.setenv(name, value)
+        patch.setattr(examination, "examine", partial(children.examine, module=__name__))
+        yield
+
+
+def main() -> int:
+    """Examine with every fault that is planted in this implementation."""
+    folder, implementation = Path(sys.argv[1]), sys.argv[2]
+    for fault in json.loads(os.environ[PLANTED]).get(implementation, [""]):
+        undo = globals()[fault]() if fault else None
+        code = worker.main()
+        if code:
+            return code
+        if undo is not None:
+            undo()
+        evidence = (folder / worker.EVIDENCE).read_bytes()  # parity itself reads the last one
+        (folder / evidence_name(fault)).write_bytes(evidence)
+    return 0
 
 
 def _patched(place: Any, name: str, value: Any) -> Undo:
@@ -213,3 +261,7 @@ def silence() -> Undo:
     sys.stderr.flush()
     time.sleep(600)
     raise AssertionError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

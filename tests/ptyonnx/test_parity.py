@@ -8,7 +8,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from foreign_factory import make_foreign_bundle
 import ptyonnx
 from ptyonnx import backends
 from ptyonnx.cli import main
-from ptyonnx.comparison import parity as parity_module
 from ptyonnx.comparison.parity import Parity, Row, judge
 from ptyonnx.comparison.parity.arbiter import arbitrate
 from ptyonnx.comparison.parity.children import examine
@@ -86,13 +84,13 @@ def examined(trial: Trial, folder: Path, implementation: str, plants: list[str])
     """What a process finds with each fault, all in one process."""
     folder.mkdir(exist_ok=True)
     trial.write(folder)
-    names = [f"planted:{name}" if name else "" for name in plants]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
-        found = examine(
-            folder, implementation, threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None, plants=names
+        for name, value in planted.environment({implementation: plants}).items():
+            patch.setenv(name, value)
+        examine(
+            folder, implementation, threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None, module=planted.__name__
         )  # fmt: skip
-    return dict(zip(plants, found, strict=True))
+    return {plant: Evidence.read(folder / planted.evidence_name(plant)) for plant in plants}
 
 
 @pytest.fixture(scope="module")
@@ -169,22 +167,19 @@ def test_one_framework_alone_is_enough_and_the_result_goes_to_json(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_fault_given_to_the_library_call_ends_in_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
-    plant = {"tensorflow": "planted:swapped_filters_tensorflow"}
-    result = ptyonnx.parity(RECIPE, backends=["tf"], steps=2, plant=plant)
+def test_a_fault_in_a_child_ends_in_the_verdict_of_the_library_call() -> None:
+    with planted.in_children(tensorflow="swapped_filters_tensorflow"):
+        result = ptyonnx.parity(RECIPE, backends=["tf"], steps=2)
     assert not result.passed
     assert result.verdicts[0].sentence == f"tensorflow parts at {planted.SWAPPED}"
 
 
 @pytest.mark.slow
 def test_the_command_line_ends_with_1_and_one_sentence_where_an_implementation_parts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
-    faulty = partial(parity_module.parity, plant={"pytorch": "planted:padded_pooling_pytorch"})
-    monkeypatch.setattr(parity_module, "parity", faulty)
-    code = main(["parity", "--backends", "torch", "--recipe", "N=32,filters_scale=0.1,depth=1", "--steps", "2"])
+    with planted.in_children(pytorch="padded_pooling_pytorch"):
+        code = main(["parity", "--backends", "torch", "--recipe", "N=32,filters_scale=0.1,depth=1", "--steps", "2"])
     shown = capsys.readouterr().out
     assert code == 1
     assert "\npytorch parts at encoder.0.pool" in shown
@@ -244,13 +239,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
     return folder
 
 
 def test_a_process_that_dies_is_quoted_in_one_line_and_leaves_nothing(temporary: Path) -> None:
-    with pytest.raises(WorkerError) as refusal:
-        ptyonnx.parity(RECIPE, backends=["torch"], plant={"pytorch": "planted:death"})
+    with planted.in_children(pytorch="death"), pytest.raises(WorkerError) as refusal:
+        ptyonnx.parity(RECIPE, backends=["torch"])
     line = str(refusal.value)
     assert "the process of pytorch died (SIGABRT)" in line
     assert "terminate called after throwing std::bad_alloc" in line
@@ -262,8 +256,11 @@ def test_a_process_that_hangs_is_stopped_and_leaves_nothing(temporary: Path, mon
     pid_file = temporary.parent / "pid"
     monkeypatch.setenv("PLANTED_PID", str(pid_file))
     started = time.monotonic()
-    with pytest.raises(WorkerError, match=r"did not end within 4 s.*waiting for a lock"):
-        ptyonnx.parity(RECIPE, backends=["torch"], timeout_s=4, plant={"pytorch": "planted:silence"})
+    with (
+        planted.in_children(pytorch="silence"),
+        pytest.raises(WorkerError, match=r"did not end within 4 s.*waiting for a lock"),
+    ):
+        ptyonnx.parity(RECIPE, backends=["torch"], timeout_s=4)
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -35,8 +35,8 @@ def examine(
     threads: int,
     timeout_s: float,
     progress: Progress,
-    plants: Sequence[str] = ("",),
-) -> list[Evidence]:
+    module: str = worker.__name__,
+) -> Evidence:
     """Let a child look at an implementation.
 
     Parameters
@@ -51,13 +51,12 @@ def examine(
         After which it is ended.
     progress : callable
         Is told what the child is at.
-    plants : sequence of str
-        For tests: the faults to plant, one after the other.
+    module : str
+        What the child runs.
 
     Returns
     -------
-    list of Evidence
-        One for each of `plants`.
+    Evidence
 
     Raises
     ------
@@ -66,9 +65,8 @@ def examine(
     PtyonnxError
         What the child itself refused, such as a framework that is not installed.
     """
-    (folder / worker.PLANTS).write_text("\n".join(plants), encoding="utf-8")
     with (folder / f"{implementation}.stderr").open("w+b") as words:
-        child = _start(folder, implementation, threads, words)
+        child = _start(module, folder, implementation, threads, words)
         try:
             _listen(child, implementation, timeout_s, progress, words)
         finally:
@@ -78,10 +76,10 @@ def examine(
                 f"the process of {implementation} died ({_cause(child.returncode)})", found=_last_words(words),
                 remedy=f"the other implementations can be compared without it: --backends, leaving out {implementation}",
             )  # fmt: skip
-    return [Evidence.read(folder / worker.evidence_name(case)) for case in range(len(plants))]
+    return Evidence.read(folder / worker.EVIDENCE)
 
 
-def _start(folder: Path, implementation: str, threads: int, words: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(module: str, folder: Path, implementation: str, threads: int, words: IO[bytes]) -> subprocess.Popen[bytes]:
     number = str(max(1, threads))
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     environment = {
@@ -93,7 +91,7 @@ def _start(folder: Path, implementation: str, threads: int, words: IO[bytes]) ->
         "TMPDIR": str(folder),  # whatever is left there goes with the folder
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-P", "-m", worker.__name__, str(folder), implementation]
+    command = [sys.executable, "-P", "-m", module, str(folder), implementation]
     return subprocess.Popen(  # noqa: S603 - our own module
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, start_new_session=True
     )

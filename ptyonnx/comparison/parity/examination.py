@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ptyonnx import backends
@@ -40,7 +40,6 @@ def parity(
     threads: int = 1,
     timeout_s: float = TIMEOUT_s,
     progress: Progress = _unheard,
-    plant: Mapping[str, str] | None = None,
 ) -> Parity:
     """Compare implementations of one network, each with float64 and with each other.
 
@@ -62,9 +61,6 @@ def parity(
         After which the process of an implementation is stopped.
     progress : callable
         Is told which implementation is at which stage.
-    plant : mapping of str to str, optional
-        For tests: implementation -> dotted name ``module:function`` of a fault to plant in its
-        process; the function returns what undoes it.
 
     Returns
     -------
@@ -85,17 +81,12 @@ def parity(
     if threads < 1 or not timeout_s > 0:
         raise SettingsError("must be positive", key="threads, timeout", found=f"{threads}, {timeout_s:g}")
     trial = _trial(source, scan, seed, steps, threads)
-    planted = plant or {}
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         trial.write(folder)
 
         def look(implementation: str) -> Evidence:
-            (found,) = examine(
-                folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress,
-                plants=(planted.get(implementation, ""),),
-            )  # fmt: skip
-            return found
+            return examine(folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress)
 
         native = [look(name) for name in names]
         exported = list(_run_exports(trial, native, folder, look))

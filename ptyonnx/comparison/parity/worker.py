@@ -3,7 +3,7 @@
     python -m ptyonnx.comparison.parity.worker FOLDER pytorch|tensorflow|onnxruntime
 
 FOLDER holds the trial. On stdout the child says line by line what it is at; what it found
-ends in `evidence-<n>.npz`. Threads are fixed by the parent, in the environment.
+ends in `evidence.npz`. Threads are fixed by the parent, in the environment.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -33,32 +31,24 @@ from ptyonnx.training.observer import Unobserved
 from ptyonnx_bundles import OnnxFile, Recipe, read_onnx
 from ptyonnx_bundles.errors import PtyonnxError, TrainingError
 
-__all__ = ["MODEL", "PLANTS", "REFUSED", "STAGE", "evidence_name", "main"]
+__all__ = ["EVIDENCE", "MODEL", "REFUSED", "STAGE", "main"]
+
+EVIDENCE = "evidence.npz"  # what was found
 
 MODEL = "model.onnx"  # what onnxruntime is to run
-PLANTS = "plants.txt"  # for tests: faults to plant, one dotted name a line
 STAGE = "stage: "  # begins a line of progress
 REFUSED = "refused: "  # begins the line of an error that the user can mend
 _EXIT_REFUSED = 2
 _LONGEST_REFUSAL = 500  # characters
 
-Plant = Callable[[], Callable[[], None]]
-
-
-def evidence_name(case: int) -> str:
-    """File name of what was found, in the case of each planted fault."""
-    return f"evidence-{case}.npz"
-
 
 def main() -> int:
-    """Examine, once as it is or once with every planted fault."""
+    """Examine one implementation."""
     folder, implementation = Path(sys.argv[1]), sys.argv[2]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         look = _look_at_onnxruntime if implementation == "onnxruntime" else _look_at_framework
-        for case, plant in enumerate(_plants(folder)):
-            with _planted(plant):
-                look(Trial.read(folder), implementation, folder).write(folder / evidence_name(case))
+        look(Trial.read(folder), implementation, folder).write(folder / EVIDENCE)
     except PtyonnxError as error:
         _say(f"{REFUSED}{error}")
         return _EXIT_REFUSED
@@ -157,26 +147,6 @@ def _session(onnxruntime: Any, model: bytes, level: Any, threads: int) -> Any:
 def _initializers(graph: OnnxFile, recipe: Recipe) -> dict[str, NDArray[Any]]:
     found = graph.initializers
     return {name: found[name] for name in {**recipe.weight_shapes(), **recipe.constant_shapes()} if name in found}
-
-
-def _plants(folder: Path) -> list[str]:
-    path = folder / PLANTS
-    return path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
-
-
-@contextmanager
-def _planted(name: str) -> Iterator[None]:
-    """Plant the fault of this dotted name, `module:function`; the function returns what undoes it."""
-    if not name:
-        yield
-        return
-    module, _, function = name.partition(":")
-    plant: Plant = getattr(import_module(module), function)
-    undo = plant()
-    try:
-        yield
-    finally:
-        undo()
 
 
 def _say(line: str) -> None:
