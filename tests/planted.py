@@ -208,6 +208,27 @@ def doubled_rate() -> Undo:
     return _patched(task, "one_cycle", lambda *arguments: 2 * exact(*arguments))
 
 
+def lost_after_three_steps() -> Undo:
+    """Training that is as it should be for two steps and then leads nowhere."""
+    from ptyonnx.training import task
+
+    exact = task.one_cycle
+
+    def rates(*arguments: Any) -> Any:
+        rate = np.array(exact(*arguments))
+        rate[2:] = np.nan
+        return rate
+
+    return _patched(task, "one_cycle", rates)
+
+
+def no_gradients_pytorch() -> Undo:
+    """Gradients that nobody hands over."""
+    from ptyonnx.backends.pytorch.observation import Observation
+
+    return _patched(Observation, "gradients", lambda *_: {})
+
+
 def export_without_bias() -> Undo:
     """An exporter that drops a bias, with nobody behind it to put it back."""
     import onnx
@@ -230,6 +251,15 @@ def export_half_pixel() -> Undo:
         mode.s = b"half_pixel"
 
     return _exporting(bend)
+
+
+def export_renamed_input() -> Undo:
+    """An exporter that calls the input something else."""
+
+    def rename(model: Any) -> None:
+        model.graph.input[0].name = model.graph.node[0].input[0] = "pattern"
+
+    return _exporting(rename)
 
 
 def _exporting(change: Callable[[Any], None]) -> Undo:

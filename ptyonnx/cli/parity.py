@@ -59,7 +59,7 @@ def command(backends: str, as_json: bool, **options: Any) -> int:
     if options["bundle"] is not None and options["recipe"] is not None:
         raise SettingsError("contradict each other", key="--recipe, --from", remedy="give one of them")
     scan = _scan(options)
-    with _progress() as progress:
+    with _ended_by_sigterm(), _progress() as progress:
         found = parity(
             _source(options["bundle"], options["recipe"], scan),
             scan,
@@ -70,7 +70,7 @@ def command(backends: str, as_json: bool, **options: Any) -> int:
             timeout_s=TIMEOUT_s if options["timeout"] is None else options["timeout"],
             progress=progress,
         )
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(_sections(found)))
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(filter(None, _sections(found))))
     return 0 if found.passed else _BEYOND
 
 
@@ -107,6 +107,28 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, as schedulers send it, end the verb as Ctrl-C does: no child and no temporary file stays."""
+    import signal
+    import threading
+    from types import FrameType
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        signal.signal(number, signal.SIG_IGN)  # cleaning up is not to be interrupted by a second one
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
@@ -164,9 +186,9 @@ def _cell(found: Parity, stage: str, implementation: str) -> str | None:
     rows = list(found.of(stage, implementation))
     if not rows:
         return None
-    if stage in {"weights", "export"}:
-        wrong = [row for row in rows if not row.passed]
-        return f"{len(wrong)} of {len(rows)} differ" if wrong else "bit for bit"
+    wrong = [row for row in rows if row.problem]
+    if wrong or stage in {"weights", "export"}:
+        return f"{len(wrong)} of {len(rows)} wrong" if wrong else "bit for bit"
     judged = [row for row in rows if row.tolerance]
     if not judged:
         return f"{max(row.relative for row in rows):.1e}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -53,13 +56,15 @@ IN_PYTORCH = {
     "shifted_dft": ("physics", "intensity"),
     "lifted_logarithm": ("loss", ""),
     "leaking_gradient_pytorch": ("gradient", "decoder.phase.1.conv.1.weight"),
+    "no_gradients_pytorch": ("gradient", "decoder.phase.output.weight"),
     "doubled_rate": ("step", "after 1 step"),
+    "lost_after_three_steps": ("curve", "after 3 steps"),
 }
 
 
 @pytest.fixture(scope="module")
 def trial() -> Trial:
-    return of_recipe(RECIPE, None, seed=0, steps=3, threads=1)
+    return of_recipe(RECIPE, None, seed=0, steps=5, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,11 @@ Judge = Callable[[Evidence], Verdict]
 
 @pytest.fixture(scope="module")
 def judged(trial: Trial, exact: Evidence, allowed: dict[tuple[str, str], float]) -> Judge:
-    return lambda found: judge.verdict(found.implementation, judge.rows(trial, exact, found, allowed))
+    def verdict(found: Evidence) -> Verdict:
+        stages = judge.OF_A_RUNTIME if found.implementation == "onnxruntime" else judge.OF_A_BACKEND
+        return judge.verdict(found.implementation, judge.rows(trial, exact, found, allowed, stages=stages))
+
+    return verdict
 
 
 def examined(trial: Trial, folder: Path, implementation: str, plants: list[str]) -> dict[str, Evidence]:
@@ -205,7 +214,10 @@ def test_the_command_line_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--recipe", "N=64,depth=deep"], "'depth'"),
         (["--recipe", "N=64", "--from", "bundle.onnx"], "contradict each other"),
         (["--steps", "1"], "must lie between 2 and 1000"),
-        (["--timeout", "-1"], "must be positive"),
+        (["--timeout", "-1"], "must lie between 0 and 86400 seconds"),
+        (["--timeout", "inf"], "'timeout': must lie between 0 and 86400 seconds, a day, found inf"),
+        (["--timeout", "nan"], "must lie between 0 and 86400 seconds"),
+        (["--timeout", "86401"], "must lie between 0 and 86400 seconds"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,6 +261,9 @@ def test_a_process_that_dies_is_quoted_in_one_line_and_leaves_nothing(temporary:
     assert "the process of pytorch died (SIGABRT)" in line
     assert "terminate called after throwing std::bad_alloc" in line
     assert "\n" not in line
+    assert "--backends" not in line  # there is no other
+    with planted.in_children(tensorflow="death"), pytest.raises(WorkerError, match="--backends pytorch compares"):
+        ptyonnx.parity(RECIPE, backends=["tf", "torch"])
     assert list(temporary.iterdir()) == []
 
 
@@ -264,6 +279,57 @@ def test_a_process_that_hangs_is_stopped_and_leaves_nothing(temporary: Path, mon
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+    assert list(temporary.iterdir()) == []
+
+
+def test_sigterm_ends_the_child_and_leaves_nothing(temporary: Path) -> None:
+    pid_file = temporary.parent / "pid"
+    program = (
+        "import sys, planted; from ptyonnx.cli import main\n"
+        "with planted.in_children(pytorch='silence'): sys.exit(main(['parity', '--recipe', 'N=32']))"
+    )
+    environment = {**os.environ, **planted.environment({}), "PLANTED_PID": str(pid_file)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + TIMEOUT_s
+            while not (pid_file.exists() and pid_file.read_text()):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert list(temporary.iterdir()) != []
+            process.terminate()
+            assert process.wait(30) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_export_with_another_input_is_a_finding_and_the_other_verdicts_stay() -> None:
+    with planted.in_children(pytorch="export_renamed_input"):
+        result = ptyonnx.parity(RECIPE, backends=["torch"], steps=2)
+    (verdict,) = result.verdicts
+    assert (verdict.stage, verdict.key) == ("export", "diffraction")
+    assert result.digests.keys() == {"pytorch"}
+
+
+@pytest.mark.slow
+def test_an_onnxruntime_that_dies_is_a_finding_and_the_other_verdicts_stay(
+    temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with planted.in_children(onnxruntime="death"):
+        code = main(["parity", "--backends", "torch", "--recipe", "N=32,filters_scale=0.1,depth=1", "--steps", "2"])
+    shown = capsys.readouterr()
+    assert code == 1
+    pytorch, onnxruntime = shown.out.splitlines()[-2:]
+    assert pytorch == "pytorch computes what float64 does, as closely as float32 can"
+    assert onnxruntime.startswith("onnxruntime does not run the export: the process of onnxruntime died (SIGABRT)")
+    assert "std::bad_alloc" in onnxruntime
     assert list(temporary.iterdir()) == []
 
 

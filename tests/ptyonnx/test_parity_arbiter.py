@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +22,13 @@ from ptyonnx.comparison.parity.network import Network, compute
 from ptyonnx.comparison.parity.own_errors import own_errors
 from ptyonnx.comparison.parity.physics import Objective, fourier
 from ptyonnx.comparison.parity.pixel_sums import sum_error
+from ptyonnx.comparison.parity.result import Row, Verdict
 from ptyonnx.comparison.parity.rounding import EXACT, UNIT_ROUNDOFF, Float32
 from ptyonnx.comparison.parity.tolerances import tolerances
 from ptyonnx.comparison.parity.trial import Trial, of_recipe
 from ptyonnx.training.objective import Scene, expected_intensity
 from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import BundleError
 from ptyonnx_runtime.physics import Pair, dft_matrix, pair_from_complex
 
 RECIPES = pytest.mark.parametrize(
@@ -196,7 +202,7 @@ def test_any_single_bit_or_two_swapped_filters_are_named_where_they_are(fault: t
             1 << (second % 23 if second % 2 else 31)
         )  # mantissa or sign: stays finite
     held = Evidence("suspect", weights=changed)
-    verdict = judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, held, {}))
+    verdict = judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, held, {}, stages=("weights",)))
     assert (verdict.stage, verdict.key) == ("weights", name)
     own = own_errors(PROPERTY, rounded(PROPERTY, changed).activations)
     wrong = [node for node, error in own.items() if error > 1]
@@ -223,12 +229,95 @@ def test_evidence_travels_through_a_file_unchanged(tmp_path: Path) -> None:
     assert found.model is None
 
 
-def test_a_value_that_an_implementation_does_not_give_is_a_finding() -> None:
-    values = rounded(PROPERTY, dict(PROPERTY.weights)).activations
-    del values["encoder.1.pool"]
-    found = Evidence("suspect", weights=dict(PROPERTY.weights), activations=values)
-    verdict = judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, found, {}))
+@pytest.fixture(scope="module")
+def perfect() -> Evidence:
+    """A framework that finds what float64 finds, and exports it."""
+    model = canonical_model(PROPERTY.recipe, PROPERTY.weights)
+    return replace(PROPERTY_EXACT, implementation="suspect", model=model)
+
+
+def judged(found: Evidence, stages: Sequence[str] = judge.OF_A_BACKEND) -> Verdict:
+    return judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, found, {}, stages=stages))
+
+
+def without(values: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {each: array for each, array in values.items() if each != name}
+
+
+FIRST_WEIGHT = next(iter(PROPERTY.weights))
+LAST_GRADIENT = next(iter(PROPERTY_EXACT.gradients))  # in the order of the backward pass
+
+
+def test_whoever_gives_everything_passes_and_a_runtime_need_not_train(perfect: Evidence) -> None:
+    assert judged(perfect).passed, judged(perfect).sentence
+    untrained = replace(perfect, intensity=None, gradients={}, branches={}, losses=None, model=None)
+    assert judged(untrained, judge.OF_A_RUNTIME).passed
+    assert judged(untrained).stage == "physics"
+
+
+@pytest.mark.parametrize(
+    "left_out, stage, key",
+    [
+        ({"weights": {}}, "weights", FIRST_WEIGHT),
+        ({"activations": {}}, "forward", "whitening.centred"),
+        ({"object": None}, "object", ""),
+        ({"intensity": None}, "physics", "intensity"),
+        ({"losses": None}, "loss", ""),
+        ({"gradients": {}}, "gradient", LAST_GRADIENT),
+        ({"gradients": {}, "branches": {}}, "gradient", LAST_GRADIENT),
+        ({"model": None}, "export", "graph"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_stage_that_an_implementation_leaves_out_is_a_finding(
+    left_out: dict[str, Any], stage: str, key: str, perfect: Evidence
+) -> None:
+    verdict = judged(replace(perfect, **left_out))
+    assert (verdict.stage, verdict.key) == (stage, key)
+    assert "missing" in verdict.sentence
+
+
+def test_one_value_that_an_implementation_does_not_give_is_a_finding(perfect: Evidence) -> None:
+    verdict = judged(replace(perfect, activations=without(perfect.activations, "encoder.1.pool")))
     assert (verdict.stage, verdict.key) == ("forward", "encoder.1.pool")
+    verdict = judged(replace(perfect, gradients=without(perfect.gradients, "encoder.0.conv.1.bias")))
+    assert (verdict.stage, verdict.key) == ("gradient", "encoder.0.conv.1.bias")
+    assert verdict.sentence.endswith("which is missing")
+
+
+def test_a_value_of_another_shape_is_named_with_both_shapes(perfect: Evidence) -> None:
+    cropped = {name: array[..., :-1] for name, array in perfect.activations.items() if name.startswith("encoder.1")}
+    branches = {name: array[..., :-1] for name, array in perfect.branches.items()}
+    verdict = judged(replace(perfect, activations={**perfect.activations, **cropped}, branches=branches))
+    assert (verdict.stage, verdict.key) == ("forward", "encoder.1.conv.0")
+    assert "shape" in verdict.sentence
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_never_passes_even_where_nothing_is_demanded(bad: float, perfect: Evidence) -> None:
+    assert perfect.losses is not None
+    losses = perfect.losses.copy()
+    losses[-1] = bad
+    verdict = judged(replace(perfect, losses=losses))
+    assert (verdict.stage, verdict.key) == ("step", "after 1 step")
+    assert verdict.sentence.endswith("which is not finite")
+    for relative in (bad, math.nan):
+        assert not Row("curve", "after 4 steps", "suspect", relative=relative).passed
+    assert Row("export", "graph", "suspect").passed
+
+
+def test_another_input_of_an_export_is_a_finding_and_the_export_is_not_to_be_run(perfect: Evidence) -> None:
+    import onnx
+
+    assert perfect.model is not None
+    model = onnx.load_from_string(perfect.model)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "pattern"
+    for bad in (model.SerializeToString(), b"no graph at all", None):
+        found = replace(perfect, model=bad)
+        assert judged(found).stage == "export"
+        with pytest.raises(BundleError):
+            judge.exported_graph(PROPERTY, found)
+    assert judge.exported_graph(PROPERTY, perfect).initializers
 
 
 def test_long_sums_of_like_terms_are_allowed_the_drift_that_float32_has() -> None:

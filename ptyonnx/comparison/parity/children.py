@@ -35,6 +35,7 @@ def examine(
     threads: int,
     timeout_s: float,
     progress: Progress,
+    remedy: str | None = None,
     module: str = worker.__name__,
 ) -> Evidence:
     """Let a child look at an implementation.
@@ -51,6 +52,8 @@ def examine(
         After which it is ended.
     progress : callable
         Is told what the child is at.
+    remedy : str, optional
+        What the user can do if the child dies.
     module : str
         What the child runs.
 
@@ -73,8 +76,7 @@ def examine(
             _end(child)
         if child.returncode:
             raise WorkerError(
-                f"the process of {implementation} died ({_cause(child.returncode)})", found=_last_words(words),
-                remedy=f"the other implementations can be compared without it: --backends, leaving out {implementation}",
+                f"the process of {implementation} died ({_cause(child.returncode)})", found=_last_words(words), remedy=remedy,
             )  # fmt: skip
     return Evidence.read(folder / worker.EVIDENCE)
 

@@ -43,7 +43,7 @@ class Evidence:
     model : bytes
         What the exporter wrote, ONNX.
     refusal : str
-        Why the exporter wrote nothing.
+        Why the exporter wrote nothing, in its own words.
     """
 
     implementation: str

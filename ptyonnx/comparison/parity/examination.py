@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ptyonnx import backends
@@ -11,17 +12,19 @@ from ptyonnx.comparison.parity import judge, worker
 from ptyonnx.comparison.parity.arbiter import NAME, arbitrate
 from ptyonnx.comparison.parity.children import Progress, examine
 from ptyonnx.comparison.parity.evidence import Evidence
-from ptyonnx.comparison.parity.result import Parity
+from ptyonnx.comparison.parity.result import Parity, Row
 from ptyonnx.comparison.parity.tolerances import tolerances
 from ptyonnx.comparison.parity.trial import Trial, of_bundle, of_recipe
 from ptyonnx_bundles import Bundle, Recipe, digests, read_bundle
-from ptyonnx_bundles.errors import SettingsError
+from ptyonnx_bundles.errors import BundleError, SettingsError, WorkerError
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["STEPS", "TIMEOUT_s", "parity"]
 
 STEPS = 5  # of the loss curve
 TIMEOUT_s = 600.0  # for one implementation
+_LONGEST_TIMEOUT_s = 86400.0  # a day
+_RUNTIME = "onnxruntime"
 
 Source = Recipe | Bundle | Path | str
 
@@ -58,7 +61,7 @@ def parity(
     threads : int
         Of every implementation.
     timeout_s : float
-        After which the process of an implementation is stopped.
+        After which the process of an implementation is stopped, at most a day.
     progress : callable
         Is told which implementation is at which stage.
 
@@ -75,22 +78,30 @@ def parity(
     MissingDependencyError
         A framework is not installed.
     WorkerError
-        The process of an implementation died or did not end in time.
+        The process of a framework died or did not end in time. (Where it is onnxruntime's, that is a finding.)
     """
     names = _names(backends)
-    if threads < 1 or not timeout_s > 0:
-        raise SettingsError("must be positive", key="threads, timeout", found=f"{threads}, {timeout_s:g}")
+    if threads < 1:
+        raise SettingsError("must be positive", key="threads", found=threads)
+    if not 0 < timeout_s <= _LONGEST_TIMEOUT_s:
+        raise SettingsError(
+            f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout", found=f"{timeout_s:g}"
+        )
     trial = _trial(source, scan, seed, steps, threads)
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         trial.write(folder)
 
         def look(implementation: str) -> Evidence:
-            return examine(folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress)
+            others = ",".join(name for name in names if name != implementation)
+            remedy = f"--backends {others} compares without it" if others and implementation in names else None
+            return examine(
+                folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress, remedy=remedy
+            )
 
         native = [look(name) for name in names]
-        exported = list(_run_exports(trial, native, folder, look))
-    return _judged(trial, [*native, *exported], progress)
+        exported, unrun = _run_exports(trial, native, folder, look)
+    return _judged(trial, native, exported, unrun, progress)
 
 
 def _names(given: Sequence[str]) -> list[str]:
@@ -111,26 +122,44 @@ def _trial(source: Source, scan: Scan | None, seed: int, steps: int, threads: in
 
 def _run_exports(
     trial: Trial, native: Sequence[Evidence], folder: Path, look: Callable[[str], Evidence]
-) -> Iterator[Evidence]:
-    """What onnxruntime makes of every different export that is a graph of the recipe."""
+) -> tuple[list[Evidence], list[Row]]:
+    """What onnxruntime makes of every different export that is a graph of the recipe, or why it made nothing."""
     models: dict[bytes, str] = {}
     for each in native:
-        if each.model is not None and all(row.passed for row in judge.check_export(trial, each) if row.key == "graph"):
+        if each.model is not None and _has_the_graph(trial, each):
             models.setdefault(each.model, each.implementation)
+    exported, unrun = [], []
     for model, exporter in models.items():
+        name = _RUNTIME if len(models) == 1 else f"{_RUNTIME} ({exporter}'s export)"
         (folder / worker.MODEL).write_bytes(model)
-        found = look("onnxruntime")
-        yield found if len(models) == 1 else found.renamed(f"onnxruntime ({exporter}'s export)")
+        try:
+            exported.append(look(_RUNTIME).renamed(name))
+        except WorkerError as error:
+            unrun.append(Row("export", judge.RUN, name, problem=str(error)))
+    return exported, unrun
 
 
-def _judged(trial: Trial, found: Sequence[Evidence], progress: Progress) -> Parity:
+def _has_the_graph(trial: Trial, found: Evidence) -> bool:
+    try:
+        judge.exported_graph(trial, found)
+    except BundleError:
+        return False
+    return True
+
+
+def _judged(
+    trial: Trial, native: Sequence[Evidence], exported: Sequence[Evidence], unrun: Sequence[Row], progress: Progress
+) -> Parity:
     progress(NAME, "forward, physics, gradients, training")
     exact = arbitrate(trial)
     allowed = tolerances(trial, exact, lambda stage: progress(NAME, stage))
-    rows = {}
+    found = [*native, *exported]
+    rows: dict[str, list[Row]] = {}
     for each in found:
         progress(NAME, f"judging {each.implementation}")
-        rows[each.implementation] = judge.rows(trial, exact, each, allowed)
+        stages = judge.OF_A_BACKEND if each in native else judge.OF_A_RUNTIME
+        rows[each.implementation] = judge.rows(trial, exact, each, allowed, stages=stages)
+    rows |= {row.implementation: [row] for row in unrun}
     return Parity(
         source=trial.source,
         recipe=trial.recipe.model_dump(),
@@ -148,4 +177,10 @@ def _judged(trial: Trial, found: Sequence[Evidence], progress: Progress) -> Pari
 
 
 def _digests(found: Sequence[Evidence]) -> dict[str, dict[str, str]]:
-    return {each.implementation: digests(each.model).model_dump() for each in found if each.model is not None}
+    """Of every export that can be read, whatever graph it is."""
+    known = {}
+    for each in found:
+        with contextlib.suppress(BundleError):
+            if each.model is not None:
+                known[each.implementation] = digests(each.model).model_dump()
+    return known

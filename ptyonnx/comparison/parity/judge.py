@@ -16,14 +16,29 @@ from ptyonnx.comparison.parity.own_errors import own_errors
 from ptyonnx.comparison.parity.result import STAGES, Agreement, Row, Verdict
 from ptyonnx.comparison.parity.tolerances import Key, quantities, scales
 from ptyonnx.comparison.parity.trial import Trial
-from ptyonnx_bundles import check_graph, read_onnx, weight_digest
+from ptyonnx_bundles import OnnxFile, check_graph, read_onnx, weight_digest
 from ptyonnx_bundles.errors import BundleError
 
-__all__ = ["agreements", "check_export", "other_branches", "rows", "verdict"]
+__all__ = [
+    "OF_A_BACKEND",
+    "OF_A_RUNTIME",
+    "RUN",
+    "agreements",
+    "exported_graph",
+    "other_branches",
+    "rows",
+    "verdict",
+]
+
+OF_A_BACKEND = STAGES
+OF_A_RUNTIME = ("weights", "forward", "object")  # it does not train
+RUN = "run"  # key of an export that a runtime could not run
 
 
-def rows(trial: Trial, exact: Evidence, found: Evidence, allowed: Mapping[Key, float]) -> list[Row]:
-    """Everything that one implementation computed beside float64, in order of computation.
+def rows(
+    trial: Trial, exact: Evidence, found: Evidence, allowed: Mapping[Key, float], *, stages: Sequence[str]
+) -> list[Row]:
+    """Everything that one implementation must compute beside float64, in order of computation.
 
     Parameters
     ----------
@@ -34,37 +49,49 @@ def rows(trial: Trial, exact: Evidence, found: Evidence, allowed: Mapping[Key, f
         The implementation's.
     allowed : mapping
         See :func:`ptyonnx.comparison.parity.tolerances.tolerances`.
+    stages : sequence of str
+        What it must compute, :data:`OF_A_BACKEND` or :data:`OF_A_RUNTIME`; what is missing is a row
+        that does not pass.
     """
     name = found.implementation
-    own = own_errors(trial, found.activations) if found.activations else {}
+    own = own_errors(
+        trial, {layer: found.activations[layer] for layer in _fitting(found.activations, exact.activations)}
+    )
     wanted = dict(quantities(exact))
-    if found.branches:
+    if found.branches and _fitting(found.branches, exact.branches) == set(exact.branches):
         along = gradients_along(trial, found.branches)
         wanted |= {("gradient", weight): gradient for weight, gradient in along.items()}
     sizes = scales(wanted)
     have = dict(quantities(found))
-    stages = {stage for stage, _ in have}
-    compared = [*_weights(trial, found)]
+    compared = [*_weights(trial, found)] if "weights" in stages else []
     for key in sorted((key for key in wanted if key[0] in stages), key=lambda key: STAGES.index(key[0])):  # stable
-        if key not in have:
-            compared.append(Row(*key, name, math.inf, math.inf, allowed.get(key), problem="missing"))
-            continue
-        absolute = _distance(have[key], wanted[key])
+        absolute, problem = _distance(have.get(key), wanted[key])
         layer = own.get(key[1]) if key[0] == "forward" else None
-        compared.append(Row(*key, name, absolute, absolute / sizes[key], allowed.get(key), layer))
-    return [*compared, *check_export(trial, found)]
+        compared.append(Row(*key, name, absolute, absolute / sizes[key], allowed.get(key), layer, problem))
+    return [*compared, *_export(trial, found)] if "export" in stages else compared
 
 
-def check_export(trial: Trial, found: Evidence) -> Iterator[Row]:
+def exported_graph(trial: Trial, found: Evidence) -> OnnxFile:
+    """What an implementation exported, if it is the recipe's graph.
+
+    Raises
+    ------
+    BundleError
+        It exported nothing, or another graph, or what is not a graph at all.
+    """
+    file = f"the export of {found.implementation}"
+    if found.model is None:
+        raise BundleError(found.refusal or "missing")
+    model = read_onnx(found.model, file)
+    check_graph(model, trial.recipe, file)
+    return model
+
+
+def _export(trial: Trial, found: Evidence) -> Iterator[Row]:
     """Whether what was exported is the recipe's graph with the trial's weights, bit for bit."""
     name = found.implementation
-    if found.refusal:
-        yield Row("export", "graph", name, problem=found.refusal)
-    if found.model is None:
-        return
     try:
-        model = read_onnx(found.model, f"the export of {name}")
-        check_graph(model, trial.recipe, f"the export of {name}")
+        model = exported_graph(trial, found)
     except BundleError as error:
         yield Row("export", error.key or "graph", name, problem=str(error))
         return
@@ -86,7 +113,7 @@ def agreements(exact: Evidence, found: Sequence[Evidence]) -> list[Agreement]:
     for (a, of_a), (b, of_b) in combinations(everybody, 2):
         for key, size in sizes.items():
             if key in of_a and key in of_b and key[0] != "forward":
-                absolute = _distance(of_a[key], of_b[key])
+                absolute, _ = _distance(of_a[key], of_b[key])
                 pairs.append(Agreement(*key, a, b, absolute, absolute / size))
     return pairs
 
@@ -117,26 +144,26 @@ def verdict(implementation: str, compared: Sequence[Row]) -> Verdict:
 
 def _sentence(row: Row) -> str:
     name = row.implementation
-    by = f"{row.relative:.2g} of the largest value" + (f", {row.tolerance:.2g} allowed" if row.tolerance else "")
+    by = f"by {row.relative:.2g} of the largest value" + (f", {row.tolerance:.2g} allowed" if row.tolerance else "")
+    if row.problem:
+        by = f"which is {row.problem}"
     if row.stage == "forward":
-        alone = row.own is not None and row.own > 1
-        return f"{name} parts at {row.key}" + ("" if alone else f", by {by}")
+        alone = row.own is not None and row.own > 1 and not row.problem
+        return f"{name} parts at {row.key}" + ("" if alone else f", {by}")
     sentences = {
         "weights": f"{name} holds another {row.key} than it was given: {row.problem}",
-        "object": f"{name} parts in its output, by {by}: the values on the way to it agree",
-        "physics": f"{name} parts in the physics: its intensity is off by {by}",
-        "loss": f"{name} parts in the loss, by {by}: patch and intensity agree",
-        "gradient": f"{name} parts at the gradient of {row.key}, by {by}",
-        "step": f"{name} parts in the optimiser: loss and gradients agree, the loss {row.key} is off by {by}",
-        "curve": f"{name} parts in the loss curve {row.key}, by {by}",
+        "object": f"{name} parts in its output, {by}: the values on the way to it agree",
+        "physics": f"{name} parts in the physics, at the intensity, {by}",
+        "loss": f"{name} parts in the loss, {by}: patch and intensity agree",
+        "gradient": f"{name} parts at the gradient of {row.key}, {by}",
+        "step": f"{name} parts in the optimiser: loss and gradients agree, but not the loss {row.key}, {by}",
+        "curve": f"{name} parts in the loss curve at the loss {row.key}, {by}",
         "export": f"{name} parts in its exporter at {row.key}: {row.problem}",
     }
-    return sentences[row.stage]
+    return f"{name} does not run the export: {row.problem}" if row.key == RUN else sentences[row.stage]
 
 
 def _weights(trial: Trial, found: Evidence) -> Iterator[Row]:
-    if not found.weights:
-        return
     for name, given in trial.weights.items():
         array, problem, largest = found.weights.get(name), "", 0.0
         if array is None or array.shape != given.shape or array.dtype != given.dtype:
@@ -149,14 +176,21 @@ def _weights(trial: Trial, found: Evidence) -> Iterator[Row]:
         yield Row("weights", name, found.implementation, largest, largest / size, problem=problem)
 
 
+def _fitting(found: Mapping[str, NDArray[Any]], exact: Mapping[str, NDArray[Any]]) -> set[str]:
+    """What can be computed with: the arbiter has it, too, and in this shape."""
+    return {name for name, array in found.items() if name in exact and array.shape == exact[name].shape}
+
+
 def _bits(array: NDArray[Any]) -> bytes:
     return np.asarray(array).tobytes()
 
 
-def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Largest difference; infinite where the shapes differ or anything is not finite."""
+def _distance(a: NDArray[Any] | None, b: NDArray[Any]) -> tuple[float, str]:
+    """Largest difference; infinite, and why, where there is nothing to subtract or anything is not finite."""
+    if a is None:
+        return math.inf, "missing"
     if a.shape != b.shape:
-        return math.inf
+        return math.inf, f"of shape {a.shape} instead of {b.shape}"
     wide = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
     absolute = float(np.abs(np.asarray(a, wide) - np.asarray(b, wide)).max(initial=0))
-    return absolute if math.isfinite(absolute) else math.inf
+    return (absolute, "") if math.isfinite(absolute) else (math.inf, "not finite")

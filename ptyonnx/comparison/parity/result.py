@@ -25,7 +25,7 @@ class Row:
     implementation : str
     absolute, relative : float
         Largest difference, and the same relative to the largest value of the quantity; for
-        gradients, of the layer.
+        gradients, of the layer. Infinite where nothing can be subtracted.
     tolerance : float or None
         Of the relative difference; None where nothing is demanded.
     own : float or None
@@ -45,8 +45,8 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether it is within the tolerance; NaN never is."""
-        within = self.tolerance is None or self.relative <= self.tolerance
+        """Whether it is within the tolerance; what is not finite never passes, even where nothing is demanded."""
+        within = math.isfinite(self.relative) and (self.tolerance is None or self.relative <= self.tolerance)
         return within and (self.own is None or self.own <= 1) and not self.problem
 
     def to_dict(self) -> dict[str, Any]:
