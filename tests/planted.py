@@ -286,11 +286,15 @@ def death() -> Undo:
 
 def silence() -> Undo:
     """A process that hangs, and tells where it can be found."""
-    Path(os.environ["PLANTED_PID"]).write_text(str(os.getpid()), encoding="utf-8")
-    sys.stderr.write("waiting for a lock\n")
-    sys.stderr.flush()
-    time.sleep(600)
-    raise AssertionError
+
+    def hang(folder: Path) -> None:
+        del folder
+        sys.stderr.write("waiting for a lock\n")
+        sys.stderr.flush()
+        Path(os.environ["PLANTED_PID"]).write_text(str(os.getpid()), encoding="utf-8")
+        time.sleep(600)
+
+    return _patched(worker.Trial, "read", hang)
 
 
 if __name__ == "__main__":

@@ -282,6 +282,7 @@ def test_a_process_that_hangs_is_stopped_and_leaves_nothing(temporary: Path, mon
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_child_and_leaves_nothing(temporary: Path) -> None:
     pid_file = temporary.parent / "pid"
     program = (
