@@ -36,7 +36,7 @@ class ImageComparison:
     difference : Difference
         Of the complex images after that, where both are known.
     only_a, only_b : int
-        Pixels that one of them knows and the other does not.
+        Pixels that one of them knows and the other does not, before it is aligned.
     amplitude, phase : Similarity
     ring : RingCorrelation
     phase_correlation : float
@@ -130,8 +130,8 @@ def compare_objects(
     return ImageComparison(
         alignment=alignment,
         difference=Difference.of(distance, alignment.amplitude_scale, alignment.phase_rad),
-        only_a=int(np.sum(known_a & ~known_b)),
-        only_b=int(np.sum(known_b & ~known_a)),
+        only_a=int(np.sum(~np.isnan(image) & ~known_b)),
+        only_b=int(np.sum(known_b & np.isnan(image))),
         amplitude=compare_amplitudes(aligned, reference),
         phase=compare_phases(aligned, reference),
         ring=ring_correlation(aligned, reference, pixel_size_m),
