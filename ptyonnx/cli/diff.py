@@ -37,9 +37,12 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
     """Compare two bundles, or two engines of one, on four levels.
 
     Identity, weights by name, activations layer by layer on the same patterns, and with --data the
-    stitched images, once phase, scale, ramp and shift are removed. A and B are bundles; an engine
-    or a provider may stand behind an @. Exit code 1 where patches or images are further apart than
-    the tolerance.
+    stitched images. What ptychography leaves free is removed first: phase, scale, ramp and shift.
+    A and B are bundles; an engine or a provider may stand behind an @. Two engines of one function
+    are held to more: nothing is removed, and they must agree in every layer.
+
+    Exit code 1 where patches or images are further apart than the tolerance, or contain what is no
+    number, and where two engines of one function part in a layer by more than rounding explains.
 
     Example:
       ptyonnx diff tensorflow.onnx pytorch.onnx --data scan.npz --tolerance 1e-3
@@ -95,7 +98,7 @@ def _sections(found: Comparison) -> Iterator[str]:
         figures = found.patches.difference
         yield columns(
             [(f"{found.patches.patterns} patches ({found.patches.source})", figures.maximum, figures.rms, figures.amplitude_scale, figures.phase_rad)],
-            ("after one factor", "largest", "rms", "scale", "phase (rad)"),
+            ("after one factor" if found.patches.free else "as they are", "largest", "rms", "scale", "phase (rad)"),
         )  # fmt: skip
     if found.image is not None:
         yield from _image(found.image)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ptyonnx.comparison.patterns import Patterns
 from ptyonnx.comparison.rounding import tolerances
 from ptyonnx_bundles import OnnxFile
+from ptyonnx_runtime.activations import value_names
 from ptyonnx_runtime.engine import Engine
 
 __all__ = ["Activations", "LayerDifference", "compare_activations"]
@@ -33,11 +34,13 @@ class LayerDifference:
     name : str
         Canonical.
     largest, rms : float
-        Of the difference; infinite where one of them is not a number.
+        Of the difference; infinite where there is a problem.
     magnitude : float
         Largest of the value itself.
     tolerance : float
         Of `largest`, see :mod:`ptyonnx.comparison.rounding`.
+    problem : str
+        Why the two have no difference: a value is absent, of another shape, or not finite; or nothing.
     """
 
     name: str
@@ -45,6 +48,7 @@ class LayerDifference:
     rms: float
     magnitude: float
     tolerance: float
+    problem: str = ""
 
     @property
     def passed(self) -> bool:
@@ -56,10 +60,21 @@ class LayerDifference:
         """The largest difference in units of the tolerance."""
         return self.largest / self.tolerance if self.tolerance > 0 else math.inf if self.largest > 0 else 0.0
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong with it, where it did not pass."""
+        return self.problem or (
+            f"largest difference {self.largest:.2g}, rounding explains {self.tolerance:.2g} "
+            f"(values up to {self.magnitude:.2g})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON; None stands for infinity."""
-        numbers = {key: value if math.isfinite(value) else None for key, value in asdict(self).items() if key != "name"}
-        return {"name": self.name, **numbers, "passed": self.passed}
+        values = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+        return {**values, "passed": self.passed}
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,10 @@ class Activations:
     first : str or None
         Name of the first value, in order of computation, that is beyond its tolerance.
     layers : tuple of LayerDifference
-        In order of computation.
+        All values that the graph names, in order of computation.
+    outputs : tuple of LayerDifference
+        For a and for b: what its `run` gives, and the object of its own layers. An engine may
+        compute the two differently, as onnxruntime does, and only the first is what users get.
     """
 
     passed: bool | None
@@ -87,54 +105,63 @@ class Activations:
     patterns: int = 0
     first: str | None = None
     layers: tuple[LayerDifference, ...] = ()
+    outputs: tuple[LayerDifference, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
-        return {**vars(self), "layers": [layer.to_dict() for layer in self.layers]}
+        parts = {name: [each.to_dict() for each in getattr(self, name)] for name in ("layers", "outputs")}
+        return {**vars(self), **parts}
 
 
 def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Patterns) -> Activations:
-    """Run two networks of one graph on the same patterns and compare every value.
+    """Run two networks of one graph on the same patterns and compare every value that it names.
 
     Parameters
     ----------
     graph : OnnxFile
-        Of both.
+        Of both; one that a recipe describes.
     a, b : Engine
     patterns : Patterns
     """
-    sums: dict[str, _Sums] = {}
+    names = value_names(graph)
+    layers = {name: _Sums("a", "b") for name in names}
+    outputs = _Sums("the run", "the last layer"), _Sums("the run", "the last layer")
     for diffraction in _batches(patterns.diffraction):
-        first, second = a.activations(diffraction), b.activations(diffraction)
-        for name, value in first.items():
-            sums.setdefault(name, _Sums()).add(value, second.get(name))
-        for name in second.keys() - first.keys():
-            sums.setdefault(name, _Sums()).add(second[name], None)
-    allowed = tolerances(graph, {name: found.magnitude for name, found in sums.items()})
-    layers = tuple(
-        LayerDifference(name, sums[name].largest, sums[name].rms, sums[name].magnitude, tolerance)
-        for name, tolerance in allowed.items()
+        values = a.activations(diffraction), b.activations(diffraction)
+        for name, kept in layers.items():
+            kept.add(*(each.get(name) for each in values))
+        for engine, each, kept in zip((a, b), values, outputs, strict=True):
+            kept.add(_real(engine.run(diffraction)), each.get(names[-1]))
+    allowed = tolerances(graph, {name: kept.magnitude for name, kept in layers.items()})
+    return _judge(
+        tuple(kept.difference(name, allowed[name]) for name, kept in layers.items()),
+        tuple(kept.difference(names[-1], allowed[names[-1]]) for kept in outputs),
+        patterns,
     )
-    return _judge(layers, patterns)
 
 
-def _judge(layers: tuple[LayerDifference, ...], patterns: Patterns) -> Activations:
+def _judge(
+    layers: tuple[LayerDifference, ...], outputs: tuple[LayerDifference, ...], patterns: Patterns
+) -> Activations:
     beyond = next((index for index, layer in enumerate(layers) if not layer.passed), None)
+    other = [(letter, output) for letter, output in zip("ab", outputs, strict=True) if not output.passed]
     seen = f"{patterns.count} patterns ({patterns.source})"
-    if not layers:
-        return Activations(None, "not comparable: the two engines name no value alike", patterns.source, patterns.count)
-    if beyond is None:
+    found, first = [], None
+    if beyond is not None:
+        first = layers[beyond].name
+        found.append(f"the two part at {first}: {layers[beyond].sentence}; {beyond} values before it agree, on {seen}")
+    elif other:
+        first = other[0][1].name
+        found.append(f"all {len(layers)} values on the way agree to rounding on {seen}")
+    for letter, output in other:
+        if not output.problem or beyond is None:
+            found.append(f"what {letter} gives when it runs is not the object of its own layers: {output.sentence}")
+    if not found:
         closest = max(layers, key=lambda layer: layer.excess)
-        sentence = f"all {len(layers)} values agree to rounding on {seen}"
+        found.append(f"all {len(layers)} values agree to rounding on {seen}")
         if closest.largest > 0:
-            sentence += f", the nearest to its tolerance, {closest.name}, at {closest.excess:.1%} of it"
-        return Activations(True, sentence, patterns.source, patterns.count, None, layers)
-    layer = layers[beyond]
-    sentence = (
-        f"the two part at {layer.name}: largest difference {layer.largest:.2g}, rounding explains {layer.tolerance:.2g} "
-        f"(values up to {layer.magnitude:.2g}); {beyond} values before it agree, on {seen}"
-    )
-    return Activations(False, sentence, patterns.source, patterns.count, layer.name, layers)
+            found[0] += f", the nearest to its tolerance, {closest.name}, at {closest.excess:.1%} of it"
+    return Activations(first is None, "; ".join(found), patterns.source, patterns.count, first, layers, outputs)
 
 
 def _batches(diffraction: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -143,25 +170,49 @@ def _batches(diffraction: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         yield diffraction[start : start + size]
 
 
+def _real(patches: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Patches as the graph writes them: real and imaginary part last."""
+    return np.stack((patches.real, patches.imag), axis=-1)
+
+
 class _Sums:
     """What is kept of a value: largest and squared differences, largest magnitude."""
 
-    def __init__(self) -> None:
-        self.largest = self.magnitude = self._squares = 0.0
+    def __init__(self, a: str, b: str) -> None:
+        self.magnitude = 0.0
+        self._names = a, b
+        self._largest = self._squares = 0.0
         self._count = 0
+        self._problem = ""
 
-    def add(self, a: NDArray[np.float32], b: NDArray[np.float32] | None) -> None:
-        if b is None or a.shape != b.shape:
-            self.largest = self._squares = math.inf
-        else:
+    def add(self, a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> None:
+        """Take in a batch; None is a value that an engine does not give."""
+        for value in (a, b):
+            if value is not None and value.size:
+                largest = float(np.abs(value).max(initial=0, where=np.isfinite(value)))
+                self.magnitude = max(self.magnitude, largest)
+        problem = self._unlike(a, b)
+        if problem or a is None or b is None:
+            self._problem = self._problem or problem
+            return
+        with np.errstate(over="ignore"):  # two numbers may be further apart than float32 reaches
             distance = np.abs(a - b)
-            largest = float(distance.max(initial=0))
-            self.largest = max(self.largest, largest) if math.isfinite(largest) else math.inf
-            self._squares += float(np.vdot(distance, distance)) if math.isfinite(largest) else math.inf
+        self._largest = max(self._largest, float(distance.max(initial=0)))
+        self._squares += float(np.vdot(distance, distance))
         self._count += a.size
-        finite = [float(np.abs(value).max(initial=0)) for value in (a, b) if value is not None]
-        self.magnitude = max(self.magnitude, *(value for value in finite if math.isfinite(value)), 0.0)
 
-    @property
-    def rms(self) -> float:
-        return math.sqrt(self._squares / self._count) if self._count else 0.0
+    def difference(self, name: str, tolerance: float) -> LayerDifference:
+        """What it comes to."""
+        if self._problem:
+            return LayerDifference(name, math.inf, math.inf, self.magnitude, tolerance, self._problem)
+        rms = math.sqrt(self._squares / self._count) if self._count else 0.0
+        return LayerDifference(name, self._largest, rms, self.magnitude, tolerance)
+
+    def _unlike(self, a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> str:
+        if a is None or b is None:
+            absent = [name for name, value in zip(self._names, (a, b), strict=True) if value is None]
+            return f"{absent[0]} gives no such value" if len(absent) == 1 else "neither gives such a value"
+        if a.shape != b.shape:
+            return f"{self._names[0]} has the shape {a.shape}, {self._names[1]} {b.shape}"
+        broken = [name for name, value in zip(self._names, (a, b), strict=True) if not np.isfinite(value).all()]
+        return f"not finite in {' and '.join(broken)}" if broken else ""

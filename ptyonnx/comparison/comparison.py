@@ -1,7 +1,8 @@
 """Two bundles, or two engines of one, side by side on four levels.
 
 Identity, weights, activations and images; each level has a verdict of its own and says so where it
-cannot be compared. Whether the two pass is decided by what they compute: patches and images.
+cannot be compared. Whether the two pass is decided by what they compute, patches and images; two
+engines of one function must agree in every layer, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ptyonnx.comparison.patterns import selftest_patterns, some_patterns
 from ptyonnx.comparison.stitched import ImageComparison, Images, compare_stitched
 from ptyonnx.comparison.subject import Subject, open_subject
 from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
-from ptyonnx_bundles import Bundle
+from ptyonnx_bundles import Bundle, ForeignRecipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.scan import Scan
 
@@ -43,7 +44,7 @@ class Comparison:
     images : Images
         The four levels; each has ``passed`` (None where it could not be compared) and ``sentence``.
     patches : PatchComparison or None
-        What both make of the same patterns; None where none fit both.
+        What both make of the same patterns; None where none fit both, or nothing had to be run.
     tolerance : float
         Of the largest difference of patches and image.
     """
@@ -90,6 +91,8 @@ class Comparison:
     @property
     def largest(self) -> float:
         """Largest difference of the complex object that was computed; infinite where none could be."""
+        if self.images.passed is False and self.image is None:  # an image of what is no number
+            return math.inf
         computed = [part.difference.maximum for part in (self.patches, self.image) if part is not None]
         if not computed:
             return 0.0 if self.same_function else math.inf
@@ -97,8 +100,18 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether the two are within the tolerance."""
-        return self.largest <= self.tolerance
+        """Whether patches and image are within the tolerance and, of one function, the layers as well.
+
+        Two functions have to part somewhere; two engines of one function have no reason to.
+        """
+        if self.patches is None:
+            return self.same_function
+        return self.patches.passed and self.images.passed is not False and not self.engines_part
+
+    @property
+    def engines_part(self) -> bool:
+        """Whether two engines of one function differ on the way by more than rounding explains."""
+        return self.same_function and self.activations.passed is False
 
     @property
     def sentence(self) -> str:
@@ -106,10 +119,15 @@ class Comparison:
         function = "the same function" if self.same_function else "different functions"
         if self.patches is None and self.image is None:
             return function if self.same_function else f"{function}; no patterns fit both, so nothing could be run"
-        verdict = "within" if self.passed else "beyond"
-        return (
+        verdict = "within" if self.largest <= self.tolerance else "beyond"
+        said = [
             f"{function}, {verdict} the tolerance: largest difference {self.largest:.3g}, allowed {self.tolerance:.3g}"
-        )
+        ]
+        if self.patches is not None and (self.patches.not_finite_a or self.patches.not_finite_b):
+            said.append(self.patches.sentence)
+        if self.engines_part:
+            said.append(f"but its engines part at {self.activations.first}, by more than rounding explains")
+        return "; ".join(said)
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON; None stands for infinity."""
@@ -186,12 +204,17 @@ def _run(
         return Activations(None, "not run: the same function, and the same engine for both"), None, without_scan
     engines = a.open(), b.open()
     patterns = selftest_patterns(a.bundle, b.bundle) if scan is None else some_patterns(a.bundle, scan)
-    if identity.graph_a == identity.graph_b:
-        activations = compare_activations(a.bundle.graph, *engines, patterns)
-    else:
+    if identity.graph_a != identity.graph_b:
         activations = Activations(None, "not comparable: the graphs differ, so that layers have no counterparts")
+    elif isinstance(a.bundle.manifest.recipe, ForeignRecipe):
+        activations = Activations(
+            None, "not comparable: a network of another system has no recipe that names its layers"
+        )
+    else:
+        activations = compare_activations(a.bundle.graph, *engines, patterns)
     free = not identity.passed  # two engines of one function have nothing to choose
-    patches = compare_patches(a, b, engines, patterns if scan is None else scan, free=free)
+    where = patterns if scan is None else scan
+    patches = compare_patches(engines, (a.bundle, b.bundle), where, tolerance=tolerance, free=free)
     images = without_scan if scan is None else compare_stitched(a, b, engines, scan, tolerance, free=free)
     return activations, patches, images
 

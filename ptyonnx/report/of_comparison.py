@@ -86,7 +86,8 @@ def _tables(found: Comparison) -> Iterator[Table]:
     if found.patches is not None:
         figures = found.patches.difference
         yield Table(
-            f"{found.patches.patterns} patches of the same patterns, A multiplied by one factor",
+            f"{found.patches.patterns} patches of the same patterns, "
+            f"{'A multiplied by one factor' if found.patches.free else 'as they are'}",
             ("largest difference", "rms", "scale", "phase (rad)"),
             ((figures.maximum, figures.rms, figures.amplitude_scale, figures.phase_rad),),
             "images",

@@ -249,6 +249,9 @@ def test_every_verb_that_can_work_with_a_foreign_bundle_works(
     assert found.images.image is not None
     assert found.activations.passed is None
     assert not found.same_function
+    itself = compare(bundle, f"{bundle}@cpu", load_scan(SCAN))
+    assert (itself.same_function, itself.activations.passed, itself.passed) == (True, None, True)
+    assert "has no recipe that names its layers" in itself.activations.sentence
 
 
 def test_a_scan_without_a_probe_asks_for_one(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ import pytest
 from bundle_factory import example_probe, example_weights, make_bundle, run_model
 from numpy.typing import NDArray
 
-from ptyonnx.comparison import Subject, compare, compare_weights
+from ptyonnx.cli import main
+from ptyonnx.comparison import Comparison, Subject, compare, compare_weights
 from ptyonnx.comparison.patches import compare_patches
 from ptyonnx.comparison.patterns import MOST_PATTERNS
 from ptyonnx_bundles import Bundle, Recipe
@@ -145,9 +146,9 @@ def test_of_a_long_scan_only_the_middle_is_compared_patch_by_patch(a: Bundle, b:
     many = MOST_PATTERNS + 10
     spread = np.stack([np.linspace(0, 300, many), np.zeros(many)], axis=1)
     diffraction = np.resize(scan.diffraction[:], (many, 64, 64))
-    subjects = Subject(a), Subject(b)
-    engines = subjects[0].open(), subjects[1].open()
-    found = compare_patches(*subjects, engines, replace(scan, diffraction=diffraction, positions_px=spread))
+    engines = Session(a, threads=1), Session(b, threads=1)
+    longer = replace(scan, diffraction=diffraction, positions_px=spread)
+    found = compare_patches(engines, (a, b), longer, tolerance=1e-4, free=True)
     assert found.patterns == MOST_PATTERNS
 
 
@@ -216,18 +217,27 @@ def test_a_dead_network_is_far_from_a_living_one_from_both_sides(
 
 
 class _Engine:
-    """An engine whose object is that of another one, changed."""
+    """An engine whose object, or whose values on the way to it, are those of another one, changed."""
 
     name, provider, versions = "pytorch", "cpu", {"torch": "0"}
 
-    def __init__(self, engine: Any, change: Callable[[Any], Any]) -> None:
-        self._engine, self._change = engine, change
+    def __init__(
+        self,
+        bundle: Bundle,
+        run: Callable[[Any], Any] = lambda values: values,
+        activations: Callable[[Any], Any] = lambda values: values,
+    ) -> None:
+        self._engine, self._of_run, self._of_activations = Session(bundle, threads=1), run, activations
 
     def run(self, diffraction: NDArray[np.float32]) -> Any:
-        return self._change(self._engine.run(diffraction))
+        return self._of_run(self._engine.run(diffraction))
 
     def activations(self, diffraction: NDArray[np.float32]) -> Any:
-        return self._engine.activations(diffraction)
+        return self._of_activations(self._engine.activations(diffraction))
+
+
+def _factor(values: Any) -> Any:
+    return 1.4 * np.exp(0.5j).astype(np.complex64) * values
 
 
 def _holes(number: complex) -> Callable[[Any], Any]:
@@ -239,29 +249,133 @@ def _holes(number: complex) -> Callable[[Any], Any]:
     return change
 
 
-@pytest.mark.parametrize(
-    "change",
-    [lambda values: 1.4 * np.exp(0.5j).astype(np.complex64) * values, _holes(np.nan), _holes(np.inf)],
-    ids=["a factor", "NaN", "infinity"],
-)
+def _both_ways(bundle: Bundle, engine: _Engine, scan: Scan | None, **options: Any) -> Iterator[tuple[str, Comparison]]:
+    """The engine as b and as a, beside onnxruntime: its letter and what is found."""
+    other = Subject(bundle, "pytorch", opened=engine)
+    yield "b", compare(Subject(bundle), other, scan, **options)
+    yield "a", compare(other, Subject(bundle), scan, **options)
+
+
+@pytest.mark.parametrize("change", [_factor, _holes(np.nan), _holes(np.inf)], ids=["a factor", "NaN", "infinity"])
 @pytest.mark.parametrize("data", [True, False], ids=["scan", "self-tests"])
 def test_an_engine_that_gives_something_else_does_not_pass(
     a: Bundle, scan: Scan, data: bool, change: Callable[[Any], Any]
 ) -> None:
-    other = Subject(a, "pytorch", opened=_Engine(Session(a), change))
-    for first, second in ((Subject(a), other), (other, Subject(a))):
-        found = compare(first, second, scan if data else None)
+    for letter, found in _both_ways(a, _Engine(a, change), scan if data else None):
         assert found.same_function
         assert not found.passed
+        assert found.patches is not None
+        assert found.patches.passed is False
+        assert found.activations.passed is False
+        assert f"what {letter} gives when it runs is not the object of its own layers" in found.activations.sentence
+        assert found.activations.first == "object"
+        assert all(layer.passed for layer in found.activations.layers)
         assert found.images.passed is (False if data else None)
         json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_a_value_that_an_engine_does_not_give_is_where_the_two_part(a: Bundle) -> None:
-    session = Session(a)
-    other = _Engine(session, lambda values: values)
-    other.activations = lambda diffraction: {  # type: ignore[method-assign]
-        name: value for name, value in session.activations(diffraction).items() if name != "encoder.1.pool"
+@pytest.mark.parametrize("data", [True, False], ids=["scan", "self-tests"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, complex(0, -np.inf)])
+def test_pixels_that_are_no_numbers_are_counted(a: Bundle, scan: Scan, data: bool, number: complex) -> None:
+    for letter, found in _both_ways(a, _Engine(a, _holes(number)), scan if data else None, tolerance=1e30):
+        assert found.patches is not None
+        pixels = 24 * 64 * found.patches.patterns
+        assert found.patches.difference.maximum == np.inf
+        said = f"beyond any tolerance: pixels that are no numbers, {pixels:,} in {letter}"
+        assert said in found.patches.sentence
+        assert said in found.sentence
+        assert not found.passed
+
+
+def test_both_may_give_what_is_no_number_and_are_not_the_same_for_it(a: Bundle) -> None:
+    engines = [Subject(a, "pytorch", opened=_Engine(a, _holes(np.nan))) for _ in range(2)]
+    found = compare(engines[0], engines[1], tolerance=1e30)
+    assert not found.passed
+    assert found.patches is not None
+    pixels = f"{24 * 64 * found.patches.patterns:,}"
+    assert f"pixels that are no numbers, {pixels} in a and {pixels} in b" in found.patches.sentence
+
+
+def test_a_factor_counts_between_engines_of_one_function_and_not_between_functions(a: Bundle, tmp_path: Path) -> None:
+    brightest = np.abs(run_model(a.model, a.selftest.diffraction)).max()
+    for _, found in _both_ways(a, _Engine(a, _factor), None):
+        assert found.patches is not None
+        assert found.patches.difference.maximum == pytest.approx(abs(1.4 * np.exp(0.5j) - 1) * brightest, rel=1e-4)
+        assert (found.patches.difference.amplitude_scale, found.patches.difference.phase_rad) == (1, 0)
+    weights = example_weights(RECIPE)
+    bias = {"decoder.phase.output.bias": weights["decoder.phase.output.bias"] + np.float32(1e-7)}
+    nearly = make_bundle(tmp_path / "nearly.onnx", RECIPE, weights=weights | bias, probe=a.probe)
+    found = compare(Subject(a), Subject(nearly, "pytorch", opened=_Engine(nearly, _factor)))
+    assert not found.same_function
+    assert found.patches is not None
+    assert found.patches.difference.maximum < 1e-5
+    assert found.patches.difference.phase_rad == pytest.approx(0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize("kept", ["none", "the object alone", "all but one"])
+def test_a_value_that_an_engine_does_not_give_is_where_the_two_part(a: Bundle, kept: str) -> None:
+    def left(values: dict[str, Any]) -> dict[str, Any]:
+        keep = {"none": set(), "the object alone": {"object"}, "all but one": values.keys() - {"encoder.1.pool"}}[kept]
+        return {name: value for name, value in values.items() if name in keep}
+
+    first = "encoder.1.pool" if kept == "all but one" else RECIPE.nodes()[0].name
+    for letter, found in _both_ways(a, _Engine(a, activations=left), None):
+        assert found.activations.passed is False
+        assert found.activations.first == first
+        assert f"the two part at {first}: {letter} gives no such value" in found.activations.sentence
+        assert [layer.name for layer in found.activations.layers] == [node.name for node in RECIPE.nodes()]
+        assert not found.passed
+    other = Subject(a, "pytorch", opened=_Engine(a, activations=left))
+    found = compare(other, Subject(a, "tensorflow", opened=_Engine(a, activations=left)))
+    assert f"the two part at {first}: neither gives such a value" in found.activations.sentence
+
+
+def test_engines_of_one_function_have_to_agree_in_every_layer(a: Bundle, b: Bundle) -> None:
+    """What is written out of the last layers may be right although an engine does not compute what the graph says."""
+
+    def shifted(values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "encoder.1.pool": values["encoder.1.pool"] + np.float32(0.01)}
+
+    for _, found in _both_ways(a, _Engine(a, activations=shifted), None):
+        assert found.largest <= found.tolerance
+        assert found.activations.first == "encoder.1.pool"
+        assert not found.passed
+        assert "but its engines part at encoder.1.pool" in found.sentence
+    found = compare(a, b, tolerance=np.inf)  # two functions have to part: that does not count
+    assert found.activations.passed is False
+    assert found.passed
+
+
+def test_the_exit_code_counts_the_layers_of_one_function(
+    a: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engines = {
+        "wrong": _Engine(a, activations=lambda values: {**values, "encoder.1.pool": values["encoder.1.pool"] + 1}),
+        "right": _Engine(a),
     }
-    found = compare(a, Subject(a, "pytorch", opened=other))
-    assert found.activations.first == "encoder.1.pool"
+    for name, code in (("wrong", 1), ("right", 0)):
+        monkeypatch.setattr("ptyonnx.cli.framework.open_quietly", lambda *_, engine=engines[name], **__: engine)
+        assert main(["diff", str(a.path), f"{a.path}@torch"]) == code
+        text = capsys.readouterr().out
+        assert ("its engines part at encoder.1.pool" in text.splitlines()[-1]) is (name == "wrong")
+        assert "as they are" in text
+        assert "after one factor" not in text
+
+
+def test_what_is_no_number_fails_wherever_in_the_scan_it_lies(a: Bundle, b: Bundle, scan: Scan) -> None:
+    """Patches are compared in the middle alone, images everywhere."""
+
+    class Breaking(_Engine):
+        def run(self, diffraction: NDArray[np.float32]) -> Any:
+            return np.where(diffraction.any(axis=(2, 3), keepdims=True), super().run(diffraction), np.complex64(np.nan))
+
+    many = MOST_PATTERNS + 10
+    diffraction = np.resize(scan.diffraction[:], (many, 64, 64))
+    diffraction[0] = 0
+    spread = np.stack([np.linspace(0, 300, many), np.zeros(many)], axis=1)
+    longer = replace(scan, diffraction=diffraction, positions_px=spread)
+    found = compare(a, Subject(b, "pytorch", opened=Breaking(b)), longer, tolerance=10)
+    assert found.patches is not None
+    assert found.patches.passed
+    assert (found.images.passed, found.image, found.largest, found.passed) == (False, None, np.inf, False)
+    assert "beyond the tolerance" in found.sentence

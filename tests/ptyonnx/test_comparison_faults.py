@@ -18,7 +18,7 @@ from scipy import signal
 from ptyonnx.comparison import Comparison, Subject, compare
 from ptyonnx.comparison.activations import compare_activations
 from ptyonnx.comparison.patterns import Patterns
-from ptyonnx_bundles import Bundle, Recipe, read_onnx
+from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_runtime.activations import value_names, with_every_value
 from ptyonnx_runtime.session import Session
 
@@ -197,18 +197,21 @@ def test_a_fault_of_an_implementation_is_named(good: Bundle, fault: tuple[Any, .
     assert found.passed is (layer is None)
 
 
-def test_values_that_are_no_numbers_part() -> None:
-    class Fixed(FaultyEngine):
-        def __init__(self, value: float) -> None:
-            self.value = np.array([[[[1, value]]]], np.float32)
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_part(good: Bundle, number: float) -> None:
+    class Broken(FaultyEngine):
+        def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+            values = super().activations(diffraction)
+            values["encoder.1.conv.0"][0, 0, 3, 5] = number
+            return values
 
-        def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:  # noqa: ARG002
-            return {"encoder.0.conv.0": self.value}
-
-    graph = read_onnx(canonical_model(RECIPE, _weights()))
-    patterns = Patterns("scan", np.zeros((1, 1, 32, 32), np.float32))
-    for value in (np.nan, np.inf, -np.inf):
-        found = compare_activations(graph, Fixed(1), Fixed(value), patterns)
-        assert found.first == "encoder.0.conv.0"
-        assert found.to_dict()["layers"][0]["largest"] is None
-    assert compare_activations(graph, Fixed(1), Fixed(1), patterns).passed
+    patterns = Patterns("scan", good.selftest.diffraction)
+    sound, broken = FaultyEngine(good), Broken(good)
+    for letter, pair in (("b", (sound, broken)), ("a", (broken, sound)), ("a and b", (broken, broken))):
+        found = compare_activations(good.graph, *pair, patterns)
+        assert found.first == "encoder.1.conv.0"
+        assert f"the two part at encoder.1.conv.0: not finite in {letter}" in found.sentence
+        layers = {layer["name"]: layer for layer in found.to_dict()["layers"]}
+        assert layers["encoder.1.conv.0"]["largest"] is None
+        assert [name for name, layer in layers.items() if not layer["passed"]] == ["encoder.1.conv.0"]
+    assert compare_activations(good.graph, sound, sound, patterns).passed
