@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.comparison.patterns import Patterns
-from ptyonnx.comparison.rounding import tolerances
+from ptyonnx.comparison.rounding import allowed_distances
 from ptyonnx_bundles import OnnxFile
 from ptyonnx_runtime.activations import value_names
 from ptyonnx_runtime.engine import Engine
 
-__all__ = ["Activations", "LayerDifference", "compare_activations"]
+__all__ = ["Activations", "LayerDifference", "batches", "compare_activations"]
 
 _BATCH_PX = 8 * 64 * 64  # patterns that are in both networks at a time: some 100 MB at any N
 
@@ -126,13 +126,13 @@ def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Pattern
     names = value_names(graph)
     layers = {name: _Sums("a", "b") for name in names}
     outputs = _Sums("the run", "the last layer"), _Sums("the run", "the last layer")
-    for diffraction in _batches(patterns.diffraction):
+    for diffraction in batches(patterns.diffraction):
         values = a.activations(diffraction), b.activations(diffraction)
         for name, kept in layers.items():
             kept.add(*(each.get(name) for each in values))
         for engine, each, kept in zip((a, b), values, outputs, strict=True):
             kept.add(_real(engine.run(diffraction)), each.get(names[-1]))
-    allowed = tolerances(graph, {name: kept.magnitude for name, kept in layers.items()})
+    allowed = allowed_distances(graph, {name: kept.magnitude for name, kept in layers.items()})
     return _judge(
         tuple(kept.difference(name, allowed[name]) for name, kept in layers.items()),
         tuple(kept.difference(names[-1], allowed[names[-1]]) for kept in outputs),
@@ -164,7 +164,8 @@ def _judge(
     return Activations(first is None, "; ".join(found), patterns.source, patterns.count, first, layers, outputs)
 
 
-def _batches(diffraction: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def batches(diffraction: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Groups of patterns, so few at a time that all of their values fit into memory."""
     size = max(1, _BATCH_PX // math.prod(diffraction.shape[1:]))
     for start in range(0, len(diffraction), size):
         yield diffraction[start : start + size]

@@ -8,11 +8,12 @@ engines of one function must agree in every layer, too.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ptyonnx.comparison.activations import Activations, compare_activations
+from ptyonnx.comparison.blame import blame
 from ptyonnx.comparison.identity import GraphComparison, Identity, ManifestDifference, compare_identity
 from ptyonnx.comparison.patches import PatchComparison, compare_patches
 from ptyonnx.comparison.patterns import selftest_patterns, some_patterns
@@ -212,6 +213,10 @@ def _run(
         )
     else:
         activations = compare_activations(a.bundle.graph, *engines, patterns)
+        parting = next((layer for layer in activations.layers if not layer.passed), None)
+        if identity.passed and parting is not None and not parting.problem:
+            erring = blame(a.bundle, parting.name, engines, patterns)
+            activations = replace(activations, sentence=f"{activations.sentence}; {erring}")
     free = not identity.passed  # two engines of one function have nothing to choose
     where = patterns if scan is None else scan
     patches = compare_patches(engines, (a.bundle, b.bundle), where, tolerance=tolerance, free=free)

@@ -1,4 +1,7 @@
-"""How far two float32 implementations of one graph may be apart, value by value.
+"""How far two float32 implementations of one canonical graph may be apart, value by value.
+
+The distance that grows along the network; what a layer alone may err by, given its own input, is
+the business of `parity.own_errors`.
 
 Derived, not tuned. Let u = 2**-24 be the unit roundoff of float32 and S the largest magnitude that
 a value reaches. Each of the n products that a convolution sums is rounded once more by the
@@ -35,18 +38,18 @@ import numpy as np
 
 from ptyonnx_bundles import OnnxFile, OnnxNode
 
-__all__ = ["MARGIN", "UNIT_ROUNDOFF", "tolerances"]
+__all__ = ["MARGIN", "UNIT_ROUNDOFF", "allowed_distances"]
 
 UNIT_ROUNDOFF = 2.0**-24  # float32, rounding to nearest
 MARGIN = 4.0
 _FUNCTION_ULPS = 4.0  # of tanh, sigmoid, sine and cosine in the mathematical libraries at hand
 
 _SLOPES = {"Tanh": 1.0, "Sin": 1.0, "Cos": 1.0, "Sigmoid": 0.25}
-_COPIES = frozenset({"Relu", "MaxPool", "Resize", "Unsqueeze", "Squeeze", "Concat", "Reshape", "Transpose", "Slice"})
+_COPIES = frozenset({"Relu", "MaxPool", "Resize", "Unsqueeze", "Concat"})
 
 
-def tolerances(graph: OnnxFile, largest: Mapping[str, float]) -> dict[str, float]:
-    """Tolerance of the largest absolute difference, for every value of a graph.
+def allowed_distances(graph: OnnxFile, largest: Mapping[str, float]) -> dict[str, float]:
+    """Tolerance of the largest absolute difference, for every value of a canonical graph.
 
     Parameters
     ----------
@@ -78,13 +81,14 @@ def _sigma(
         return max(carried, default=0.0)
     if operator in _SLOPES:
         return math.hypot(*(_SLOPES[operator] * error for error in carried), _FUNCTION_ULPS * UNIT_ROUNDOFF * reached)
-    if operator in {"Add", "Sub", "LeakyRelu"}:
+    if operator in {"Sub", "LeakyRelu"}:
         return math.hypot(*carried, UNIT_ROUNDOFF * reached)
     if operator == "Mul":
         factors = _factors(node, graph, largest)
         return math.hypot(*(sigma[name] * factors(name) for name in computed), UNIT_ROUNDOFF * reached)
+    fan_in = math.prod(graph.initializers[node.inputs[1]].shape[1:])  # of a convolution
     relative = [sigma[name] / largest[name] for name in computed if largest[name] > 0]
-    return reached * math.hypot(*relative, UNIT_ROUNDOFF * math.sqrt(_fan_in(node, graph) + 1))
+    return reached * math.hypot(*relative, UNIT_ROUNDOFF * math.sqrt(fan_in + 1))
 
 
 def _factors(node: OnnxNode, graph: OnnxFile, largest: Mapping[str, float]) -> Callable[[str], float]:
@@ -95,18 +99,6 @@ def _factors(node: OnnxNode, graph: OnnxFile, largest: Mapping[str, float]) -> C
         return largest.get(name, 0.0) if constant is None else float(np.abs(constant).max(initial=0))
 
     def factor(name: str) -> float:
-        others = [magnitude(other) for other in node.inputs if other != name]
-        return math.prod(others) if others else 2 * magnitude(name)  # a square
+        return math.prod(magnitude(other) for other in node.inputs if other != name)
 
     return factor
-
-
-def _fan_in(node: OnnxNode, graph: OnnxFile) -> int:
-    """Products that one output of a convolution or matrix product sums; 1 for anything else."""
-    weights = [graph.initializers[name] for name in node.inputs if name in graph.initializers]
-    kernels = [array for array in weights if array.ndim >= 2]
-    if not kernels:
-        return 1
-    if node.operator in {"Conv", "ConvTranspose"}:
-        return int(math.prod(kernels[0].shape[1:]))
-    return int(max(kernels[0].shape))

@@ -187,14 +187,17 @@ class FaultyEngine:
     ids=["half-pixel upsampling", "linear upsampling", "pooling pads", "convolution pads", "dropped bias", "none"],
 )
 def test_a_fault_of_an_implementation_is_named(good: Bundle, fault: tuple[Any, ...], layer: str | None) -> None:
-    """Weights and graph are the same: only the values can tell."""
-    engine = FaultyEngine(good, *fault)
-    found = compare(good, Subject(good, opened=engine))
-    assert found.same_function
-    assert found.weights.passed
-    assert found.activations.first == layer
-    assert found.activations.passed is (layer is None)
-    assert found.passed is (layer is None)
+    """Weights and graph are the same: only the values can tell, and float64 whose are wrong."""
+    sound, faulty = Subject(good), Subject(good, opened=FaultyEngine(good, *fault))
+    for letter, right, pair in (("b", "a", (sound, faulty)), ("a", "b", (faulty, sound))):
+        found = compare(*pair)
+        assert found.same_function
+        assert found.weights.passed
+        assert found.activations.first == layer
+        assert found.activations.passed is (layer is None)
+        assert found.passed is (layer is None)
+        assert (f"from its own input, {letter} errs " in found.activations.sentence) is (layer is not None)
+        assert f"{right} errs " not in found.activations.sentence
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from ptyonnx.comparison.parity import layers
 from ptyonnx.comparison.parity.network import FUNCTION_TERMS, compute, fan_in
-from ptyonnx.comparison.parity.rounding import UNIT_ROUNDOFF
 from ptyonnx.comparison.parity.trial import Trial
+from ptyonnx.comparison.rounding import UNIT_ROUNDOFF
 from ptyonnx_bundles import Node
 
-__all__ = ["own_errors"]
+__all__ = ["own_error", "own_errors"]
 
 _SMALLEST = float(np.finfo(np.float32).tiny)  # what is smaller may be flushed to zero
 
@@ -48,20 +48,27 @@ def own_errors(trial: Trial, values: Mapping[str, NDArray[Any]]) -> dict[str, fl
         Up to 1 is float32 arithmetic; above it is another computation. Infinite where a bound of
         zero is missed, a value is missing, has another shape or is not finite.
     """
-    constants = {
-        name: np.asarray(array, np.float64)
-        for name, array in {**trial.recipe.graph_constants(), **trial.weights}.items()
-    }
+    constants = {**trial.recipe.graph_constants(), **trial.weights}
     known = {"diffraction": trial.patterns, **values}
-    errors = {}
-    for node in trial.recipe.nodes():
-        names = [name for name in node.inputs if name]
-        if node.name not in known or any(name not in known and name not in constants for name in names):
-            errors[node.name] = np.inf
-            continue
-        inputs = [np.asarray(known[name], np.float64) if name in known else constants[name] for name in names]
-        errors[node.name] = _error(node, inputs, known[node.name])
-    return errors
+    return {node.name: own_error(node, known, constants) for node in trial.recipe.nodes()}
+
+
+def own_error(node: Node, values: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]]) -> float:
+    """Largest error of one layer, relative to its bound; see :func:`own_errors`.
+
+    Parameters
+    ----------
+    node : Node
+    values : mapping of str to ndarray
+        Of one implementation, canonical names, and `diffraction`.
+    constants : mapping of str to ndarray
+        Weights and constants of the graph.
+    """
+    names = [name for name in node.inputs if name]
+    if node.name not in values or any(name not in values and name not in constants for name in names):
+        return np.inf
+    inputs = [np.asarray(values[name] if name in values else constants[name], np.float64) for name in names]
+    return _error(node, inputs, values[node.name])
 
 
 def _error(node: Node, inputs: list[NDArray[np.float64]], found: NDArray[Any]) -> float:

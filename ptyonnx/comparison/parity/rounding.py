@@ -28,11 +28,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.comparison.rounding import UNIT_ROUNDOFF
+
 __all__ = ["EXACT", "UNIT_ROUNDOFF", "Exact", "Float32", "Rounding", "deviation"]
 
 Array = NDArray[np.float64]
-
-UNIT_ROUNDOFF = 2.0**-24  # of float32, round to nearest
 
 
 class Rounding(Protocol):

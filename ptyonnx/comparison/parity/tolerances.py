@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ptyonnx.comparison.parity.arbiter import arbitrate
 from ptyonnx.comparison.parity.evidence import Evidence
-from ptyonnx.comparison.parity.rounding import UNIT_ROUNDOFF, Float32
+from ptyonnx.comparison.parity.rounding import Float32
 from ptyonnx.comparison.parity.trial import Trial
+from ptyonnx.comparison.rounding import UNIT_ROUNDOFF
 
 __all__ = ["SAFETY", "TRUSTED_LOSSES", "Key", "quantities", "scales", "tolerances"]
 
