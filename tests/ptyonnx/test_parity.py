@@ -33,8 +33,7 @@ from ptyonnx.comparison.parity.trial import Trial, of_recipe
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError, ScanError, SettingsError, WorkerError
 
-TESTS = Path(__file__).parents[1]
-SAMPLE = TESTS.parent / "samples" / "siemens_star_64.npz"
+SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
 RECIPE = Recipe(N=32, filters_scale=0.1, depth=2)
 TIMEOUT_s = 300.0
 
