@@ -16,6 +16,7 @@
     │   └── DivergenceError         NaN or infinity in the loss
     ├── ConversionError             an exported graph that is not the native network
     ├── ProviderError               an execution provider that this machine does not have
+    ├── NotFiniteError              a network that makes NaN or infinity of a pattern
     ├── MissingDependencyError      a package to install first
     └── WorkerError                 a child process that died or did not answer
 
