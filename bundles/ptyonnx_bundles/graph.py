@@ -14,6 +14,9 @@ from ptyonnx_bundles.recipe import Recipe
 
 __all__ = ["check_graph", "check_interface"]
 
+_PARTS = ("name", "operator", "inputs", "outputs", "attributes")
+_REMEDY = "a bundle holds exactly what its recipe prescribes; one that was edited has to be exported anew"
+
 
 def check_graph(graph: OnnxFile, recipe: Recipe, file: str | None = None) -> None:
     """Check that a file holds the recipe's graph and nothing else.
@@ -68,18 +71,22 @@ def _check_nodes(nodes: tuple[OnnxNode, ...], recipe: Recipe, file: str | None) 
     ]
     if len(nodes) != len(wanted):
         raise BundleError(
-            "not the graph of the recipe", file=file, found=f"{len(nodes)} operators", expected=len(wanted)
-        )
+            "not the graph of the recipe", file=file, found=f"{len(nodes)} operators", expected=len(wanted),
+            remedy=_REMEDY,
+        )  # fmt: skip
     for found, node in zip(nodes, wanted, strict=True):
-        if _spell(found) != _spell(node):
-            raise BundleError(
-                "not the graph of the recipe", file=file, key=node.name, found=_spell(found), expected=_spell(node)
-            )
+        for part, has, prescribed in zip(_PARTS, _spell(found), _spell(node), strict=True):
+            if has != prescribed:
+                raise BundleError(
+                    f"not the graph of the recipe: other {part}", file=file, key=node.name,
+                    found=has, expected=prescribed, remedy=_REMEDY,
+                )  # fmt: skip
 
 
-def _spell(node: OnnxNode) -> str:
-    """Write a node out; 1 and 1.0 are equal in Python but not in ONNX."""
-    return repr((node.name, node.operator, node.inputs, node.outputs, sorted(node.attributes.items())))
+def _spell(node: OnnxNode) -> tuple[str, ...]:
+    """Write the parts of a node out; 1 and 1.0 are equal in Python but not in ONNX."""
+    attributes = ", ".join(f"{name}={value!r}" for name, value in sorted(node.attributes.items()))
+    return node.name, node.operator, ", ".join(node.inputs), ", ".join(node.outputs), attributes
 
 
 def _check_initializers(graph: OnnxFile, recipe: Recipe, file: str | None) -> None:
@@ -89,7 +96,7 @@ def _check_initializers(graph: OnnxFile, recipe: Recipe, file: str | None) -> No
     if different:
         name = min(different)
         problem = "not an initializer of the recipe" if name in graph.initializers else "the initializer is missing"
-        raise BundleError(problem, file=file, key=name)
+        raise BundleError(problem, file=file, key=name, remedy=_REMEDY)
     for name, array in graph.initializers.items():
         constant = constants.get(name)
         if constant is not None:
@@ -99,9 +106,15 @@ def _check_initializers(graph: OnnxFile, recipe: Recipe, file: str | None) -> No
         if (array.dtype, array.shape) != (dtype, shape):
             raise BundleError(
                 "wrong initializer", file=file, key=name,
-                found=f"{array.dtype} {array.shape}", expected=f"{dtype} {shape}",
+                found=f"{array.dtype} {array.shape}", expected=f"{dtype} {shape}", remedy=_REMEDY,
             )  # fmt: skip
         if constant is not None and not np.array_equal(array, constant):
-            raise BundleError("the constant has another value", file=file, key=name, found=array, expected=constant)
-        if not np.isfinite(array).all():
-            raise BundleError("NaN or infinity among the weights", file=file, key=name)
+            raise BundleError(
+                "the constant has another value", file=file, key=name, found=array, expected=constant, remedy=_REMEDY
+            )
+        finite = np.isfinite(array)
+        if not finite.all():
+            raise BundleError(
+                "NaN or infinity among the weights", file=file, key=name,
+                found=f"{np.count_nonzero(~finite)} of {array.size} numbers", remedy="train the network again",
+            )  # fmt: skip

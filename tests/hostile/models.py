@@ -68,6 +68,11 @@ def _float_for_int(model: onnx.ModelProto) -> None:
     attribute.CopyFrom(helper.make_attribute("group", 1.0))
 
 
+def _renamed_weight(model: onnx.ModelProto) -> None:
+    _weight(model, "encoder.0.conv.0.weight").name = "first.weight"
+    _node(model, "encoder.0.conv.0").input[1] = "first.weight"
+
+
 def _tensor_attribute(model: onnx.ModelProto) -> None:
     tensor = numpy_helper.from_array(np.ones(1, np.float32))
     model.graph.node.append(helper.make_node("Constant", [], ["x"], value=tensor))
@@ -173,6 +178,9 @@ edit(
     "'complex.axis': the initializer is missing",
     lambda m: m.graph.initializer.remove(_weight(m, "complex.axis")),
 )
+edit(
+    "renamed_weight", "other inputs, found whitening.scaled, first.weight, encoder.0.conv.0.bias, expected ", _renamed_weight,
+)  # fmt: skip
 edit(
     "additional_weight", "'extra': not an initializer of the recipe",
     lambda m: m.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "extra")),

@@ -32,6 +32,10 @@ NAMED = (
     "no_selftest",
     "external_data",
     "located_elsewhere",
+    "missing_weight",
+    "additional_weight",
+    "renamed_weight",
+    "weight_of_another_shape",
     "infinite_weight",
     "control_flow",
     "foreign_operator",
@@ -44,6 +48,12 @@ def commands(bundle: Path) -> dict[str, tuple[object, ...]]:
         "inspect": ("inspect", bundle),
         "verify": ("verify", bundle),
         "diff": ("diff", SAMPLE, bundle),
+        "diff with an engine": ("diff", f"{bundle}@torch", SAMPLE),
+        "parity": ("parity", "--from", bundle),
+        "import": ("import", bundle, "--backend", "tf", "-o", "run"),
+        "train": ("train", "--from", bundle, "--backend", "torch", "--data", SCAN, "-o", "run"),
+        "export": ("export", bundle, "--graph", "autoencoder", "-o", "autoencoder.onnx"),
+        "reconstruct natively": ("reconstruct", bundle, "--data", SCAN, "-o", "result.h5", "--engine", "tf"),
         "simulate": ("simulate", "--object", SCAN, "--probe", bundle, "-o", "simulated.npz"),
     }
 
