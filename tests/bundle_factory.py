@@ -56,6 +56,18 @@ def example_weights(recipe: Recipe, seed: int = 0) -> dict[str, NDArray[np.gener
     return weights
 
 
+def overflowing(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
+    """The same bundle with finite weights of which float32 makes infinity and then NaN, in the phase head."""
+    large = {f"decoder.phase.{stage}.conv.0.weight": np.float32(1e30) for stage in (0, 1)}
+    weights = {name: array * large.get(name, np.float32(1)) for name, array in bundle.weights.items()}
+    recipe = bundle.manifest.recipe
+    assert isinstance(recipe, Recipe)
+    constants = recipe.graph_constants()
+    model = canonical_model(recipe, {name: array for name, array in weights.items() if name not in constants})
+    manifest = bundle.manifest.model_copy(update={"digests": digests(model)})
+    return write_bundle(path, model, manifest, bundle.probe, bundle.selftest)
+
+
 def canonical_model(recipe: Recipe, weights: Mapping[str, NDArray[np.generic]]) -> bytes:
     """The graph of `Recipe.nodes()` as a serialised ONNX model."""
     nodes = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_factory import example_probe, example_weights, make_bundle, run_model
+from bundle_factory import example_probe, example_weights, make_bundle, overflowing, run_model
 from numpy.typing import NDArray
 
 from ptyonnx.cli import main
@@ -150,6 +150,17 @@ def test_of_a_long_scan_only_the_middle_is_compared_patch_by_patch(a: Bundle, b:
     longer = replace(scan, diffraction=diffraction, positions_px=spread)
     found = compare_patches(engines, (a, b), longer, tolerance=1e-4, free=True)
     assert found.patterns == MOST_PATTERNS
+
+
+def test_a_network_that_overflows_parts_where_it_begins_even_from_itself(a: Bundle, tmp_path: Path) -> None:
+    """Infinity less infinity is no number; warnings are errors here."""
+    broken = overflowing(a, tmp_path / "broken.onnx")
+    assert not np.isfinite(run_model(broken.model, a.selftest.diffraction)).any()
+    assert compare(a, broken).activations.first == "decoder.phase.0.conv.0"
+    found = compare(broken, Subject(broken, provider="cpu"))
+    assert found.same_function
+    assert found.activations.first == "decoder.phase.1.conv.0"
+    assert not found.passed
 
 
 def test_weights_are_compared_by_name() -> None:

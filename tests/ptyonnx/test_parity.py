@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import planted
 import pytest
-from bundle_factory import make_bundle
+from bundle_factory import make_bundle, overflowing
 from foreign_factory import make_foreign_bundle
 
 import ptyonnx
@@ -202,6 +202,15 @@ def test_the_command_line_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixt
     document = json.loads(capsys.readouterr().out)
     assert document["passed"] is True
     assert [verdict["implementation"] for verdict in document["verdicts"]] == ["tensorflow", "onnxruntime"]
+
+
+@pytest.mark.slow
+def test_weights_that_overflow_are_a_finding_without_a_word_from_numpy(tmp_path: Path) -> None:
+    """Warnings are errors here."""
+    broken = overflowing(make_bundle(tmp_path / "good.onnx", RECIPE), tmp_path / "broken.onnx")
+    found = ptyonnx.parity(broken, backends=["torch"], steps=2)
+    assert [verdict.key for verdict in found.verdicts] == ["decoder.phase.1.conv.0"] * 2
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(

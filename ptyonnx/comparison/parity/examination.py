@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ptyonnx import backends
 from ptyonnx.comparison.parity import judge, worker
 from ptyonnx.comparison.parity.arbiter import NAME, arbitrate
@@ -33,6 +35,7 @@ def _unheard(implementation: str, stage: str) -> None:
     del implementation, stage
 
 
+@np.errstate(all="ignore")  # weights may overflow in float32 and in float64; what is no number is judged
 def parity(
     source: Source,
     scan: Scan | None = None,
