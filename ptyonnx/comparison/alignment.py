@@ -66,6 +66,13 @@ class Alignment:
     ramp_rad_per_px: tuple[float, float]
     shift_px: tuple[float, float]
 
+    def inverse(self) -> Alignment:
+        """What would lay the second image on the first."""
+        y, x = self.ramp_rad_per_px
+        down, right = self.shift_px
+        phase = math.remainder(-(self.phase_rad + y * down + x * right), 2 * math.pi)
+        return Alignment(1 / self.amplitude_scale, phase, (-y, -x), (-down, -right))
+
     def to_dict(self) -> dict[str, Any]:
         """Names and numbers, for JSON."""
         return asdict(self)
@@ -165,7 +172,11 @@ class _Fit:
         flat = self._a * np.exp(1j * (ramp[0] * self._y + ramp[1] * self._x))
         window = edge_window(self._common)
         windowed = [window * (part - np.average(part, weights=window)) for part in (self._b, flat)]
-        shift, _, _ = phase_cross_correlation(*windowed, upsample_factor=10, normalization=None)
+        contrast = [float(np.abs(part).max()) for part in windowed]
+        if min(contrast) == 0:  # a flat image lies nowhere
+            return self._with_factor(np.array([0, 0, *ramp, 0, 0]))
+        unit = [part / largest for part, largest in zip(windowed, contrast, strict=True)]
+        shift, _, _ = phase_cross_correlation(*unit, upsample_factor=10, normalization=None)
         limit = _LARGEST_SHIFT * self._extent
         return self._with_factor(np.array([0, 0, *ramp, *np.clip(np.nan_to_num(shift), -limit, limit)]))
 

@@ -126,6 +126,8 @@ class Comparison:
         ]
         if self.patches is not None and (self.patches.not_finite_a or self.patches.not_finite_b):
             said.append(self.patches.sentence)
+        if self.image is not None and self.image.flaws:
+            said.append(f"images: {', '.join(self.image.flaws)}")
         if self.engines_part:
             said.append(f"but its engines part at {self.activations.first}, by more than rounding explains")
         return "; ".join(said)

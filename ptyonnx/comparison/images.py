@@ -15,9 +15,21 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ObjectError
 
-__all__ = ["CENTRAL", "Difference", "aligned", "difference", "global_factor", "on_canvas", "phase_correlation"]
+__all__ = [
+    "CENTRAL",
+    "LARGEST_SCALE",
+    "Difference",
+    "aligned",
+    "comparable",
+    "difference",
+    "global_factor",
+    "on_canvas",
+    "phase_correlation",
+    "rms",
+]
 
 CENTRAL = (0.23, 0.77)  # of each axis: where a scan's overlap is complete
+LARGEST_SCALE = 100.0  # of amplitudes, 10 000 of photons: more is no choice of units, one of the two is dead
 _WHOLE_PIXEL = 1e-6  # px: origins of canvases are whole numbers up to rounding
 
 Image = NDArray[np.complexfloating[Any, Any]]
@@ -25,15 +37,17 @@ Image = NDArray[np.complexfloating[Any, Any]]
 
 @dataclass(frozen=True)
 class Difference:
-    """Distance of two complex arrays, the first multiplied by the factor that fits the second best.
+    """Distance of two complex arrays.
 
     Attributes
     ----------
     maximum, rms : float
-        Of the absolute difference, on the scale of the brighter of the two: an image that is nearly
-        zero is not near another one. Infinite where one of them is not a number.
+        Of the absolute difference. Where a scale was removed there is no absolute one left: both are
+        then in parts of the rms amplitude, which is the same for both. Infinite where a value is not a
+        number, or where one of the two is nearly zero: more than :data:`LARGEST_SCALE` times fainter than
+        the other, or zero everywhere.
     amplitude_scale, phase_rad : float
-        The factor that was removed.
+        The factor that was removed from the first array.
     pixels : int
         Compared.
     """
@@ -45,18 +59,13 @@ class Difference:
     pixels: int
 
     @classmethod
-    def of(cls, distance: NDArray[np.floating[Any]], amplitude_scale: float, phase_rad: float) -> Difference:
-        """Sum up the distances of all pixels, on the second array's scale."""
-        if not np.isfinite(distance).all() or amplitude_scale == 0:
+    def of(
+        cls, distance: NDArray[np.floating[Any]], amplitude_scale: float, phase_rad: float, *, comparable: bool = True
+    ) -> Difference:
+        """Sum up the distances of all pixels; where the two are not comparable, they are infinitely far apart."""
+        if not (comparable and np.isfinite(distance).all()):
             return cls(math.inf, math.inf, amplitude_scale, phase_rad, distance.size)
-        unit = max(1.0, 1 / amplitude_scale)
-        return cls(
-            maximum=unit * float(distance.max()),
-            rms=unit * float(np.sqrt(np.mean(distance**2))),
-            amplitude_scale=amplitude_scale,
-            phase_rad=phase_rad,
-            pixels=distance.size,
-        )
+        return cls(float(distance.max()), rms(distance), amplitude_scale, phase_rad, distance.size)
 
     def to_dict(self) -> dict[str, float | None]:
         """Names and numbers, for JSON; None stands for infinity."""
@@ -94,24 +103,48 @@ def difference(
 ) -> Difference:
     """Compare two arrays after removing the global phase and amplitude scale.
 
+    Neither is preferred: both are brought to one rms amplitude, and the phase is that of their
+    scalar product. The difference of B and A is that of A and B.
+
     Parameters
     ----------
     image, reference : (...) complex
-        Pixels that are NaN in one of them do not count.
     mask : (...) bool, optional
+        Pixels that count; by default those that are not NaN in both. Where one that counts is not a
+        number, the two are infinitely far apart.
     free : bool
-        False: remove nothing.
+        False: remove nothing, and compare absolutely.
 
     Raises
     ------
     ObjectError
         Different shapes, or no pixel in common.
     """
-    a, b = _common(image, reference, mask)
-    if a.size == 0:
+    _check_shapes(image, reference)
+    counts = ~(np.isnan(image) & np.isnan(reference)) if mask is None else mask
+    a, b = (each[counts].astype(np.complex128) for each in (image, reference))
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not finite.any():
         raise ObjectError("the two images have no pixel in common")
-    factor = global_factor(a, b) if free else 1 + 0j
-    return Difference.of(np.abs(factor * a - b), abs(factor), float(np.angle(factor)))
+    if not finite.all():
+        return Difference(math.inf, math.inf, 1.0, 0.0, a.size)
+    if not free:
+        return Difference.of(np.abs(a - b), 1.0, 0.0)
+    first, second = rms(a), rms(b)
+    if not comparable(first, second):
+        return Difference(math.inf, math.inf, second / first if first > 0 else 1.0, 0.0, a.size)
+    phase = float(np.angle(np.vdot(a, b)))
+    return Difference.of(np.abs(np.exp(1j * phase) / first * a - b / second), second / first, phase)
+
+
+def comparable(first: float, second: float) -> bool:
+    """Whether two rms amplitudes may be two choices of one scale."""
+    return max(first, second) <= LARGEST_SCALE * min(first, second) and min(first, second) > 0
+
+
+def rms(values: NDArray[np.inexact[Any]]) -> float:
+    """Root of the mean square of the magnitudes."""
+    return float(np.sqrt(np.mean(np.abs(values) ** 2)))
 
 
 def phase_correlation(image: Image, reference: Image, central: tuple[float, float] = CENTRAL) -> float:

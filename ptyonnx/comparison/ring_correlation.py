@@ -86,7 +86,7 @@ def ring_correlation(image: Image, reference: Image, pixel_size_m: float | None 
     """
     if image.shape != reference.shape:
         raise ObjectError("images of different shapes", found=image.shape, expected=reference.shape)
-    known = ~(np.isnan(image) | np.isnan(reference))
+    known = np.isfinite(image) & np.isfinite(reference)
     if not known.any() or min(np.ptp(axis) + 1 for axis in np.nonzero(known)) < _SMALLEST:
         raise ObjectError(f"the two images have fewer than {_SMALLEST} x {_SMALLEST} pixels in common")
     part = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(known))

@@ -61,7 +61,7 @@ class Similarity:
 
 def compare_amplitudes(image: Image, reference: Image) -> Similarity:
     """Compare the amplitudes of two aligned images, (y, x) complex, NaN where nothing is known."""
-    known = ~(np.isnan(image) | np.isnan(reference))
+    known = np.isfinite(image) & np.isfinite(reference)
     first, second = (np.abs(np.where(known, each, 0)).astype(np.float64) for each in (image, reference))
     return _compare(first, second, known)
 
@@ -73,7 +73,7 @@ def compare_phases(image: Image, reference: Image) -> Similarity:
     Pixels that are nearly dark in one of them have no phase: they do not count, neither for the differences
     nor for SSIM. Where none is left the phases are infinitely far apart, unless the images are equal.
     """
-    known = ~(np.isnan(image) | np.isnan(reference))
+    known = np.isfinite(image) & np.isfinite(reference)
     first, second = (np.where(known, each, 1).astype(np.complex128) for each in (image, reference))
     bright = known.copy()
     for each in (first, second):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.comparison.alignment import Alignment, align
-from ptyonnx.comparison.images import Difference, Image, phase_correlation
+from ptyonnx.comparison.images import Difference, Image, comparable, phase_correlation, rms
 from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlation
 from ptyonnx.comparison.similarity import Similarity, compare_amplitudes, compare_phases
 from ptyonnx.comparison.subject import Subject
@@ -21,23 +21,34 @@ from ptyonnx_runtime.scan import Scan
 
 __all__ = ["ImageComparison", "Images", "compare_objects", "compare_stitched", "images_installed"]
 
+Mask = NDArray[np.bool_]
+
 _UNMOVED = Alignment(1.0, 0.0, (0.0, 0.0), (0.0, 0.0))
+_LEAST_IN_COMMON = 0.5  # of what either knows: on less, nothing is said about most of an image
 REMEDY = "pip install 'ptyonnx[compare]'"
 
 
 @dataclass(frozen=True, eq=False)
 class ImageComparison:
-    """Two images of one object, the first aligned to the second.
+    """Two images of one object, the fainter laid on the brighter one: a swap of the two changes nothing.
 
     Attributes
     ----------
+    free : bool
+        Whether scale, phase, ramp and shift were removed; not between two engines of one function.
     alignment : Alignment
-        What was removed: scale, phase, ramp and shift; nothing between two engines of one function.
+        What lays the first on the second.
     difference : Difference
-        Of the complex images after that, where both are known.
-    only_a, only_b : int
-        Pixels that one of them knows and the other does not, before it is aligned.
+        Of the complex images after that, where both are known. Infinite where they are beyond comparing.
+    in_common, only_a, only_b : int
+        Pixels that both know, and that one of them knows and the other does not, before any is moved.
+        Probes reach differently far; of one function, the two must know the same.
+    not_finite_a, not_finite_b : int
+        Pixels that it should know but that are not numbers.
+    rms_amplitude_a, rms_amplitude_b : float
+        Where both are known, as they came.
     amplitude, phase : Similarity
+        Their data range is that of the brighter image.
     ring : RingCorrelation
     phase_correlation : float
         Pearson, central part, see :func:`ptyonnx.comparison.images.phase_correlation`.
@@ -45,13 +56,19 @@ class ImageComparison:
         Of the stitched objects against the measurement; None for images that come without one.
     object_pixel_size_m : float or None
     object_a, object_b : (y, x) complex64
-        The images, the first as aligned; NaN where it is not known. Not in the JSON.
+        The images as they were compared; each NaN where it is not known. Not in the JSON.
     """
 
+    free: bool
     alignment: Alignment
     difference: Difference
+    in_common: int
     only_a: int
     only_b: int
+    not_finite_a: int
+    not_finite_b: int
+    rms_amplitude_a: float
+    rms_amplitude_b: float
     amplitude: Similarity
     phase: Similarity
     ring: RingCorrelation
@@ -61,6 +78,33 @@ class ImageComparison:
     object_pixel_size_m: float | None
     object_a: NDArray[np.complex64] = field(repr=False)
     object_b: NDArray[np.complex64] = field(repr=False)
+
+    @property
+    def unlike(self) -> tuple[str, ...]:
+        """Which pixels only one of the two knows, in words."""
+        return tuple(
+            f"{count:,} pixels known to {name} alone"
+            for name, count in (("a", self.only_a), ("b", self.only_b))
+            if count
+        )
+
+    @property
+    def flaws(self) -> tuple[str, ...]:
+        """Why the two differ whatever the tolerance."""
+        broken = (("a", self.not_finite_a), ("b", self.not_finite_b))
+        found = [f"{count:,} pixels that are no numbers in {name}" for name, count in broken if count]
+        if self.unlike and not self.free:
+            found.extend(self.unlike)
+        elif self.in_common < _LEAST_IN_COMMON * (self.in_common + max(self.only_a, self.only_b)):
+            found.append(f"{self.in_common:,} pixels in common, {', '.join(self.unlike)}")
+        a, b = self.rms_amplitude_a, self.rms_amplitude_b
+        if self.free and not comparable(a, b):
+            faint, other = ("a", "b") if a < b else ("b", "a")
+            values = f"the rms amplitude of a is {a:.2g}, that of b {b:.2g}"
+            found.append(
+                f"{faint} is nearly zero beside {other}: {values}" if a + b > 0 else "both are zero everywhere"
+            )
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
@@ -75,7 +119,8 @@ class Images:
     Attributes
     ----------
     passed : bool or None
-        Whether no pixel differs by more than the tolerance; None where there are no two images.
+        Whether no pixel differs by more than the tolerance and there are no flaws; None where nothing
+        was reconstructed.
     sentence : str
     image : ImageComparison or None
     """
@@ -98,50 +143,90 @@ def images_installed() -> bool:
 
 
 def compare_objects(
-    image: Image, reference: Image, pixel_size_m: float | None = None, *, free: bool = True
+    a: Image,
+    b: Image,
+    pixel_size_m: float | None = None,
+    *,
+    unknown: tuple[Mask, Mask] | None = None,
+    free: bool = True,
 ) -> ImageComparison:
     """Compare two complex images on one canvas.
 
     Parameters
     ----------
-    image, reference : (y, x) complex
-        NaN where nothing is known.
+    a, b : (y, x) complex
     pixel_size_m : float, optional
+    unknown : pair of (y, x) bool, optional
+        Where nothing is known of them, as :attr:`Reconstruction.mask` says it; by default where they
+        are NaN. Elsewhere, what is not a number is a difference.
     free : bool
         Whether scale, phase, ramp and shift are removed.
 
     Raises
     ------
     ObjectError
-        Different shapes, infinite values, or too little in common.
+        Different shapes, or too little in common.
     MissingDependencyError
         scikit-image is not installed.
     """
     if not images_installed():
         raise MissingDependencyError("comparing images needs scikit-image", remedy=REMEDY)
-    if np.isinf(image).any() or np.isinf(reference).any():
-        raise ObjectError("infinite values in an image")
-    alignment, aligned = align(image, reference) if free else (_UNMOVED, image)
-    known_a, known_b = ~np.isnan(aligned), ~np.isnan(reference)
-    both = known_a & known_b
-    if not both.any():
+    if a.shape != b.shape:
+        raise ObjectError("images of different shapes", found=a.shape, expected=b.shape)
+    unknown_a, unknown_b = unknown or (np.isnan(a), np.isnan(b))
+    broken = [int(np.sum(~np.isfinite(each) & ~hidden)) for each, hidden in ((a, unknown_a), (b, unknown_b))]
+    first, second = _hidden(a, unknown_a), _hidden(b, unknown_b)
+    common = ~np.isnan(first) & ~np.isnan(second)
+    if not common.any():
         raise ObjectError("the two images have no pixel in common")
-    distance = np.abs(aligned[both].astype(np.complex128) - reference[both])
+    amplitudes = rms(first[common]), rms(second[common])
+    alignment = _UNMOVED
+    if free:
+        alignment, first, second = _laid(first, second, common)
+    both = ~np.isnan(first) & ~np.isnan(second)
+    distance = np.abs(first[both] - second[both]) / ((max(amplitudes) or 1.0) if free else 1.0)
     return ImageComparison(
+        free=free,
         alignment=alignment,
-        difference=Difference.of(distance, alignment.amplitude_scale, alignment.phase_rad),
-        only_a=int(np.sum(~np.isnan(image) & ~known_b)),
-        only_b=int(np.sum(known_b & np.isnan(image))),
-        amplitude=compare_amplitudes(aligned, reference),
-        phase=compare_phases(aligned, reference),
-        ring=ring_correlation(aligned, reference, pixel_size_m),
-        phase_correlation=phase_correlation(aligned, reference),
+        difference=Difference.of(
+            distance, alignment.amplitude_scale, alignment.phase_rad,
+            comparable=not any(broken) and (not free or comparable(*amplitudes)),
+        ),
+        in_common=int(np.sum(~unknown_a & ~unknown_b)),
+        only_a=int(np.sum(~unknown_a & unknown_b)),
+        only_b=int(np.sum(~unknown_b & unknown_a)),
+        not_finite_a=broken[0],
+        not_finite_b=broken[1],
+        rms_amplitude_a=amplitudes[0],
+        rms_amplitude_b=amplitudes[1],
+        amplitude=compare_amplitudes(first, second),
+        phase=compare_phases(first, second),
+        ring=ring_correlation(first, second, pixel_size_m),
+        phase_correlation=phase_correlation(first, second),
         r_factor_a=None,
         r_factor_b=None,
         object_pixel_size_m=pixel_size_m,
-        object_a=aligned.astype(np.complex64),
-        object_b=reference.astype(np.complex64),
-    )
+        object_a=first.astype(np.complex64),
+        object_b=second.astype(np.complex64),
+    )  # fmt: skip
+
+
+def _hidden(image: Image, unknown: Mask) -> Image:
+    """The image in double precision, NaN where it says nothing."""
+    return np.where(unknown | ~np.isfinite(image), complex(np.nan, np.nan), image).astype(np.complex128)
+
+
+def _laid(a: Image, b: Image, common: Mask) -> tuple[Alignment, Image, Image]:
+    """What lays A on B, and both, the fainter one laid on the brighter one."""
+
+    def rank(image: Image) -> tuple[float, bytes]:
+        return rms(image[common]), image.tobytes()  # of equally bright ones any, but always the same
+
+    if rank(a) <= rank(b):
+        alignment, moved = align(a, b)
+        return alignment, moved, b
+    alignment, moved = align(b, a)
+    return alignment.inverse(), a, moved
 
 
 def compare_stitched(
@@ -165,13 +250,14 @@ def compare_stitched(
         return Images(None, f"not compared: comparing images needs scikit-image; {REMEDY}")
     try:
         first, second = (_stitch(subject, engine, scan) for subject, engine in zip((a, b), engines, strict=True))
-        found = compare_objects(first.object, second.object, scan.object_pixel_size_m, free=free)
+        masks = first.mask, second.mask
+        found = compare_objects(first.object, second.object, scan.object_pixel_size_m, unknown=masks, free=free)
     except NotFiniteError as error:
-        return Images(False, f"beyond the tolerance: {error}")
+        return Images(False, f"beyond any tolerance: {error}")
     except ObjectError as error:
-        return Images(None, f"not comparable: {error.problem}")
-    image = ImageComparison(**{**vars(found), "r_factor_a": first.r_factor, "r_factor_b": second.r_factor})
-    passed = image.difference.maximum <= tolerance
+        return Images(False, f"not comparable: {error.problem}")
+    image = replace(found, r_factor_a=first.r_factor, r_factor_b=second.r_factor)
+    passed = image.difference.maximum <= tolerance and not image.flaws
     return Images(passed, _sentence(image, passed, tolerance), image)
 
 
@@ -186,9 +272,10 @@ def _sentence(image: ImageComparison, passed: bool, tolerance: float) -> str:
     else:
         metres = "" if ring.resolution_m is None else f" ({ring.resolution_m * 1e9:.3g} nm)"
         agreement = f"they agree down to {ring.resolution_px:.3g} px{metres}"
-    alone = [f"{count} pixels only in {name}" for name, count in (("a", image.only_a), ("b", image.only_b)) if count]
-    unlike = f"; {', '.join(alone)}" if alone else ""
-    return (
-        f"{'within' if passed else 'beyond'} the tolerance: largest difference {image.difference.maximum:.2g}, "
-        f"allowed {tolerance:.2g}; rms {image.difference.rms:.2g}; {agreement} (Fourier rings, half bit){unlike}"
+    figures = (
+        f"largest difference {image.difference.maximum:.2g}, allowed {tolerance:.2g}; "
+        f"rms {image.difference.rms:.2g}; {agreement} (Fourier rings, half bit)"
     )
+    if image.flaws:
+        return f"beyond any tolerance: {'; '.join((*image.flaws, figures))}"
+    return f"{'within' if passed else 'beyond'} the tolerance: {'; '.join((figures, *image.unlike))}"

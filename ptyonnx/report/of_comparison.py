@@ -132,7 +132,7 @@ def _image_tables(image: ImageComparison) -> Iterator[Table]:
     )
     removed = image.alignment
     yield Table(
-        "What ptychography leaves free, removed from A first",
+        "What ptychography leaves free, removed first: what lays A on B",
         ("figure", "value", "unit"),
         (
             ("amplitude scale", removed.amplitude_scale, None),

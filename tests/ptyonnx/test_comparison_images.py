@@ -27,33 +27,58 @@ def test_a_global_factor_is_no_difference(scale: float, angle: float, seed: int)
 
 def test_the_factor_is_that_of_numpy_least_squares() -> None:
     a, b = _object(1), 1.3 * np.exp(0.4j) * _object(1) + 0.1 * _object(2)
-    (expected,), (residue,), *_ = np.linalg.lstsq(a.reshape(-1, 1), b.reshape(-1), rcond=None)
+    (expected,) = np.linalg.lstsq(a.reshape(-1, 1), b.reshape(-1), rcond=None)[0]
     assert global_factor(a, b) == pytest.approx(expected)
-    found = difference(a, b)
-    assert found.rms == pytest.approx(np.sqrt(residue / a.size))
     np.testing.assert_allclose(aligned(a, b), expected * a, rtol=1e-6)
+    assert difference(a, b).phase_rad == pytest.approx(np.angle(expected))
 
 
-def test_a_known_difference_is_found() -> None:
+def test_the_root_mean_square_of_the_difference_is_that_of_the_correlation() -> None:
+    """Closed form: two vectors of rms 1 whose normalised scalar product is r are sqrt(2 - 2 |r|) apart."""
+    a, b = _object(1), 1.3 * np.exp(0.4j) * _object(1) + 0.1 * _object(2)
+    correlation = abs(np.vdot(a, b)) / np.linalg.norm(a) / np.linalg.norm(b)
+    assert difference(a, b).rms == pytest.approx(np.sqrt(2 - 2 * correlation))
+
+
+@pytest.mark.parametrize("free, unit", [(True, 0.9), (False, 1.0)])
+def test_a_known_difference_is_found(free: bool, unit: float) -> None:
+    """In parts of the amplitude, which is about 0.9, where its scale was removed."""
     a = _object(0)
     b = a.copy()
     b[30, 30] += 0.5
-    found = difference(a, b)
-    assert found.maximum == pytest.approx(0.5, abs=1e-3)
-    assert found.rms == pytest.approx(0.5 / np.sqrt(a.size), rel=1e-2)
+    found = difference(a, b, free=free)
+    assert found.maximum == pytest.approx(0.5 / unit, abs=2e-3)
+    assert found.rms == pytest.approx(0.5 / unit / np.sqrt(a.size), rel=1e-2)
 
 
-def test_nan_and_masked_pixels_do_not_count() -> None:
+def test_pixels_that_neither_knows_and_masked_ones_do_not_count() -> None:
     a, b = _object(0), _object(0)
-    b[:10] = np.nan
+    a[:10] = b[:10] = np.nan
+    assert difference(a, b).maximum < 1e-12
+    assert difference(a, b).pixels == 50 * 70
     a[:, :5] = np.nan
-    mask = np.ones(a.shape, bool)
-    mask[20] = False
     b[20] = 100
+    mask = np.ones(a.shape, bool)
+    mask[20] = mask[:10] = mask[:, :5] = False
     found = difference(a, b, mask)
-    assert found.maximum == 0
+    assert found.maximum < 1e-12
     assert found.pixels == 49 * 65
     assert global_factor(a, b, mask) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize("number", [np.nan, np.inf, complex(0, -np.inf)])
+def test_what_is_no_number_is_infinitely_far_away(number: complex, free: bool) -> None:
+    a, b, mask = _object(0), _object(0), np.ones((60, 70), bool)
+    b[30, 30] = number
+    for first, second in ((a, b), (b, a)):
+        for which in (None, mask):
+            found = difference(first, second, which, free=free)
+            assert (found.maximum, found.rms) == (np.inf, np.inf)
+            assert found.to_dict()["maximum"] is None
+    both = a.copy()
+    both[30, 30] = number
+    assert difference(both, b, mask, free=free).maximum == np.inf
 
 
 def test_images_that_cannot_be_compared_are_refused() -> None:
@@ -98,14 +123,26 @@ def test_an_image_is_laid_on_a_canvas_by_its_origin() -> None:
         on_canvas(image, (0.5, 0), (40, 40))
 
 
-@given(st.floats(1e-9, 1e9), st.integers(0, 9))
-def test_a_difference_is_the_same_from_both_sides(scale: float, seed: int) -> None:
-    """Nearly: least squares shrink the factor by the correlation, which is 0.99 here."""
+@given(st.floats(1e-9, 1e9), st.floats(0, 10), st.integers(0, 9))
+def test_a_difference_is_the_same_from_both_sides(scale: float, noise: float, seed: int) -> None:
     generator = np.random.default_rng(seed)
     a = generator.standard_normal((16, 16)) + 1j * generator.standard_normal((16, 16))
-    b = scale * (a + 0.1 * generator.standard_normal((16, 16)))
-    assert difference(a, b).maximum == pytest.approx(difference(b, a).maximum, rel=0.3)
-    assert difference(a, b).maximum > 0.1
+    b = scale * (a + noise * generator.standard_normal((16, 16)))
+    found, swapped = difference(a, b), difference(b, a)
+    assert found.maximum == pytest.approx(swapped.maximum, rel=1e-9, abs=1e-12)
+    assert found.amplitude_scale * swapped.amplitude_scale == pytest.approx(1)
+    assert np.isinf(found.maximum) or found.maximum < 20
+
+
+def test_a_factor_beyond_all_units_is_not_removed() -> None:
+    image = _object(0)
+    for scale in (99.0, 1 / 99):
+        assert difference(image, scale * image).maximum < 1e-12
+    for scale in (101.0, 1 / 101, 1e6, 1e-6, 0.0):
+        assert difference(image, scale * image).maximum == np.inf
+        assert difference(scale * image, image).maximum == np.inf
+    assert difference(0 * image, 0 * image).maximum == np.inf
+    assert difference(0 * image, 0 * image, free=False).maximum == 0
 
 
 def test_an_image_that_is_nearly_zero_is_near_no_other() -> None:

@@ -7,15 +7,17 @@ import json
 import re
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bundle_factory import make_bundle
+from numpy.typing import NDArray
 
 from ptyonnx import load_scan
 from ptyonnx.cli import main
-from ptyonnx.comparison import Comparison, Subject, compare, open_subject
+from ptyonnx.comparison import Comparison, Subject, compare, compare_objects, open_subject
 from ptyonnx.history import write_history
 from ptyonnx.report.of_comparison import report_of
 from ptyonnx.report.page import render
@@ -107,6 +109,26 @@ def test_the_page_holds_the_two_objects_as_they_were_compared(compared: Compared
     expected = np.abs(found.image.object_b) - np.abs(found.image.object_a)
     known = np.isfinite(expected)
     np.testing.assert_allclose(shown[known], expected[known], atol=1e-4 * np.abs(expected[known]).max())
+
+
+def test_the_page_shows_where_only_one_of_the_two_is_known(compared: Compared) -> None:
+    found, *subjects = compared
+    one, other = _object_of(found).copy(), _object_of(found).copy()
+    one[:20] = other[:, :30] = np.nan
+    image = compare_objects(one, other)
+    page = render(report_of(replace(found, images=replace(found.images, image=image)), *subjects))
+    stored = re.search(r'id="pixels">(.*?)</script>', page)
+    assert stored
+    data = json.loads(stored[1])
+    known = np.frombuffer(zlib.decompress(base64.b64decode(data["known"])), np.uint8).reshape(one.shape)
+    np.testing.assert_array_equal(known & 1 > 0, ~np.isnan(one))
+    np.testing.assert_array_equal(known & 2 > 0, ~np.isnan(other))
+    assert {1, 2, 3} <= set(known.ravel().tolist())
+
+
+def _object_of(found: Comparison) -> NDArray[np.complex64]:
+    assert found.image is not None
+    return found.image.object_b
 
 
 def test_losses_are_those_of_the_run_in_which_a_bundle_lies(tmp_path: Path) -> None:
