@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ from pydantic import ValidationError
 
 from ptyonnx import backends
 from ptyonnx.backends.weights import recipe_of, weights_of
-from ptyonnx.run import Record, Run, make_room, save_weights
+from ptyonnx.run import Record, Run, check_room, save_weights, standing_parts
 from ptyonnx.settings import Settings
 from ptyonnx.training.start import NETWORK_SETTINGS
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_bundles.errors import ConversionError, OutputError
+from ptyonnx_bundles.errors import ConversionError, OutputError, RunError
 
 __all__ = ["import_bundle"]
 
@@ -75,26 +76,59 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
     )
     settings = _settings(bundle, recipe)
     with _staged(directory) as folder:
-        run = Run(folder, record, settings)
+        run = Run(folder / "new", record, settings)
         for which in ("best", "last"):
             save_weights(run.checkpoints / f"{which}.safetensors", weights, bundle.probe)
         run.write()
-        make_room(directory, overwrite=overwrite, source=bundle.path)
-        directory.mkdir(exist_ok=True)
-        for part in folder.iterdir():
-            part.replace(directory / part.name)
+        check_room(directory, overwrite=overwrite, source=bundle.path)
+        _exchange(directory, run.directory)
     return Run(directory, record, settings)
 
 
 @contextmanager
 def _staged(directory: Path) -> Iterator[Path]:
-    """A folder beside, in which a run becomes complete before an older one goes."""
+    """A folder on the same disk, in which a run becomes complete before an older one goes."""
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=".importing-", dir=_near(directory)) as folder:
             yield Path(folder)
     except OSError as error:
-        raise OutputError.unwritable(directory, error) from None
+        raise OutputError(
+            f"cannot be written ({error.strerror})", file=directory, remedy="make room, or name another directory (-o)"
+        ) from None
+
+
+def _near(directory: Path) -> Path:
+    return directory if directory.is_dir() else directory.parent
+
+
+def _exchange(directory: Path, new: Path) -> None:
+    """Move an older run aside and the new one into its place; whatever interrupts that, all moves back."""
+    standing = standing_parts(directory)
+    arriving = [directory / part.name for part in sorted(new.iterdir())]
+    for part in arriving:
+        if part.exists() and part not in standing:
+            raise RunError(
+                "holds files that are not a run's", file=directory, found=part.name,
+                remedy="name another directory (-o)",
+            )  # fmt: skip
+    existed = directory.exists()
+    # no TemporaryDirectory: even where moving back fails, the older run is still there
+    older = Path(tempfile.mkdtemp(prefix=".older-", dir=_near(directory)))
+    moves = [(part, older / part.name) for part in standing] + [(new / part.name, part) for part in arriving]
+    try:
+        directory.mkdir(exist_ok=True)
+        for source, target in moves:
+            source.replace(target)
+    except BaseException:
+        for source, target in reversed(moves):
+            if not source.exists():
+                target.rename(source)
+        older.rmdir()
+        if not existed:
+            directory.rmdir()
+        raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _prove(bundle: Bundle, backend: str) -> None:

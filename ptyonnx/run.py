@@ -35,7 +35,19 @@ from ptyonnx.settings import Settings
 from ptyonnx_bundles import Manifest, Physics, Producer, Recipe, TrainingData, atomic_write
 from ptyonnx_bundles.errors import BundleError, RunError
 
-__all__ = ["Checkpoint", "Record", "Run", "exported_bundle", "load_weights", "make_room", "save_weights"]
+__all__ = [
+    "Checkpoint",
+    "Record",
+    "Run",
+    "check_room",
+    "exported_bundle",
+    "load_weights",
+    "make_room",
+    "save_weights",
+    "standing_parts",
+]
+
+_PARTS = ("checkpoints", "history.csv", "bundle.onnx", "settings.yaml", "run.json")
 
 State = Literal["training", "interrupted", "failed", "complete", "imported"]
 Checkpoint = Literal["last", "best"]
@@ -138,37 +150,55 @@ class Run:
         return load_weights(self.checkpoints / f"{which}.safetensors")[1]
 
 
-def make_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    """Refuse where a run stands, or remove its files and nothing else.
+def check_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Refuse where a run stands that must not be replaced.
 
     Parameters
     ----------
     directory : Path
     overwrite : bool
-        Remove a run's files.
+        A run that stands there may go.
     source : Path, optional
-        A bundle that the new run comes from: it must not be one of them.
+        A bundle that the new run comes from: it must not go with an older run.
 
     Raises
     ------
     RunError
-        A run stands there and is not to be replaced.
+        A run stands there and is not to be replaced, or the bundle lies in it.
     """
-    if source is not None and source.resolve().parent == directory.resolve():
+    if source is not None and _goes_with(directory.resolve(), source.resolve()):
         raise RunError(
             "holds the bundle that the new run comes from", file=directory, found=source.name,
             remedy="name another directory (-o)",
         )  # fmt: skip
-    if not (directory / "run.json").exists():
-        return
-    if not overwrite:
+    if not overwrite and (directory / "run.json").exists():
         raise RunError(
             "holds a run already", file=directory,
             remedy="go on with it (--resume), replace it (--overwrite) or name another directory (-o)",
         )  # fmt: skip
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    for name in ("history.csv", "bundle.onnx", "settings.yaml", "run.json"):
-        (directory / name).unlink(missing_ok=True)
+
+
+def _goes_with(directory: Path, source: Path) -> bool:
+    """Whether a file would go with a run, or in its turn be replaced by the new run's bundle."""
+    return source.parent == directory or source.is_relative_to((directory / "checkpoints").resolve())
+
+
+def make_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Remove the files of a run that stands there, and nothing else; parameters and errors of :func:`check_room`."""
+    check_room(directory, overwrite=overwrite, source=source)
+    for part in standing_parts(directory):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def standing_parts(directory: Path) -> list[Path]:
+    """Files and folders of the run that stands in a directory, its record last; none where there is no run."""
+    if not (directory / "run.json").exists():
+        return []
+    parts = [directory / name for name in _PARTS]
+    return [part for part in parts if part.is_symlink() or part.exists()]
 
 
 def save_weights(path: Path, weights: Mapping[str, NDArray[np.float32]], probe: NDArray[np.complex64]) -> None:

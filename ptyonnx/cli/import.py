@@ -36,7 +36,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.tables import columns
     from ptyonnx.importing import import_bundle
-    from ptyonnx.run import exported_bundle, make_room
+    from ptyonnx.run import check_room, exported_bundle
     from ptyonnx_bundles import check_writable, read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
@@ -46,8 +46,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     opened = read_bundle(exported_bundle(bundle))
     output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
     check_writable(output / "run.json")
-    if not overwrite:
-        make_room(output, overwrite=False, source=opened.path)
+    check_room(output, overwrite=overwrite, source=opened.path)
     load_quietly(name, "engine")
     run = import_bundle(opened, name, output, overwrite=overwrite)
     click.echo(

@@ -9,7 +9,7 @@ import pytest
 from bundle_factory import example_probe, example_weights, make_bundle
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
-from refusal import contents, refused
+from refusal import refused
 from small_training import SMALL, Losses, simulated_scan
 
 from ptyonnx import backends, export, import_bundle, open_bundle, train
@@ -20,7 +20,7 @@ from ptyonnx.settings import Settings
 from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import prepare
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_bundles.errors import BundleError, ConversionError, OutputError, RunError, ScanError, SettingsError
+from ptyonnx_bundles.errors import BundleError, ConversionError, RunError, ScanError, SettingsError
 from ptyonnx_runtime.scan import Scan
 from ptyonnx_runtime.verify import verify
 
@@ -337,35 +337,3 @@ def test_the_commands_lead_from_a_bundle_to_a_run_and_on(capsys: Output, folder:
     assert main(words.split()) == 0
     assert "note: training goes on from the weights of" in capsys.readouterr().err
     assert open_bundle(folder / "on" / "bundle.onnx").manifest.settings["initial"] == digests.weights
-
-
-@pytest.mark.parametrize(
-    "words", ["import {} --backend torch", "train --backend torch --data scan.npz --from {} --epochs 1"]
-)
-def test_a_run_is_not_replaced_by_what_is_made_of_its_own_bundle(
-    capsys: Output, folder: Path, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    run = import_bundle(open_bundle(folder / "bundle.onnx"), "torch", folder / "own")
-    export(run, folder / "own" / "bundle.onnx")
-    line = refused(capsys, folder, *words.format("own/bundle.onnx").split(), "-o", "own", "--overwrite")
-    assert line.startswith("own: holds the bundle that the new run comes from, found bundle.onnx; name another")
-
-
-def test_an_import_that_fails_late_leaves_the_older_run(
-    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import_bundle(bundle, "torch", tmp_path / "run")
-    before = contents(tmp_path)
-
-    def full(*_: object) -> None:
-        raise OutputError("no room")
-
-    monkeypatch.setattr("ptyonnx.importing.save_weights", full)
-    with pytest.raises(OutputError):
-        import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True)
-    assert contents(tmp_path) == before
-    monkeypatch.undo()
-    assert import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True).backend == "tensorflow"
-    assert Run.open(tmp_path / "run").backend == "tensorflow"
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]

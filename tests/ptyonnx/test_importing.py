@@ -1,0 +1,154 @@
+"""Where an imported run goes: nothing that stands there, nor the bundle that it comes from, is lost on the way."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from bundle_factory import make_bundle
+from refusal import contents, refused
+from small_training import simulated_scan
+
+from ptyonnx import export, import_bundle, open_bundle
+from ptyonnx.formats import write_scan
+from ptyonnx.run import Run
+from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx_bundles.errors import OutputError, RunError
+
+Output = pytest.CaptureFixture[str]
+VERBS = pytest.mark.parametrize(
+    "words", ["import {} --backend torch", "train --backend torch --data scan.npz --from {} --epochs 1"]
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "bundle.onnx", Recipe(N=32, filters_scale=0.125))
+
+
+@pytest.fixture
+def own(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run and what was exported from it, beside a scan to train on."""
+    monkeypatch.chdir(tmp_path)
+    write_scan(tmp_path / "scan.npz", simulated_scan())
+    export(import_bundle(bundle, "torch", tmp_path / "own"), tmp_path / "own" / "bundle.onnx")
+    return tmp_path / "own"
+
+
+@VERBS
+@pytest.mark.parametrize("source", ["own/bundle.onnx", "own", "link.onnx", "own/checkpoints/mine.onnx"])
+def test_a_run_is_not_replaced_by_what_is_made_of_a_bundle_in_it(
+    capsys: Output, tmp_path: Path, own: Path, words: str, source: str
+) -> None:
+    shutil.copy(own / "bundle.onnx", own / "checkpoints" / "mine.onnx")
+    Path("link.onnx").symlink_to("own/bundle.onnx")
+    Run.open(own).write(bundle=own / "bundle.onnx")
+    line = refused(capsys, tmp_path, *words.format(source).split(), "-o", "own", "--overwrite")
+    assert line.startswith("own: holds the bundle that the new run comes from, found ")
+    assert "name another directory" in line
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Ctrl-C when the next file or folder but `count` is about to be moved."""
+    move, moved = Path.replace, itertools.count()
+
+    def replace(self: Path, target: Path) -> Path:
+        if next(moved) == count:
+            raise KeyboardInterrupt
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+
+def test_an_import_that_is_interrupted_anywhere_leaves_the_older_run_whole(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = import_bundle(bundle, "torch", tmp_path / "run")
+    export(older, older.directory / "bundle.onnx")
+    (older.directory / "notes.txt").write_text("mine", encoding="utf-8")
+    before = contents(tmp_path)
+    for count in itertools.count():
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, count)
+            try:
+                import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True)
+            except KeyboardInterrupt:
+                assert contents(tmp_path) == before
+            else:
+                break
+    assert count > 6  # the parts of two runs, one by one
+    assert Run.open(tmp_path / "run").backend == "tensorflow"
+    assert sorted(path.name for path in older.directory.iterdir()) == [
+        "checkpoints",
+        "notes.txt",
+        "run.json",
+        "settings.yaml",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_import_that_is_interrupted_where_no_run_stood_leaves_nothing(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count in range(7):  # two checkpoints, settings and record become complete; then three parts move
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, count)
+            with pytest.raises(KeyboardInterrupt):
+                import_bundle(bundle, "torch", tmp_path / "run")
+        assert contents(tmp_path) == {}
+
+
+def test_an_import_that_fails_before_the_new_run_is_complete_leaves_the_older_run(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_bundle(bundle, "torch", tmp_path / "run")
+    before = contents(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OutputError("no room")
+
+    monkeypatch.setattr("ptyonnx.importing.save_weights", full)
+    with pytest.raises(OutputError):
+        import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_disk_that_fails_says_so_in_one_line_and_the_older_run_stays(
+    capsys: Output, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_bundle(bundle, "torch", tmp_path / "run")
+    move = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self.name == "settings.yaml":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    line = refused(capsys, tmp_path, "import", bundle.path, "--backend", "torch", "-o", tmp_path / "run", "--overwrite")
+    assert line.endswith("run: cannot be written (Input/output error); make room, or name another directory (-o)")
+
+
+@pytest.mark.parametrize("name", ["settings.yaml", "checkpoints/mine.txt"])
+def test_files_that_are_not_a_runs_are_not_replaced(tmp_path: Path, bundle: Bundle, name: str) -> None:
+    mine = tmp_path / "folder" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine", encoding="utf-8")
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match=f"holds files that are not a run's, found {Path(name).parts[0]}"):
+        import_bundle(bundle, "torch", tmp_path / "folder", overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_bundle_below_a_directory_without_a_run_is_no_obstacle(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / "one.onnx").write_bytes(bundle.model)
+    import_bundle(open_bundle("bundles/one.onnx"), "torch", ".")
+    assert (Run.open(".").backend, (tmp_path / "bundles" / "one.onnx").read_bytes()) == ("pytorch", bundle.model)
