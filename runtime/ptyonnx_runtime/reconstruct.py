@@ -134,7 +134,7 @@ def reconstruct(
     ProviderError
         The provider is unknown or does not work here.
     NotFiniteError
-        The network gives NaN or infinity for a pattern.
+        The network gives NaN, infinity or numbers beyond 1e12 for a pattern.
     """
     runner = Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
     if phases not in get_args(PhaseChoice):

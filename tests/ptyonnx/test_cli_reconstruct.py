@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_factory import make_bundle
+from bundle_factory import make_bundle, overflowing
+from refusal import refused
 
 from ptyonnx.cli import main
 from ptyonnx.engines import canonical_engine
@@ -146,3 +147,16 @@ def test_a_run_without_a_bundle_says_how_to_make_one(
     Run(tmp_path, record, Settings()).write()
     assert main(["reconstruct", str(tmp_path), "--data", str(data), "-o", str(tmp_path / "r.h5")]) == 2
     assert f"ptyonnx export {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["onnxruntime", "onnxruntime --phases network", "pytorch", "tensorflow"])
+def test_a_network_that_overflows_is_refused_by_every_engine(
+    capsys: Output, bundle: Bundle, data: Path, tmp_path: Path, words: str
+) -> None:
+    overflowing(bundle, tmp_path / "overflowing.onnx")
+    scan = ("--data", data, "--threads", 1, "--engine", *words.split())
+    output = ("-o", tmp_path / "result.h5", "--plot", tmp_path / "result.png")
+    line = refused(capsys, tmp_path, "reconstruct", tmp_path / "overflowing.onnx", *scan, *output)
+    assert line.startswith("overflowing.onnx: 'object': the network's object is not finite at pattern 0 of scan.npz")
+    assert "check the units of the patterns" in line
+    assert line.endswith("ptyonnx verify")

@@ -153,7 +153,7 @@ def test_dark_patterns_are_refused(bundles: Any, scan: Scan) -> None:
 
 
 class _Broken:
-    """An engine that gives NaN for one pattern."""
+    """An engine that gives one pattern's object a pixel that is no number, or none to reckon with."""
 
     name, provider, versions = "broken", "cpu", {}
 
@@ -166,18 +166,37 @@ class _Broken:
         return values
 
 
-@pytest.mark.parametrize("phases", ["overlap", "network"])
-@pytest.mark.parametrize("number", [np.nan, np.inf, complex(0, -np.inf)])
-def test_an_object_that_is_no_number_is_refused_with_the_pattern(
-    bundles: Any, scan: Scan, number: complex, phases: Any
-) -> None:
+@pytest.fixture(scope="session")
+def bright(scan: Scan) -> Scan:
+    """The scan, pattern 17 of which has a pixel that is far too bright."""
     diffraction = scan.diffraction[:].copy()
     diffraction[17, 0, 0] = 2e5
-    with pytest.raises(NotFiniteError, match=r"not finite at pattern 17 .* largest amplitude is 2e\+05"):
-        reconstruct(
-            bundles(),
-            replace(scan, diffraction=diffraction),
-            engine=_Broken(bundles(), number),
-            phases=phases,
-            flux="as-is",
-        )
+    return replace(scan, diffraction=diffraction)
+
+
+@pytest.mark.parametrize("phases", ["overlap", "network"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, complex(0, -np.inf), -1e13, 1e30j])
+def test_an_object_that_is_no_number_is_refused_with_the_pattern(
+    bundles: Any, bright: Scan, number: complex, phases: Any
+) -> None:
+    what = r"not finite" if not np.isfinite(number) else r"beyond 1e\+12"
+    with pytest.raises(NotFiniteError, match=rf"{what} at pattern 17 .* largest amplitude is 2e\+05"):
+        reconstruct(bundles(), bright, engine=_Broken(bundles(), number), phases=phases, flux="as-is")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 300])
+def test_patches_that_are_no_numbers_are_refused_in_batches_of_any_size(
+    bundles: Any, bright: Scan, batch_size: int
+) -> None:
+    for number in (np.nan, 1e13):
+        with pytest.raises(NotFiniteError, match="at pattern 17"):
+            patches(bundles(), bright, engine=_Broken(bundles(), number), flux="as-is", batch_size=batch_size)
+
+
+@pytest.mark.parametrize("phases", ["overlap", "network"])
+def test_whatever_is_let_through_is_nan_exactly_where_the_mask_is_true(bundles: Any, bright: Scan, phases: Any) -> None:
+    engine = _Broken(bundles(), 9e11 - 9e11j)
+    result = reconstruct(bundles(), bright, engine=engine, phases=phases, flux="as-is")
+    np.testing.assert_array_equal(np.isnan(result.object), result.mask)
+    assert np.isfinite(result.residual).all()
+    assert np.isfinite(result.r_factor)
