@@ -25,8 +25,8 @@ import onnxruntime
 
 from ptyonnx import load_scan, open_bundle, reconstruct
 from ptyonnx.formats import write_scan
+from ptyonnx_bundles.cores import cores
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.session import cores
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "siemens_star_64.npz"

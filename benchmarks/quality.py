@@ -42,8 +42,8 @@ from ptyonnx.configuration import configure
 from ptyonnx.formats import write_scan
 from ptyonnx.run import Run
 from ptyonnx.simulation import add_modes, object_from_images, scan_positions
+from ptyonnx_bundles.cores import cores
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.session import cores
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "siemens_star_64.npz"
 CACHE = Path(tempfile.gettempdir()) / "ptyonnx-benchmarks"

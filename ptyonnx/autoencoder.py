@@ -167,13 +167,10 @@ def _amplitude(
 def _run(
     model: bytes, diffraction: NDArray[np.float32], offset_px: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-    from ptyonnx_converters.exporters import require
-    from ptyonnx_converters.running import open_session
+    from ptyonnx_converters.running import compute
 
-    require("cpu", "onnxruntime")
-    session = open_session(model)
     feeds = {"diffraction": diffraction} | ({} if offset_px is None else {"positions": offset_px})
-    obj, amplitude = session.run(["object", "amplitude"], feeds)
+    obj, amplitude = compute(model, ["object", "amplitude"], feeds)
     return obj.view(np.complex64)[..., 0], amplitude
 
 

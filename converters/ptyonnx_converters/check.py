@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import SelfTest
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.exporters import require
+from ptyonnx_converters.running import compute
 
 __all__ = ["TOLERANCE", "self_test"]
 
@@ -50,7 +50,6 @@ def self_test(
     ConversionError
         They differ by more than the tolerance, or the network's output is not finite.
     """
-    require("cpu", "onnxruntime")
     expected = native(diffraction)
     if not np.isfinite(expected).all():
         raise ConversionError(
@@ -72,9 +71,6 @@ def self_test(
 
 
 def _run(model: bytes, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    (result,) = session.run(["object"], {"diffraction": diffraction})
+    (result,) = compute(model, ["object"], {"diffraction": diffraction})
     complex_object: NDArray[np.complex64] = result.view(np.complex64)[..., 0]
     return complex_object

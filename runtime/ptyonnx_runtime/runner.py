@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import NotFiniteError, ScanError, SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import FluxChoice, match_flux
 from ptyonnx_runtime.grouping import groups_covering
 from ptyonnx_runtime.placement import conventions, patch_positions
 from ptyonnx_runtime.scan import Scan, chunks
-from ptyonnx_runtime.session import Session, cores
+from ptyonnx_runtime.session import Session
 from ptyonnx_runtime.stitching import Canvas, Tiles
 from ptyonnx_runtime.workers import in_order
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
 from ptyonnx_bundles.telemetry import refuse_telemetry
 from ptyonnx_runtime.activations import value_names, with_every_value
@@ -25,7 +25,7 @@ from ptyonnx_runtime.activations import value_names, with_every_value
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["PROVIDERS", "Session", "cores", "providers", "require_onnxruntime"]
+__all__ = ["PROVIDERS", "Session", "providers", "require_onnxruntime"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -41,13 +41,6 @@ _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxrunt
 _LOG_FATAL = 4  # onnxruntime raises what it also logs; users see one line
 
 _logger = logging.getLogger(__name__)
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def providers() -> tuple[str, ...]:
@@ -262,8 +255,8 @@ def _failures() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: its own exceptions share no base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    own = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "NoModel", "NotImplemented", "RuntimeException")
-    return (RuntimeError, ValueError, *(getattr(state, name) for name in own if hasattr(state, name)))
+    own = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+    return (RuntimeError, ValueError, *own)
 
 
 def _first_line(error: Exception) -> str:

@@ -61,6 +61,13 @@ def test_another_shape_is_refused(vacuum: bytes) -> None:
         self_test(lambda diffraction: np.ones(diffraction.shape[1:], np.complex64), vacuum, DIFFRACTION)
 
 
+def test_a_model_that_onnxruntime_does_not_run_is_refused_in_one_line(vacuum: bytes) -> None:
+    for model, diffraction in ((b"no model", DIFFRACTION), (vacuum, DIFFRACTION[:, :1])):
+        with pytest.raises(ConversionError, match="onnxruntime does not run the graph") as refusal:
+            self_test(lambda batch: np.ones(batch.shape, np.complex64), model, diffraction)
+        assert "\n" not in str(refusal.value)
+
+
 def test_a_missing_onnxruntime_is_named_with_its_remedy(vacuum: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporters, "find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="onnxruntime") as refusal:

@@ -244,6 +244,25 @@ def test_a_graph_that_computes_something_else_is_not_written(
     assert (tmp_path / "out.onnx").read_bytes() == b"earlier"
 
 
+@pytest.mark.parametrize("bundle", [(1, 1)], indirect=True)
+def test_a_graph_that_onnxruntime_does_not_run_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = autoencoder._build
+
+    def misfit(*arguments: object) -> bytes:
+        """The file as it is, but for an operator that nobody knows."""
+        model = onnx.load_from_string(build(*arguments))  # type: ignore[arg-type]
+        model.graph.node[-1].op_type = "Unheard"
+        return model.SerializeToString()
+
+    monkeypatch.setattr(autoencoder, "_build", misfit)
+    output = tmp_path / "out.onnx"
+    line = refused(capsys, tmp_path, "export", bundle.path, "--graph", "autoencoder", "-o", output)
+    assert line.startswith("onnxruntime does not run the graph, found ")
+    assert "Unheard" in line
+
+
 def test_a_network_of_another_system_has_no_autoencoder(tmp_path: Path) -> None:
     foreign = make_foreign_bundle(tmp_path / "foreign.onnx")
     with pytest.raises(BundleError, match="this one is foreign"):
