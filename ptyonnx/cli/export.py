@@ -96,6 +96,18 @@ def _check_options(context: click.Context, mode: str, source: Path) -> None:
         )
 
 
+def _check_output(output: Path, bundle: Path | None) -> None:
+    """Refuse to write what is no bundle over the bundle that it is made of."""
+    from ptyonnx_bundles import check_writable
+    from ptyonnx_bundles.errors import SettingsError
+
+    if bundle is not None and output.resolve() == bundle.resolve():
+        raise SettingsError(
+            "the bundle itself, which this would replace", file=output, key="-o", remedy="name another file"
+        )
+    check_writable(output)
+
+
 def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licence: str | None, notes: str) -> None:
     """Write a run's weights as a bundle."""
     from ptyonnx.cli.framework import load_quietly
@@ -123,7 +135,7 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
     """Write a file for another system."""
     from ptyonnx.profiles import export_profile
     from ptyonnx.run import exported_bundle
-    from ptyonnx_bundles import check_writable, read_bundle
+    from ptyonnx_bundles import read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
     for key, value in (("-o", output), ("--batch", profile["batch"])):
@@ -132,7 +144,7 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
     bundle = read_bundle(exported_bundle(source))
     path, norm = Path(str(output)), 1e4 if profile["norm"] is None else profile["norm"]
     place = {None: "centre", "center": "centre"}.get(profile["zero_frequency"], profile["zero_frequency"])
-    check_writable(path)
+    _check_output(path, bundle.path)
     export_profile(bundle, path, profile["profile"], batch=profile["batch"], norm=norm, zero_frequency=str(place))
     photons, N = bundle.manifest.physics.mean_photons, bundle.manifest.physics.N
     click.echo(f"file      {path}")
@@ -149,11 +161,11 @@ def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> N
     from ptyonnx.autoencoder import AMPLITUDE_TOLERANCE, OBJECT_TOLERANCE, export_autoencoder
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.run import Run
-    from ptyonnx_bundles import check_writable, read_bundle
+    from ptyonnx_bundles import read_bundle
 
     opened = Run.open(source) if source.is_dir() else read_bundle(source)
     output = output or (source / "autoencoder.onnx" if source.is_dir() else source.with_suffix(".autoencoder.onnx"))
-    check_writable(output)
+    _check_output(output, opened.bundle if isinstance(opened, Run) else opened.path)
     if isinstance(opened, Run):
         load_quietly(opened.backend, "autoencoder")
     written = export_autoencoder(opened, output, which=checkpoint)

@@ -152,3 +152,14 @@ def test_a_bundle_below_a_directory_without_a_run_is_no_obstacle(
     (tmp_path / "bundles" / "one.onnx").write_bytes(bundle.model)
     import_bundle(open_bundle("bundles/one.onnx"), "torch", ".")
     assert (Run.open(".").backend, (tmp_path / "bundles" / "one.onnx").read_bytes()) == ("pytorch", bundle.model)
+
+
+@pytest.mark.parametrize("mode", ["--graph autoencoder", "--profile ptychovit --batch 2"])
+@pytest.mark.parametrize("source", ["own", "own/bundle.onnx", "link.onnx"])
+def test_what_is_no_bundle_is_not_written_over_the_bundle_that_it_is_made_of(
+    capsys: Output, tmp_path: Path, own: Path, source: str, mode: str
+) -> None:
+    Path("link.onnx").symlink_to("own/bundle.onnx")
+    Run.open(own).write(bundle=own / "bundle.onnx")
+    line = refused(capsys, tmp_path, "export", source, *mode.split(), "-o", "own/bundle.onnx")
+    assert line == "own/bundle.onnx: '-o': the bundle itself, which this would replace; name another file"
