@@ -25,6 +25,7 @@ from ptyonnx_bundles.recipe import SMALLEST_N
 from ptyonnx_converters.batch import free_batch
 from ptyonnx_converters.declaration import ONE, UNKNOWN, Declaration, Source
 from ptyonnx_converters.foreign import ForeignNetwork
+from ptyonnx_converters.memory import check_memory
 from ptyonnx_converters.native_values import Original, combined, prepared
 from ptyonnx_converters.plain import needed_inputs, plain
 from ptyonnx_converters.presets import preset
@@ -75,6 +76,7 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
     declared = _complete(declaration, model, file)
     names = sorted({source.tensor for source in declared.sources().values()})
     given = _input(model, declared, needed_inputs(model, names), file)
+    check_memory(model, _fed(model, given), given.N, given.batch or 1, file)
     original = Original(content, file, given.name, names, given.batch)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
     outputs = _outputs(original, model, declared, given)
@@ -220,6 +222,19 @@ def _axes(shape: tuple[int | str, ...], declared: Declaration, file: str, name: 
             expected=f"N x N pixels{f' with N = {declared.N}' if declared.N else ''}, N even, {SMALLEST_N} to {LARGEST_FOREIGN_N}",
         )  # fmt: skip
     return axes, N, channels
+
+
+def _fed(model: onnx.ModelProto, given: _Input) -> dict[str, tuple[int, ...]]:
+    """Shapes that the original is fed with: one pattern, or as many as it was exported for."""
+    batch, N, C = given.batch or 1, given.N, given.channels
+    weights = {tensor.name for tensor in model.graph.initializer}
+    shapes = {
+        value.name: tuple(size if isinstance(size, int) else batch for size in _shape(value))
+        for value in model.graph.input
+        if value.name not in weights
+    }
+    shapes[given.name] = {FIRST: (batch, C, N, N), LAST: (batch, N, N, C), PLANES: (batch, N, N)}[given.layout.axes]
+    return shapes
 
 
 def _outputs(original: Original, model: onnx.ModelProto, declared: Declaration, given: _Input) -> dict[str, Layout]:

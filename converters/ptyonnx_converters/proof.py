@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles import SelfTest
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign import ForeignNetwork
+from ptyonnx_converters.memory import check_memory
 from ptyonnx_converters.running import failures, open_session, reason
 
 __all__ = ["TOLERANCE", "proved"]
@@ -50,6 +51,7 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise _unfit(f"the graph is not valid once its batch is free ({reason(error)})") from None
+    check_memory(model, {"diffraction": (1, *diffraction.shape[1:])}, diffraction.shape[-1], 1, None)
     together, apart = _both(network.model, diffraction)
     expected = network.native(diffraction) if network.native else _run(_session(network.model, plain=True), diffraction)
     if not np.isfinite(expected).all():
