@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
 from ptyonnx_converters.foreign import ForeignNetwork
-from ptyonnx_converters.zip_members import ZipMembers
+from ptyonnx_converters.zip_members import ZipMembers, open_archive
 
 __all__ = ["convert"]
 
@@ -58,7 +58,7 @@ def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | 
     """
     if find_spec("onnx") is None:
         raise MissingDependencyError("adopting needs onnx, which is not installed", remedy="pip install onnx")
-    with ZipMembers(path, path) as members:
+    with open_archive(path) as members:
         found = [name for name in (_KERAS, _TORCH) if name in members.names]
         if len(found) != 1:
             raise ConversionError(
@@ -77,7 +77,9 @@ def _convert_keras(members: ZipMembers, path: Path) -> ForeignNetwork:
     from ptyonnx_converters.keras_archive import read_keras_archive
     from ptyonnx_converters.ptychopinn_keras import build_keras
 
-    network = build_keras(read_keras_archive(members.read(_KERAS, _LARGEST_MODEL), path, _KERAS), path)
+    with members.inside(_KERAS, _LARGEST_MODEL) as inner:
+        archive = read_keras_archive(inner)
+    network = build_keras(archive, path)
     return _foreign(
         network.model, "TensorFlow", network.N, network.channels,
         object_big=network.object_big, probe_big=network.probe_big, amp_activation=network.amp_activation,
@@ -93,7 +95,8 @@ def _convert_torch(
     from ptyonnx_converters.torch_archive import read_torch_archive
 
     data, model = _settings(members, path)
-    state = read_torch_archive(members.read(_TORCH, _LARGEST_MODEL), path, _TORCH)
+    with members.inside(_TORCH, _LARGEST_MODEL) as inner:
+        state = read_torch_archive(inner)
     if not isinstance(state, dict) or not all(isinstance(array, np.ndarray) for array in state.values()):
         raise ConversionError("not a state dict", file=path, key=_TORCH, expected="names and tensors only")
     settings = {
@@ -123,7 +126,8 @@ def _settings(members: ZipMembers, path: Path) -> tuple[Mapping[str, Any], Mappi
 
     if _SETTINGS not in members.names:
         return {}, {}
-    settings = read_torch_archive(members.read(_SETTINGS, _LARGEST_SETTINGS), path, _SETTINGS)
+    with members.inside(_SETTINGS, _LARGEST_SETTINGS) as inner:
+        settings = read_torch_archive(inner)
     match settings:
         case {"schema_version": version, "data_config": dict(data), "model_config": dict(model)} if _same(
             version, _SETTINGS_VERSION

@@ -42,16 +42,13 @@ class KerasArchive(NamedTuple):
     weights: tuple[LayerWeights, ...]
 
 
-def read_keras_archive(data: bytes, file: Path, key: str) -> KerasArchive:
+def read_keras_archive(members: ZipMembers) -> KerasArchive:
     """Read a `.keras` archive of Keras 3.
 
     Parameters
     ----------
-    data : bytes
-    file : Path
-        Named in errors.
-    key : str
-        The member of `file` that the archive is, named in errors.
+    members : ZipMembers
+        The archive.
 
     Raises
     ------
@@ -59,12 +56,12 @@ def read_keras_archive(data: bytes, file: Path, key: str) -> KerasArchive:
         Not such an archive, of another version of Keras, damaged, or with weights that lie in
         other files or are not plain arrays.
     """
-    with ZipMembers(data, file, key) as members:
-        version = _json(members, _METADATA, file).get("keras_version")
-        if not isinstance(version, str) or not version.startswith("3."):
-            raise ConversionError("another version of Keras", file=file, key=_METADATA, found=version, expected="3.…")
-        config = _json(members, _CONFIG, file)
-        content = members.read(_WEIGHTS, _LARGEST_WEIGHTS)
+    file = members.file
+    version = _json(members, _METADATA).get("keras_version")
+    if not isinstance(version, str) or not version.startswith("3."):
+        raise ConversionError("another version of Keras", file=file, key=_METADATA, found=version, expected="3.…")
+    config = _json(members, _CONFIG)
+    content = members.read(_WEIGHTS, _LARGEST_WEIGHTS)
     try:
         with h5py.File(BytesIO(content), "r") as weights:
             layers = _child(weights, "layers", "", file)
@@ -75,13 +72,13 @@ def read_keras_archive(data: bytes, file: Path, key: str) -> KerasArchive:
         ) from None
 
 
-def _json(members: ZipMembers, name: str, file: Path) -> dict[str, Any]:
+def _json(members: ZipMembers, name: str) -> dict[str, Any]:
     try:
         value = json.loads(members.read(name, _LARGEST_TEXT))
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ConversionError("not a JSON object", file=file, key=name, remedy="fetch the file again")
+        raise ConversionError("not a JSON object", file=members.file, key=name, remedy="fetch the file again")
     return value
 
 

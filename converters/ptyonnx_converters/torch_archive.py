@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import pickletools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,17 +55,13 @@ _KNOWN = {_ORDERED_DICT.name, _REBUILD_TENSOR.name, *_STORAGES}
 _MARK = _Name("mark")
 
 
-def read_torch_archive(data: bytes, file: Path, key: str) -> Any:
+def read_torch_archive(members: ZipMembers) -> Any:
     """Read plain values and tensors from an archive of `torch.save`.
 
     Parameters
     ----------
-    data : bytes
+    members : ZipMembers
         The archive, as `torch.save` writes it since torch 1.6.
-    file : Path
-        Named in errors.
-    key : str
-        The member of `file` that the archive is, named in errors.
 
     Returns
     -------
@@ -79,32 +74,30 @@ def read_torch_archive(data: bytes, file: Path, key: str) -> Any:
     ConversionError
         Not such an archive, damaged, or it holds anything else than plain values and tensors.
     """
-    with ZipMembers(data, file, key) as members:
-        programs = [name for name in members.names if name.endswith("/data.pkl") and name.count("/") == 1]
-        if len(programs) != 1:
-            raise ConversionError(
-                "not an archive of torch.save",
-                file=file,
-                key=key,
-                found=f"{len(programs)} members data.pkl",
-                expected=1,
-            )
-        prefix = programs[0].removesuffix("data.pkl")
-        order = "little"
-        if f"{prefix}byteorder" in members.names:
-            order = members.read(f"{prefix}byteorder", 16).decode("ascii", "replace")
-        if order not in {"little", "big"}:
-            raise ConversionError("unknown byte order", file=file, key=key, found=order, expected="little or big")
-        reader = _Reader(members, prefix, "<" if order == "little" else ">", file, key)
-        return reader.run(members.read(programs[0], _LARGEST_PICKLE))
+    programs = [name for name in members.names if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(programs) != 1:
+        raise ConversionError(
+            "not an archive of torch.save", file=members.file, key=members.key,
+            found=f"{len(programs)} members data.pkl", expected=1,
+        )  # fmt: skip
+    prefix = programs[0].removesuffix("data.pkl")
+    order = "little"
+    if f"{prefix}byteorder" in members.names:
+        order = members.read(f"{prefix}byteorder", 16).decode("ascii", "replace")
+    if order not in {"little", "big"}:
+        raise ConversionError(
+            "unknown byte order", file=members.file, key=members.key, found=order, expected="little or big"
+        )
+    reader = _Reader(members, prefix, "<" if order == "little" else ">")
+    return reader.run(members.read(programs[0], _LARGEST_PICKLE))
 
 
 class _Reader:
     """The stack, the memo and the operators that are known."""
 
-    def __init__(self, members: ZipMembers, prefix: str, byte_order: Literal["<", ">"], file: Path, key: str) -> None:
+    def __init__(self, members: ZipMembers, prefix: str, byte_order: Literal["<", ">"]) -> None:
         self._members, self._prefix, self._byte_order = members, prefix, byte_order
-        self._file, self._key = file, key
+        self._file, self._key = members.file, members.key
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self._storages: dict[str, bytes] = {}

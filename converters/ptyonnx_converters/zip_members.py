@@ -7,75 +7,94 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from ptyonnx_bundles.errors import ConversionError
 
-__all__ = ["ZipMembers"]
+__all__ = ["ZipMembers", "open_archive"]
 
 _LARGEST_ARCHIVE = 2**33  # bytes; a bundle at N = 256 with eight times the filters has less than 2 GiB
 _MOST_MEMBERS = 10_000
-# Weights hardly compress. Deflate packs zeros 1 : 1032, which is a bomb when there are many of them.
+_LARGEST_DIRECTORY = 2**21  # bytes; PtychoPINN's have less than 10 kB
+# Weights hardly compress. Deflate packs zeros 1 : 1032, and archives within archives once more: what
+# counts is how much the file gives in all, with what its members give in turn.
 _LARGEST_RATIO = 100
+_SMALL = 2**26  # bytes; below this any ratio is harmless
+_LARGEST_UNPACKED = 2**32 + _SMALL  # bytes: a model of 2 GiB, and what is in it
 _KNOWN = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the other kinds of packing cannot be unpacked piece by piece
 _PIECE = 2**20  # bytes that are unpacked at a time: a header that lies costs no more
-_SMALL = 2**26  # bytes; below this any ratio is harmless
 _DAMAGED = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError,
     OSError, IndexError, OverflowError,
 )  # fmt: skip
 
 
-class ZipMembers:
-    """An open archive whose members are read by their exact names.
+class _InPieces(BufferedReader):
+    """A file that is read in pieces only: `zipfile` would read a directory of any length, and keep every entry."""
 
-    Parameters
-    ----------
-    source : Path or bytes
-        A file, or the archive itself where it is a member of another one.
-    file : Path
-        Named in errors.
-    key : str, optional
-        The member that the archive is, named in errors.
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _LARGEST_DIRECTORY:
+            raise zipfile.BadZipFile
+        return super().read(size)
+
+
+class _Allowance:
+    """Bytes that may still be unpacked of a file, whatever archives are inside of it."""
+
+    def __init__(self, packed: int) -> None:
+        self.left = min(_LARGEST_UNPACKED, max(_SMALL, _LARGEST_RATIO * packed))
+
+
+def open_archive(file: Path) -> ZipMembers:
+    """Open an archive.
 
     Raises
     ------
     ConversionError
         Not an archive, truncated, too many members, a name twice or one that leads elsewhere.
     """
+    try:
+        if file.exists() and not file.is_file():
+            raise ConversionError("not a file", file=file, remedy="check the path")
+        size = file.stat().st_size
+        if size > _LARGEST_ARCHIVE:
+            raise ConversionError("too large", file=file, found=f"{size} bytes", expected=f"at most {_LARGEST_ARCHIVE}")
+        stream = _InPieces(FileIO(file))
+    except OSError as failure:
+        raise ConversionError(f"cannot be read ({failure.strerror})", file=file, remedy="check the path") from None
+    return ZipMembers(stream, file, None, _Allowance(size))
 
-    def __init__(self, source: Path | bytes, file: Path, key: str | None = None) -> None:
-        self._file, self._key = file, key
-        try:
-            if isinstance(source, Path) and source.exists() and not source.is_file():
-                raise ConversionError("not a file", file=file, remedy="check the path")
-            if isinstance(source, Path) and source.stat().st_size > _LARGEST_ARCHIVE:
-                raise ConversionError(
-                    "too large",
-                    file=file,
-                    found=f"{source.stat().st_size} bytes",
-                    expected=f"at most {_LARGEST_ARCHIVE}",
-                )
-            self._zip = zipfile.ZipFile(source if isinstance(source, Path) else BytesIO(source))
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as failure:
-            raise ConversionError(f"cannot be read ({failure.strerror})", file=file, remedy="check the path") from None
-        except _DAMAGED:
-            raise ConversionError(
-                "not a complete ZIP archive",
-                file=file,
-                key=key,
-                remedy="the file is truncated or something else; fetch it again",
-            ) from None
+
+class ZipMembers:
+    """An open archive whose members are read by their exact names; :func:`open_archive` makes one.
+
+    Attributes
+    ----------
+    file : Path
+        Named in errors.
+    key : str or None
+        The member of `file` that the archive is, where it is inside of another one.
+    """
+
+    def __init__(self, stream: BufferedReader, file: Path, key: str | None, allowance: _Allowance) -> None:
+        self.file, self.key = file, key
+        self._stream, self._allowance = stream, allowance
         self._members: dict[str, zipfile.ZipInfo] = {}
-        infos = self._zip.infolist()
-        if len(infos) > _MOST_MEMBERS:
-            raise ConversionError("too many members", file=file, key=key, found=len(infos), expected=_MOST_MEMBERS)
-        for info in infos:
-            self._check_name(info.filename)
-            self._members[info.filename] = info
+        try:
+            self._zip = zipfile.ZipFile(stream)
+            self._read_directory()
+        except _DAMAGED:
+            stream.close()
+            raise ConversionError(
+                "not a complete ZIP archive", file=file, key=key,
+                remedy="the file is truncated or something else; fetch it again",
+            ) from None  # fmt: skip
+        except ConversionError:
+            stream.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -84,15 +103,17 @@ class ZipMembers:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._zip.close()
+        self._stream.close()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all members, in the order of the archive."""
         return tuple(self._members)
 
-    def size(self, name: str) -> int:
-        """Bytes that a member says it has; :meth:`read` gives no more and no fewer."""
-        return self._info(name).file_size
+    def inside(self, name: str, largest: int) -> ZipMembers:
+        """Open a member that is an archive itself; for `name` and `largest` see :meth:`read`."""
+        stream = _InPieces(cast("FileIO", BytesIO(self.read(name, largest))))
+        return ZipMembers(stream, self.file, name, self._allowance)
 
     def read(self, name: str, largest: int) -> bytes:
         """Unpack one member.
@@ -106,25 +127,26 @@ class ZipMembers:
         Raises
         ------
         ConversionError
-            Missing, larger, packed a hundred times and large, encrypted, or damaged.
+            Missing, larger, encrypted, or damaged; or the file has given a hundred times its size.
         """
         info = self._info(name)
         if info.file_size > largest:
             raise ConversionError(
-                "too large", file=self._file, key=name, found=f"{info.file_size} bytes", expected=f"at most {largest}"
+                "too large", file=self.file, key=name, found=f"{info.file_size} bytes", expected=f"at most {largest}"
             )
-        if info.file_size > max(_SMALL, _LARGEST_RATIO * info.compress_size):
+        if info.file_size > self._allowance.left:
             raise ConversionError(
-                "a member that unpacks to many times its size", file=self._file, key=name,
-                found=f"{info.compress_size} bytes for {info.file_size}", expected=f"at most {_LARGEST_RATIO} times",
+                "unpacks to many times the size of the file", file=self.file, key=name,
+                found=f"{info.file_size} bytes", expected=f"at most {self._allowance.left} more",
             )  # fmt: skip
+        self._allowance.left -= info.file_size
         try:
             data = self._unpacked(info)
         except _DAMAGED:
             data = None
         if data is None or len(data) != info.file_size:
             raise ConversionError(
-                "a member that is damaged, encrypted or packed in an unknown way", file=self._file, key=name,
+                "a member that is damaged, encrypted or packed in an unknown way", file=self.file, key=name,
                 remedy="fetch the file again",
             )  # fmt: skip
         return data
@@ -141,15 +163,25 @@ class ZipMembers:
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self._members:
-            raise ConversionError("a member is missing", file=self._file, key=name, remedy="fetch the file again")
+            raise ConversionError("a member is missing", file=self.file, key=name, remedy="fetch the file again")
         return self._members[name]
+
+    def _read_directory(self) -> None:
+        infos = self._zip.infolist()
+        if len(infos) > _MOST_MEMBERS:
+            raise ConversionError(
+                "too many members", file=self.file, key=self.key, found=len(infos), expected=_MOST_MEMBERS
+            )
+        for info in infos:
+            self._check_name(info.filename)
+            self._members[info.filename] = info
 
     def _check_name(self, name: str) -> None:
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
             raise ConversionError(
-                "a member whose name leads out of the archive", file=self._file, key=name,
+                "a member whose name leads out of the archive", file=self.file, key=name,
                 remedy="nothing was unpacked; do not trust this file",
             )  # fmt: skip
         if name in self._members:
-            raise ConversionError("two members of one name", file=self._file, key=name)
+            raise ConversionError("two members of one name", file=self.file, key=name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -125,20 +126,16 @@ def test_a_bomb_is_not_unpacked(member: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(member, "w") as stream:
         for _ in range(128):
             stream.write(bytes(2**20))
-    assert f"'{member}': a member that unpacks to many times its size" in refused(path)
+    assert f"'{member}': unpacks to many times the size of the file" in refused(path)
 
 
 def test_a_member_that_is_larger_than_it_says(torch_path: Path, tmp_path: Path) -> None:
     """The sizes in the directory are lowered; the stream itself goes on."""
-    content = bytearray(torch_path.read_bytes())
     with zipfile.ZipFile(torch_path) as archive:
-        info = archive.getinfo(TORCH)
-    entry = content.find(b"PK\x01\x02")
-    while content[entry + 46 : entry + 46 + len(TORCH)] != TORCH.encode():
-        entry = content.find(b"PK\x01\x02", entry + 1)
-    content[entry + 24 : entry + 28] = struct.pack("<I", info.file_size // 2)
+        size = archive.getinfo(TORCH).file_size
     path = tmp_path / "lying.zip"
-    path.write_bytes(content)
+    path.write_bytes(torch_path.read_bytes())
+    lying(path, TORCH, size // 2)
     assert f"'{TORCH}': a member that is damaged" in refused(path)
 
 
@@ -214,19 +211,89 @@ def test_onnx_is_asked_for_where_it_is_missing(torch_path: Path, monkeypatch: py
         from_ptychopinn.convert(torch_path)
 
 
+def lying(path: Path, member: str, size: int) -> Path:
+    """Let the archive say another size of a member."""
+    raw = bytearray(path.read_bytes())
+    entry = raw.find(b"PK\x01\x02")
+    while raw[entry + 46 : entry + 46 + len(member)] != member.encode():
+        entry = raw.find(b"PK\x01\x02", entry + 1)
+    raw[entry + 24 : entry + 28] = struct.pack("<I", size)
+    path.write_bytes(raw)
+    return path
+
+
+def grown(path: Path) -> tuple[int, str]:
+    """Bytes by which a process of its own grows at most while it refuses a file, and the line that it says."""
+    code = """
+import re, sys
+from pathlib import Path
+from ptyonnx_bundles.errors import ConversionError
+import ptyonnx_converters.torch_archive, ptyonnx_converters.ptychopinn_torch
+from ptyonnx_converters.from_ptychopinn import convert
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = peak()
+try:
+    convert(Path(sys.argv[1]))
+except ConversionError as error:
+    print(peak() - before, error)
+"""
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=120
+    )
+    size, line = outcome.stdout.split(" ", 1)
+    assert line.count("\n") == 1
+    return int(size) * 1024, line
+
+
 @pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_bomb_whose_header_lies_takes_no_memory(packing: int, tmp_path: Path) -> None:
     """It says 100 bytes, and unpacks to 256 MB."""
-    path, content = tmp_path / "bomb.zip", bytes(2**28)
-    with zipfile.ZipFile(path, "w", packing) as archive:
-        archive.writestr(TORCH, content)
-    raw = bytearray(path.read_bytes())
-    entry = raw.find(b"PK\x01\x02")
-    raw[entry + 24 : entry + 28] = struct.pack("<I", 100)
-    path.write_bytes(raw)
-    tracemalloc.start()
-    try:
-        assert f"'{TORCH}': a member that is damaged" in refused(path)
-        assert tracemalloc.get_traced_memory()[1] < 2**25
-    finally:
-        tracemalloc.stop()
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", packing) as archive:
+        archive.writestr(TORCH, bytes(2**28))
+    size, line = grown(lying(tmp_path / "bomb.zip", TORCH, 100))
+    assert f"'{TORCH}': a member that is damaged" in line
+    assert size < 2**24
+
+
+def test_a_bomb_whose_header_lies_inside_of_another_archive_takes_no_memory(torch_path: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**28))
+    inner = lying(tmp_path / "inner.zip", "archive/data.pkl", 100).read_bytes()
+    size, line = grown(repack(torch_path, tmp_path / "bomb.zip", {TORCH: inner}))
+    assert "'archive/data.pkl': a member that is damaged" in line
+    assert size < 2**24
+
+
+def test_many_members_below_the_bound_are_a_bomb_together(torch_path: Path, tmp_path: Path) -> None:
+    """A state dict of 20 numbers, each of which lies in 48 MB of its own, packed twice."""
+    count, length = 20, 3 * 2**22
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", state_of_ones(count, length))
+        for index in range(count):
+            archive.writestr(f"archive/data/{index}", bytes(4 * length))
+    path = repack(torch_path, tmp_path / "bomb.zip", {TORCH: (tmp_path / "inner.zip").read_bytes()})
+    assert path.stat().st_size < 2**20
+    size, line = grown(path)
+    assert "'archive/data/1': unpacks to many times the size of the file" in line
+    assert size < 2**27
+
+
+def state_of_ones(count: int, length: int) -> bytes:
+    """Pickle a state dict of tensors of one element, in storages of many."""
+    program = b"\x80\x02}("
+    for index in range(count):
+        name, key = f"w{index}".encode(), str(index).encode()
+        program += b"X" + struct.pack("<I", len(name)) + name + b"ctorch._utils\n_rebuild_tensor_v2\n(("
+        program += b"X\x07\x00\x00\x00storagectorch\nFloatStorage\nX" + struct.pack("<I", len(key)) + key
+        program += b"X\x03\x00\x00\x00cpuJ" + struct.pack("<i", length) + b"tQK\x00K\x01\x85K\x01\x85tR"
+    return program + b"u."
+
+
+def test_a_directory_without_end_is_not_read(torch_path: Path, tmp_path: Path) -> None:
+    """A million entries of 46 bytes and a name; each would become an object of a kilobyte."""
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"a"
+    entries = entry * 1_000_000
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 2, 2, len(entries), 0, 0)
+    size, line = grown(repack(torch_path, tmp_path / "bomb.zip", {TORCH: entries + end}))
+    assert f"'{TORCH}': not a complete ZIP archive" in line
+    assert size < 2**28
