@@ -64,6 +64,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(Path, "replace", replace)
 
 
+@pytest.mark.slow
 def test_an_import_that_is_interrupted_anywhere_leaves_the_older_run_whole(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
