@@ -176,7 +176,7 @@ def _item(graph: PatchGraph, layer: Layer) -> Value:
             start, stop, step = (bounds.get(key) for key in ("start", "stop", "step"))
         case _:
             raise layer.refused("something else than some of the channels is taken")
-    if not all(bound is None or type(bound) is int for bound in (start, stop)) or step not in {None, 1}:
+    if not all(bound is None or type(bound) is int for bound in (start, stop, step)) or step not in {None, 1}:
         raise layer.refused("channels that are not named by whole numbers")
     first, last, _ = slice(start, stop).indices(image.channels)
     if first >= last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import zipfile
@@ -12,6 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ptychopinn_bundles import (
     KERAS,
     SMALL,
@@ -21,7 +24,11 @@ from ptychopinn_bundles import (
     repack,
 )
 
+from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.from_ptychopinn import convert
+from ptyonnx_converters.keras_archive import KerasArchive, read_keras_archive
+from ptyonnx_converters.ptychopinn_keras import build_keras
+from ptyonnx_converters.zip_members import open_archive
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +112,61 @@ def test_a_configuration_that_is_not_the_networks(
     change: Callable[[dict[str, Any]], object], words: str, keras_path: Path, tmp_path: Path
 ) -> None:
     assert words in refused(with_config(keras_path, tmp_path, change))
+
+
+def _places(part: object, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where values stand in a configuration, all the way down."""
+    keys = part if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ()
+    return [found for key in keys for found in [(*place, key), *_places(part[key], (*place, key))]]  # type: ignore[index]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4) | st.sampled_from(["relu", "Conv2D", "obj"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["class_name", "config", "step"]), inner),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def archive(keras_path: Path) -> KerasArchive:
+    with open_archive(keras_path) as members, members.inside(KERAS, 2**30) as inner:
+        return read_keras_archive(inner)
+
+
+@given(st.data())
+@settings(max_examples=500, deadline=None)
+def test_whatever_stands_in_a_configuration_it_is_a_network_or_one_line(
+    archive: KerasArchive, data: st.DataObject
+) -> None:
+    config = copy.deepcopy(archive.config)
+    place = data.draw(st.sampled_from(_places(config)))
+    part: Any = config
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = data.draw(_JSON)
+    try:
+        network = build_keras(archive._replace(config=config), Path("f"))
+    except ConversionError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert network.N == SMALL.N
+
+
+@pytest.mark.parametrize("step", [{}, [1], 2, True])
+def test_channels_that_are_taken_in_steps(step: object, archive: KerasArchive) -> None:
+    """What is no number cannot even be looked up."""
+    config = copy.deepcopy(archive.config)
+    (bounds, *_) = [
+        argument["config"]
+        for layer in config["config"]["layers"]
+        for node in layer["inbound_nodes"]
+        for part in node["args"]
+        for argument in (part if isinstance(part, list) else [])
+        if isinstance(argument, dict) and argument.get("class_name") == "__slice__"
+    ]
+    bounds["step"] = step
+    with pytest.raises(ConversionError, match="channels that are not named by whole numbers"):
+        build_keras(archive._replace(config=config), Path("f"))
 
 
 def test_channels_that_are_taken_in_another_way(keras_path: Path, tmp_path: Path) -> None:

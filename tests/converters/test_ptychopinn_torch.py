@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ptychopinn_bundles import (
     SETTINGS,
@@ -28,6 +28,10 @@ from ptychopinn_bundles import (
     torch_settings,
     torch_state,
 )
+
+from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_converters.torch_archive import read_torch_archive
+from ptyonnx_converters.zip_members import open_archive
 
 
 @pytest.fixture(scope="module")
@@ -177,17 +181,70 @@ def test_a_pickle_that_makes_no_sense(program: bytes, torch_path: Path, tmp_path
     assert "a pickle that" in line or "not a state dict" in line
 
 
-_OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes if opcode.arg is None]
-_PIECES = st.sampled_from([
-    *_OPCODES, b"K\x01", b"X\x07\x00\x00\x00storage", b"q\x00", b"h\x00", b"ctorch\nFloatStorage\n",
-    b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b"G\x00\x00\x00\x00\x00\x00\x00\x00",
-])  # fmt: skip
+def _text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
 
 
-@given(st.lists(_PIECES, max_size=12))
-def test_no_pickle_ends_in_a_trace(torch_path: Path, pieces: list[bytes]) -> None:
+def _storage(kind: str, length: bytes) -> bytes:
+    """The storage `0` of the archive, of 64 bytes."""
+    return b"(" + _text("storage") + b"ctorch\n" + kind.encode() + b"\n" + _text("0") + _text("cpu") + length + b"tQ"
+
+
+_NUMBERS = (
+    b"K\x00",
+    b"K\x01",
+    b"K\x04",
+    b"J\xff\xff\xff\xff",
+    b"\x8a\x08" + struct.pack("<q", 2**62),
+    b"G\x7f\xf0" + bytes(6),
+)
+_NAMES = (b"ctorch\nFloatStorage\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n")
+_STORAGES = tuple(
+    _storage(kind, length) for kind in ("FloatStorage", "BoolStorage", "ComplexFloatStorage") for length in (b"K\x08", b"K\x10", b"K\x40")
+)  # fmt: skip
+_TENSORS = tuple(_NAMES[1] + b"(" + storage + b"K\x00K\x04\x85K\x01\x85\x89}tR" for storage in _STORAGES)
+_PIECES = st.one_of(
+    st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes if opcode.arg is None]),
+    st.sampled_from([*_NUMBERS, *_NAMES, *map(_text, ("storage", "collections", "OrderedDict", "torch FloatStorage", ""))]),
+    st.sampled_from([*_STORAGES, *_TENSORS]),
+    st.sampled_from([b"q\x00", b"h\x00", b"r" + bytes(4), b"j" + bytes(4), b"\x94", b"\x93"]),
+    st.sampled_from([b"(", b"t", b"\x85", b"\x86", b"\x87", b"R", b"Q", b"b", b"s", b"u", b"a", b"e", b"]", b"}", b")"]),
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=25))
+@settings(max_examples=2000, deadline=None)
+@example([b"(", _text("storage"), _text("a"), _text("0"), _text("cpu"), b"K\x01", b"t", b"Q"])  # no class but a text
+@example([_NAMES[2], _TENSORS[1], b"R"])
+@example([_NAMES[1], b"(", _STORAGES[0], b"K\x00", _TENSORS[1], _TENSORS[1], b"t", b"R"])
+@example([_TENSORS[1], b"Q"])
+def test_no_pickle_ends_in_a_trace(pieces: list[bytes]) -> None:
+    """Whatever the program is: a value, or one line."""
     with tempfile.TemporaryDirectory() as folder:
-        refused(with_pickle(torch_path, Path(folder), TORCH, b"\x80\x02" + b"".join(pieces) + b"."))
+        path = Path(folder) / "model.pth"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02" + b"".join(pieces) + b".")
+            archive.writestr("archive/data/0", bytes(64))
+        with open_archive(path) as members:
+            try:
+                read_torch_archive(members)
+            except ConversionError as error:
+                assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_the_fuzzed_pieces_make_tensors(tmp_path: Path) -> None:
+    """Otherwise the test above would only see what is refused at once."""
+    for index, tensor in enumerate(_TENSORS):
+        with zipfile.ZipFile(tmp_path / "model.pth", "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02" + tensor + b".")
+            archive.writestr("archive/data/0", bytes(64))
+        fits = index in {1, 5, 6}  # 16 of 4 bytes, 64 of 1, 8 of 8
+        with open_archive(tmp_path / "model.pth") as members:
+            if fits:
+                np.testing.assert_array_equal(read_torch_archive(members), np.zeros(4))
+            else:
+                with pytest.raises(ConversionError, match="a pickle that is damaged"):
+                    read_torch_archive(members)
 
 
 def tensor_program(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, count: int, key: str = "0") -> bytes:
@@ -196,13 +253,10 @@ def tensor_program(shape: tuple[int, ...], strides: tuple[int, ...], offset: int
     def number(value: int) -> bytes:
         return b"J" + struct.pack("<i", value) if value < 2**31 else b"\x8a\x08" + struct.pack("<q", value)
 
-    def text(value: str) -> bytes:
-        return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + number(count) + b"tQ"
+    storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(key) + _text("cpu") + number(count) + b"tQ"
     sizes = b"(" + b"".join(map(number, shape)) + b"t" + b"(" + b"".join(map(number, strides)) + b"t"
     call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + sizes + b"\x89}tR"
-    return b"\x80\x02}" + text("weight") + call + b"s."
+    return b"\x80\x02}" + _text("weight") + call + b"s."
 
 
 @pytest.mark.parametrize(
