@@ -164,6 +164,8 @@ def _check_path(path: Path, suffixes: Sequence[str]) -> None:
 
 def _first_bytes(path: Path, error: type[PtyonnxError]) -> bytes:
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise error("not a file", file=path, remedy="save it to a file first")  # a pipe would be waited for
         with path.open("rb") as stream:
             return stream.read(len(_HDF5))
     except OSError as failure:

@@ -36,6 +36,8 @@ def read_complex(path: Path, keys: Sequence[str]) -> NDArray[np.complex64]:
     ObjectError
         Missing, unreadable, without any of the keys, or not complex.
     """
+    if not (path.is_file() or path.is_dir()) and path.exists():
+        raise ObjectError("not a file", file=path, remedy="save it to a file first")  # a pipe would be waited for
     try:
         array = _read_hdf5(path, keys) if path.suffix.lower() in (".h5", ".hdf5") else _read_numpy(path, keys)
     except OSError as error:

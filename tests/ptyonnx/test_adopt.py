@@ -566,6 +566,19 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, capsys: pyte
         assert "not a file" in refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx")
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".onnx"])
+def test_a_probe_or_a_scan_that_is_a_pipe_is_refused_at_once(
+    suffix: str, older_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, bundle = tmp_path / f"pipe{suffix}", make_bundle(tmp_path / "n.onnx").path
+    os.mkfifo(pipe)
+    for words in (
+        ("adopt", older_bundle, "-o", tmp_path / "b.onnx", "--probe", pipe),
+        ("reconstruct", bundle, "--data", pipe, "-o", tmp_path / "r.h5"),
+    ):
+        assert f"{pipe}: not a file" in refused(capsys, tmp_path, *words)
+
+
 def test_declarations_for_a_ptychopinn_bundle_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = ptychopinn_zip(tmp_path / "wts.h5.zip")
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", "--zero-frequency", "corner")
