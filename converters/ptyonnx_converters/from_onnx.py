@@ -76,7 +76,7 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
     declared = _complete(declaration, model, file)
     names = sorted({source.tensor for source in declared.sources().values()})
     given = _input(model, declared, needed_inputs(model, names), file)
-    check_memory(model, _fed(model, given), given.N, given.batch or 1, file)
+    check_memory(model, _fed(model, given, file), given.N, given.batch or 1, file)
     original = Original(content, file, given.name, names, given.batch)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
     outputs = _outputs(original, model, declared, given)
@@ -224,15 +224,22 @@ def _axes(shape: tuple[int | str, ...], declared: Declaration, file: str, name: 
     return axes, N, channels
 
 
-def _fed(model: onnx.ModelProto, given: _Input) -> dict[str, tuple[int, ...]]:
+def _fed(model: onnx.ModelProto, given: _Input, file: str) -> dict[str, tuple[int, ...]]:
     """Shapes that the original is fed with: one pattern, or as many as it was exported for."""
     batch, N, C = given.batch or 1, given.N, given.channels
     weights = {tensor.name for tensor in model.graph.initializer}
-    shapes = {
-        value.name: tuple(size if isinstance(size, int) else batch for size in _shape(value))
-        for value in model.graph.input
-        if value.name not in weights
-    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in model.graph.input:
+        if value.name in weights:
+            continue
+        shape = tuple(size if isinstance(size, int) else batch for size in _shape(value))
+        kind = value.type.tensor_type.elem_type
+        if kind in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING) or any(size < 0 for size in shape):
+            raise ConversionError(
+                "an input that is no array of numbers", file=file, key=value.name, found=shape,
+                remedy="export the network without it",
+            )  # fmt: skip
+        shapes[value.name] = shape
     shapes[given.name] = {FIRST: (batch, C, N, N), LAST: (batch, N, N, C), PLANES: (batch, N, N)}[given.layout.axes]
     return shapes
 

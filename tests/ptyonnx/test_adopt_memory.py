@@ -201,9 +201,36 @@ def test_a_declared_size_is_not_believed(tmp_path: Path, capsys: pytest.CaptureF
     assert "'z': a size that only shows when the network is run (Expand)" in line
 
 
-@pytest.mark.parametrize("shape", [[-3], [0, 4], ["", 3]])
-def test_another_input_of_any_shape_leaves_no_trace(shape: list[int | str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind, shape, code",
+    [
+        (TensorProto.FLOAT, [0, 4], 0),
+        (TensorProto.BOOL, ["", 3], 0),
+        (TensorProto.FLOAT, [-3], 2),
+        (TensorProto.STRING, [2], 2),
+        (None, [2], 2),
+    ],
+)
+def test_an_input_that_nothing_needs_is_fed_or_refused(
+    *, kind: int | None, shape: list[int | str], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = network([node("Relu", "x", "z")], {})
-    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, shape))
+    del model.graph.node[:]
+    model.graph.node.append(node("Relu", "x", "y"))
+    model.graph.input.append(
+        helper.make_tensor_sequence_value_info("other", TensorProto.FLOAT, shape)
+        if kind is None
+        else helper.make_tensor_value_info("other", kind, shape)
+    )
     onnx.save(model, tmp_path / "m.onnx")
-    assert main(["adopt", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "b.onnx"), *ALL]) in {0, 2}
+    words = ("adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", *ALL)
+    if code:
+        assert "'other': an input that is no array of numbers" in refused(capsys, tmp_path, *words)
+    else:
+        assert main([str(word) for word in words]) == 0
+
+
+def test_a_batch_below_zero_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(network([node("Relu", "x", "z")], {}, batch=-3), tmp_path / "m.onnx")
+    line = refused(capsys, tmp_path, "adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", *ALL)
+    assert "'x': an input that is no array of numbers, found (-3, 1, 64, 64)" in line
