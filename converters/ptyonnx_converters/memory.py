@@ -22,9 +22,9 @@ from ptyonnx_converters.plain import leading_to
 
 __all__ = ["check_memory"]
 
-# 64 channels of float32 at N = 512 have 64 MiB; a U-Net holds several such values at its widest.
+# A U-Net of 64 channels holds 384 MiB at N = 512, where it is widest, and 1.5 GiB at N = 1024.
 _LARGEST_PER_PATTERN = 2**29  # bytes
-_LARGEST_PER_PIXEL = 2**10  # bytes; more than the above where N > 724
+_LARGEST_PER_PIXEL = 2**12  # bytes; more than the above where N > 362
 _LARGEST = 2**32  # bytes, of the whole batch that a file may fix
 _COPIES = 6  # of the input in float32, while it is prepared in float64
 _FEW = 256  # elements; what has more is no shape
@@ -73,7 +73,7 @@ def check_memory(
     Raises
     ------
     ConversionError
-        At some step more than 512 MiB for each pattern (where N > 724: 1 KiB for each of its pixels) or
+        At some step more than 512 MiB for each pattern (where N > 362: 4 KiB for each of its pixels) or
         4 GiB for all of them, or a value whose size does not follow from the size of the input.
     """
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
