@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -191,22 +192,24 @@ def test_the_bound_is_as_stated() -> None:
         taken(512)()
 
 
-def test_a_large_network_of_the_field_fits() -> None:
-    """Four levels of 64 channels and more, with what is kept for the way back: what it holds goes with the pixels."""
-    nodes, weights, value = [], {}, "x"
-    for level, (few, many) in enumerate([(1, 64), (64, 128), (128, 256), (256, 512)]):
-        weights[f"w{level}"] = np.zeros((many, few, 1, 1), np.float32)
-        nodes += [node("Conv", f"{value} w{level}", f"c{level}"), node("Relu", f"c{level}", f"r{level}"),
+@pytest.mark.parametrize("N", [64, 256, 512, 1024])
+def test_a_large_network_of_the_field_fits(N: int) -> None:
+    """A U-Net of 64 channels, which keeps 64 of them at full size for the way back."""
+    widths, weights = (1, 64, 128, 256, 512), {"twice": np.array([1, 1, 2, 2], np.float32)}
+    nodes, value = [], "x"
+    for level, (few, many) in enumerate(pairwise(widths)):
+        weights[f"d{level}"] = np.zeros((many, few, 1, 1), np.float32)
+        nodes += [node("Conv", f"{value} d{level}", f"c{level}"), node("Relu", f"c{level}", f"r{level}"),
                   node("MaxPool", f"r{level}", f"p{level}", kernel_shape=[2, 2], strides=[2, 2])]  # fmt: skip
         value = f"p{level}"
-    weights["twice"] = np.array([1, 1, 2, 2], np.float32)
-    for level in (3, 2, 1, 0):
-        nodes += [helper.make_node("Resize", [value, "", "twice"], [f"u{level}"]),
-                  node("Concat", f"u{level} r{level}", f"k{level}", axis=1)]  # fmt: skip
-        value = f"k{level}"
+    for level, (many, few) in zip((3, 2, 1, 0), ((512, 256), (256, 128), (128, 64), (64, 64)), strict=True):
+        weights[f"u{level}"] = np.zeros((few, 2 * many, 1, 1), np.float32)
+        nodes += [helper.make_node("Resize", [value, "", "twice"], [f"w{level}"]),
+                  node("Concat", f"w{level} r{level}", f"k{level}", axis=1),
+                  node("Conv", f"k{level} u{level}", f"v{level}")]  # fmt: skip
+        value = f"v{level}"
     nodes.append(node("Identity", value, "z"))
-    for N in (64, 256, 512):
-        check_memory(network(nodes, weights, N=N), {"x": (1, 1, N, N)}, N, 1, None)
+    check_memory(network(nodes, weights, N=N), {"x": (1, 1, N, N)}, N, 1, None)
 
 
 def test_a_declared_size_is_not_believed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
