@@ -25,6 +25,7 @@ from ptyonnx_bundles import (
 )
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError, ObjectError, SettingsError
 from ptyonnx_bundles.manifest import FOREIGN_PROTOCOL
+from ptyonnx_bundles.regular import check_regular
 
 if TYPE_CHECKING:
     from ptyonnx_converters.declaration import Declaration
@@ -158,8 +159,7 @@ def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) 
     """Any ZIP archive is taken for a PtychoPINN bundle: no ONNX file is one."""
     from ptyonnx_converters import from_onnx, from_ptychopinn
 
-    if path.exists() and not path.is_file():
-        raise ConversionError("not a file", file=path, remedy="give an ONNX file or a PtychoPINN wts.h5.zip")
+    check_regular(path, ConversionError, "give an ONNX file or a PtychoPINN wts.h5.zip")
     if not _is_archive(path):
         if settings:
             raise SettingsError(

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_bundles.regular import check_regular
 
 __all__ = ["ZipMembers", "open_archive"]
 
@@ -56,9 +57,8 @@ def open_archive(file: Path) -> ZipMembers:
     ConversionError
         Not an archive, truncated, too many members, a name twice or one that leads elsewhere.
     """
+    check_regular(file, ConversionError, "check the path")
     try:
-        if file.exists() and not file.is_file():
-            raise ConversionError("not a file", file=file, remedy="check the path")
         size = file.stat().st_size
         if size > _LARGEST_ARCHIVE:
             raise ConversionError("too large", file=file, found=f"{size} bytes", expected=f"at most {_LARGEST_ARCHIVE}")

@@ -164,8 +164,8 @@ def compare(
     scan : Scan, optional
         To run both on. Without it, the patterns of their self-tests serve, and there is no image.
     tolerance : float
-        Largest allowed absolute difference of the complex object, once what ptychography leaves
-        free is removed; between two engines of the same function, nothing is removed.
+        Largest allowed difference of the complex object: between two engines of the same function
+        absolute; otherwise in parts of the rms amplitude, once what ptychography leaves free is removed.
     provider : str
         See :class:`ptyonnx_runtime.session.Session`.
 

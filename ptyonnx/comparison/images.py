@@ -59,12 +59,17 @@ class Difference:
     pixels: int
 
     @classmethod
+    def infinite(cls, pixels: int, amplitude_scale: float = 1.0, phase_rad: float = 0.0) -> Difference:
+        """Beyond any tolerance."""
+        return cls(math.inf, math.inf, amplitude_scale, phase_rad, pixels)
+
+    @classmethod
     def of(
         cls, distance: NDArray[np.floating[Any]], amplitude_scale: float, phase_rad: float, *, comparable: bool = True
     ) -> Difference:
         """Sum up the distances of all pixels; where the two are not comparable, they are infinitely far apart."""
         if not (comparable and np.isfinite(distance).all()):
-            return cls(math.inf, math.inf, amplitude_scale, phase_rad, distance.size)
+            return cls.infinite(distance.size, amplitude_scale, phase_rad)
         return cls(float(distance.max()), rms(distance), amplitude_scale, phase_rad, distance.size)
 
     def to_dict(self) -> dict[str, float | None]:
@@ -127,12 +132,12 @@ def difference(
     if not finite.any():
         raise ObjectError("the two images have no pixel in common")
     if not finite.all():
-        return Difference(math.inf, math.inf, 1.0, 0.0, a.size)
+        return Difference.infinite(a.size)
     if not free:
         return Difference.of(np.abs(a - b), 1.0, 0.0)
     first, second = rms(a), rms(b)
     if not comparable(first, second):
-        return Difference(math.inf, math.inf, second / first if first > 0 else 1.0, 0.0, a.size)
+        return Difference.infinite(a.size, second / first if first > 0 else 1.0)
     phase = float(np.angle(np.vdot(a, b)))
     return Difference.of(np.abs(np.exp(1j * phase) / first * a - b / second), second / first, phase)
 

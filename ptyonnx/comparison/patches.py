@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,14 +85,10 @@ def compare_patches(
         source, count = "scan", len(part)
         first, second = (patches(bundle, part, engine=engine) for bundle, engine in zip(bundles, counting, strict=True))
     broken_a, broken_b = broken = counting[0].not_finite, counting[1].not_finite
-    found = _broken(first.size) if any(broken) else difference(first, second, free=free)
+    found = Difference.infinite(first.size) if any(broken) else difference(first, second, free=free)
     passed = found.maximum <= tolerance and not any(broken)
     sentence = _sentence(found, broken, passed, tolerance)
     return PatchComparison(passed, sentence, source, count, free, broken_a, broken_b, found)
-
-
-def _broken(pixels: int) -> Difference:
-    return Difference(math.inf, math.inf, 1.0, 0.0, pixels)
 
 
 def _sentence(found: Difference, broken: tuple[int, int], passed: bool, tolerance: float) -> str:

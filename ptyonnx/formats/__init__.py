@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ptyonnx_bundles import check_writable
 from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanError, SettingsError
+from ptyonnx_bundles.regular import check_regular
 
 if TYPE_CHECKING:
     from ptyonnx.formats.result import Result
@@ -163,9 +164,8 @@ def _check_path(path: Path, suffixes: Sequence[str]) -> None:
 
 
 def _first_bytes(path: Path, error: type[PtyonnxError]) -> bytes:
+    check_regular(path, error, "save it to a file first")
     try:
-        if not (path.is_file() or path.is_dir()) and path.exists():
-            raise error("not a file", file=path, remedy="save it to a file first")  # a pipe would be waited for
         with path.open("rb") as stream:
             return stream.read(len(_HDF5))
     except OSError as failure:

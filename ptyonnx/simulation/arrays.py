@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ObjectError
+from ptyonnx_bundles.regular import check_regular
 
 __all__ = ["COMPLEX_FILES", "read_complex"]
 
@@ -36,8 +37,7 @@ def read_complex(path: Path, keys: Sequence[str]) -> NDArray[np.complex64]:
     ObjectError
         Missing, unreadable, without any of the keys, or not complex.
     """
-    if not (path.is_file() or path.is_dir()) and path.exists():
-        raise ObjectError("not a file", file=path, remedy="save it to a file first")  # a pipe would be waited for
+    check_regular(path, ObjectError, "save it to a file first")
     try:
         array = _read_hdf5(path, keys) if path.suffix.lower() in (".h5", ".hdf5") else _read_numpy(path, keys)
     except OSError as error:

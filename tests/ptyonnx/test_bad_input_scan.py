@@ -197,9 +197,9 @@ def test_a_bad_file_is_refused(capsys: Output, folder: Path, bundle: Path, case:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_file_is_refused(capsys: Output, folder: Path, bundle: Path, command: str) -> None:
-    for name, reason in (("absent.npz", "No such file or directory"), (".", "Is a directory")):
+    for name, said in (("absent.npz", "cannot be read (No such file or directory)"), (".", "not a file; save it")):
         line = refused(capsys, folder, *commands(bundle)[command], name)
-        assert line.startswith(f"{name}: cannot be read ({reason})")
+        assert line.startswith(f"{name}: {said}")
 
 
 @pytest.mark.parametrize("declared", ["amplitude", "intensity"])

@@ -23,9 +23,10 @@ from ptyonnx.comparison.parity.own_errors import own_errors
 from ptyonnx.comparison.parity.physics import Objective, fourier
 from ptyonnx.comparison.parity.pixel_sums import sum_error
 from ptyonnx.comparison.parity.result import Row, Verdict
-from ptyonnx.comparison.parity.rounding import EXACT, UNIT_ROUNDOFF, Float32
+from ptyonnx.comparison.parity.rounding import EXACT, Float32
 from ptyonnx.comparison.parity.tolerances import tolerances
 from ptyonnx.comparison.parity.trial import Trial, of_recipe
+from ptyonnx.comparison.rounding import UNIT_ROUNDOFF
 from ptyonnx.training.objective import Scene, expected_intensity
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError

@@ -52,7 +52,10 @@ class _Convolution(torch.autograd.Function):
 
 
 def _of_kernel(slope: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Gradient of the kernel, (out, in, 3, 3): for each row a product of matrices, then their sum."""
+    """Gradient of the kernel: for each row a product of matrices, then their sum.
+
+    Slope (B, out, y, x) and value (B, in, y, x) -> (out, in, 3, 3).
+    """
     batch, channels, height, width = slope.shape
     around = torch.nn.functional.unfold(slope, KERNEL, padding=_BORDER)  # each pixel's 3x3 neighbours
     rows = around.reshape(batch, channels * KERNEL * KERNEL, height, width).transpose(1, 2)

@@ -42,7 +42,10 @@ def _convolution(value: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[
 
 
 def _of_kernel(slope: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-    """Gradient of the kernel, (3, 3, in, out): for each row a product of matrices, then their sum."""
+    """Gradient of the kernel: for each row a product of matrices, then their sum.
+
+    Slope (B, y, x, out) and value (B, y, x, in) -> (3, 3, in, out).
+    """
     _, height, width, channels = slope.shape
     padded = tf.pad(slope, ((0, 0), (_BORDER, _BORDER), (_BORDER, _BORDER), (0, 0)))
     # Each pixel's 3x3 neighbours: slices, which cost a third of `tf.image.extract_patches`.

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ptyonnx.comparison.rounding import UNIT_ROUNDOFF
 
-__all__ = ["EXACT", "UNIT_ROUNDOFF", "Exact", "Float32", "Rounding", "deviation"]
+__all__ = ["EXACT", "Exact", "Float32", "Rounding", "deviation"]
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,28 @@
+"""Before a path is opened that a user gave: a pipe would be waited for, a device might never end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ptyonnx_bundles.errors import PtyonnxError
+
+__all__ = ["check_regular"]
+
+
+def check_regular(path: Path, error: type[PtyonnxError], remedy: str) -> None:
+    """Refuse what stands there and is no regular file; what is absent or out of reach is for the reader to say.
+
+    Parameters
+    ----------
+    path : Path
+    error : type of PtyonnxError
+        What is raised.
+    remedy : str
+        What to give instead.
+    """
+    try:
+        other = path.exists() and not path.is_file()
+    except OSError:
+        return
+    if other:
+        raise error("not a file", file=path, remedy=remedy)

@@ -1,0 +1,82 @@
+"""PtychoPINN's bundles, and whatever else is no ONNX file, on the command line of `adopt`."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import onnx
+import pytest
+from adopting import SCAN
+from bundle_factory import make_bundle
+from foreign_networks import ptychonn
+from ptychopinn_bundles import Variant, repack, torch_bundle
+from refusal import refused
+
+from ptyonnx import load_scan, open_bundle, reconstruct
+from ptyonnx.adoption import SAME_GRAPH
+from ptyonnx.cli import main
+
+
+def ptychopinn_zip(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.dill", b"\x80\x04cos\nsystem\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def older_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PtychoPINN bundle of PyTorch that says nothing beside its weights."""
+    folder = tmp_path_factory.mktemp("older")
+    complete = torch_bundle(folder, Variant(scale=1)).path
+    return repack(complete, folder / "wts.h5.zip", {"torch_scaling_metadata.pt": None, "manifest.dill": None})
+
+
+def test_an_older_ptychopinn_bundle_asks_for_what_it_does_not_say(
+    older_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "b.onnx"
+    assert "declare --probe-big as it was" in refused(capsys, tmp_path, "adopt", older_bundle, "-o", output)
+    line = refused(capsys, tmp_path, "adopt", older_bundle, "-o", output, "--probe_big", "true")
+    assert "declare --amp-activation as it was" in line
+    said = ["--probe-big", "true", "--amp-activation", "sigmoid"]
+    assert main(["adopt", str(older_bundle), "-o", str(output), *said]) == 0
+    bundle = open_bundle(output)
+    assert bundle.trained_with == "PtychoPINN (PyTorch)"
+    assert bundle.manifest.physics.mean_photons == 1024
+    assert bundle.manifest.recipe.conventions["selftest"] == SAME_GRAPH  # type: ignore[union-attr]
+    assert reconstruct(bundle, load_scan(SCAN), threads=1).flux.bundle_photons == 1024
+
+
+def test_settings_of_ptychopinn_for_another_file_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(ptychonn(), tmp_path / "m.onnx")
+    line = refused(capsys, tmp_path, "adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", "--probe-big", "true")
+    assert "'--probe-big': settings of a PtychoPINN bundle, which this is not" in line
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        assert "not a file" in refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".onnx"])
+def test_a_probe_or_a_scan_that_is_a_pipe_is_refused_at_once(
+    suffix: str, older_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, bundle = tmp_path / f"pipe{suffix}", make_bundle(tmp_path / "n.onnx").path
+    os.mkfifo(pipe)
+    for words in (
+        ("adopt", older_bundle, "-o", tmp_path / "b.onnx", "--probe", pipe),
+        ("reconstruct", bundle, "--data", pipe, "-o", tmp_path / "r.h5"),
+    ):
+        assert f"{pipe}: not a file" in refused(capsys, tmp_path, *words)
+
+
+def test_declarations_for_a_ptychopinn_bundle_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = ptychopinn_zip(tmp_path / "wts.h5.zip")
+    line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", "--zero-frequency", "corner")
+    assert "'--zero-frequency': the conventions of a PtychoPINN bundle are known" in line
