@@ -47,8 +47,9 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         value, kernel = ctx.saved_tensors
         of_value = conv2d_input(value.shape, kernel.to(slope.dtype), slope, padding=_BORDER)  # type: ignore[no-untyped-call]
-        slope = slope.float()
-        return of_value, _of_kernel(slope, value.float()), slope.sum((0, 2, 3))
+        wide = torch.promote_types(slope.dtype, torch.float32)  # 16 bits are too few to sum in
+        slope = slope.to(wide)
+        return of_value, _of_kernel(slope, value.to(wide)), slope.sum((0, 2, 3))
 
 
 def _of_kernel(slope: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
