@@ -7,7 +7,6 @@ without running the network; running the self-test is the runtime's business.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from ptyonnx_bundles.npy import decode_array, encode_array
 from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
 from ptyonnx_bundles.onnx_file import OnnxFile, append_metadata, metadata_texts, read_onnx, strip_metadata
 from ptyonnx_bundles.recipe import Recipe
+from ptyonnx_bundles.regular import check_regular
 
 __all__ = ["Bundle", "SelfTest", "digests", "read_bundle", "write_bundle"]
 
@@ -255,16 +255,13 @@ def _limits_of(manifest: AnyManifest) -> Limits:
 
 
 def _read_file(path: Path) -> bytes:
+    check_regular(path, BundleError, "a bundle is one .onnx file")
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise BundleError("not a file", file=path, remedy="a bundle is one .onnx file")
-        if found.st_size > LARGEST_FILE_BYTES:
-            raise BundleError(
-                "too large for a bundle", file=path, found=f"{found.st_size} bytes", expected="at most 1 GiB"
-            )
+        size = path.stat().st_size
+        if size > LARGEST_FILE_BYTES:
+            raise BundleError("too large for a bundle", file=path, found=f"{size} bytes", expected="at most 1 GiB")
         with path.open("rb") as stream:
-            return stream.read(found.st_size)
+            return stream.read(size)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise BundleError(f"cannot be read ({reason})", file=path, remedy="check the path") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from ptyonnx_bundles.errors import PtyonnxError
@@ -21,8 +22,9 @@ def check_regular(path: Path, error: type[PtyonnxError], remedy: str) -> None:
         What to give instead.
     """
     try:
-        other = path.exists() and not path.is_file()
-    except OSError:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
         return
-    if other:
-        raise error("not a file", file=path, remedy=remedy)
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise error(f"{kind}, not a file", file=path, remedy=remedy)

@@ -57,7 +57,7 @@ def open_archive(file: Path) -> ZipMembers:
     ConversionError
         Not an archive, truncated, too many members, a name twice or one that leads elsewhere.
     """
-    check_regular(file, ConversionError, "check the path")
+    check_regular(file, ConversionError, "give the path of a file")
     try:
         size = file.stat().st_size
         if size > _LARGEST_ARCHIVE:

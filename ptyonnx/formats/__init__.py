@@ -164,7 +164,7 @@ def _check_path(path: Path, suffixes: Sequence[str]) -> None:
 
 
 def _first_bytes(path: Path, error: type[PtyonnxError]) -> bytes:
-    check_regular(path, error, "save it to a file first")
+    check_regular(path, error, "give the path of a file")
     try:
         with path.open("rb") as stream:
             return stream.read(len(_HDF5))

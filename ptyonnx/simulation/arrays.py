@@ -37,7 +37,7 @@ def read_complex(path: Path, keys: Sequence[str]) -> NDArray[np.complex64]:
     ObjectError
         Missing, unreadable, without any of the keys, or not complex.
     """
-    check_regular(path, ObjectError, "save it to a file first")
+    check_regular(path, ObjectError, "give the path of a file")
     try:
         array = _read_hdf5(path, keys) if path.suffix.lower() in (".h5", ".hdf5") else _read_numpy(path, keys)
     except OSError as error:

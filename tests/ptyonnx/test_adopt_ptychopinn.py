@@ -73,7 +73,7 @@ def test_a_probe_or_a_scan_that_is_a_pipe_is_refused_at_once(
         ("adopt", older_bundle, "-o", tmp_path / "b.onnx", "--probe", pipe),
         ("reconstruct", bundle, "--data", pipe, "-o", tmp_path / "r.h5"),
     ):
-        assert f"{pipe}: not a file" in refused(capsys, tmp_path, *words)
+        assert f"{pipe}: a pipe or a device, not a file" in refused(capsys, tmp_path, *words)
 
 
 def test_declarations_for_a_ptychopinn_bundle_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

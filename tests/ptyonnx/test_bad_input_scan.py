@@ -197,7 +197,7 @@ def test_a_bad_file_is_refused(capsys: Output, folder: Path, bundle: Path, case:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_file_is_refused(capsys: Output, folder: Path, bundle: Path, command: str) -> None:
-    for name, said in (("absent.npz", "cannot be read (No such file or directory)"), (".", "not a file; save it")):
+    for name, said in (("absent.npz", "cannot be read (No such file or directory)"), (".", "a folder, not a file; ")):
         line = refused(capsys, folder, *commands(bundle)[command], name)
         assert line.startswith(f"{name}: {said}")
 

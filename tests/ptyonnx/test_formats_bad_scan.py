@@ -124,7 +124,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "a.npz")
-    assert "cannot be read" in refused(tmp_path)
+    assert "a folder, not a file; give the path of a file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
