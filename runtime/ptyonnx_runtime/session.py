@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles import Bundle
+from ptyonnx_bundles import Bundle, ForeignManifest
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
 from ptyonnx_bundles.telemetry import refuse_telemetry
 from ptyonnx_runtime.activations import value_names, with_every_value
+from ptyonnx_runtime.memory import NOT_BOUNDED, bound_memory
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -38,6 +40,8 @@ PROVIDERS = {
 # TensorRT compiles for minutes and CoreML may compute in half precision: only on request.
 _AUTO = ("cuda", "directml", "openvino", "cpu")
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+# Which node and how much; between the two it tells a place in its source.
+_SHORTAGE = re.compile(r"running (\w+) node\. Name:'([^']*)'.*((?:Available memory of|Failed to allocate memory).*)")
 _LOG_FATAL = 4  # onnxruntime raises what it also logs; users see one line
 
 _logger = logging.getLogger(__name__)
@@ -58,8 +62,16 @@ def providers() -> tuple[str, ...]:
     return tuple(name for name in ordered if PROVIDERS[name] in built_in)
 
 
+class _Manner(NamedTuple):
+    """How a graph is opened."""
+
+    threads: int  # 0: as many as there are cores
+    bounded: bool  # whether its memory is
+    fused: bool = True  # and laid out anew; else operator by operator, as it is written
+
+
 class Session:
-    """A bundle, ready to compute.
+    """A bundle, ready to compute; one with a foreign graph within :data:`LARGEST_FOREIGN_BYTES` on the CPU.
 
     Parameters
     ----------
@@ -88,8 +100,9 @@ class Session:
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, provider: str = "auto", threads: int = 0) -> None:
-        self._bundle, self._threads = bundle, threads
-        self.provider, self._session = _open(bundle.model, provider, threads)
+        self._bundle = bundle
+        self._manner = _Manner(threads, bounded=isinstance(bundle.manifest, ForeignManifest))
+        self.provider, self._session = _open(bundle.model, provider, self._manner)
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Patches of the object from measured amplitudes. May be called from several threads.
@@ -139,7 +152,7 @@ class Session:
     @cached_property
     def _unfused(self) -> onnxruntime.InferenceSession:
         model = with_every_value(self._bundle.model, self._bundle.graph)
-        return _open(model, self.provider, self._threads, fused=False)[1]
+        return _open(model, self.provider, self._manner._replace(fused=False))[1]
 
     def _compute(
         self,
@@ -160,7 +173,7 @@ class Session:
         return f"<Session {self._bundle.name} on {self.provider}>"
 
 
-def _open(model: bytes, provider: str, threads: int, *, fused: bool = True) -> tuple[str, onnxruntime.InferenceSession]:
+def _open(model: bytes, provider: str, manner: _Manner) -> tuple[str, onnxruntime.InferenceSession]:
     available = providers()
     if provider == "auto":
         candidates = tuple(name for name in _AUTO if name in available)
@@ -175,27 +188,33 @@ def _open(model: bytes, provider: str, threads: int, *, fused: bool = True) -> t
         )  # fmt: skip
     reason = ""
     for name in candidates:
-        session, reason = _try(model, name, threads, fused)
+        session, reason = _try(model, name, manner)
         if session is not None:
             return name, session
         _logger.warning("provider %s cannot be used here (%s)", name, reason)
     raise _unavailable(candidates[-1], reason, available)
 
 
-def _try(model: bytes, name: str, threads: int, fused: bool) -> tuple[onnxruntime.InferenceSession | None, str]:
+def _try(model: bytes, name: str, manner: _Manner) -> tuple[onnxruntime.InferenceSession | None, str]:
     """A session on exactly this provider, or the reason why there is none."""
     ort = require_onnxruntime()
     options = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if fused else levels.ORT_DISABLE_ALL  # all: NCHWc, fast
-    options.intra_op_num_threads = threads or cores()
+    # All of them include the blocked layout NCHWc, which is what makes it fast.
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if manner.fused else levels.ORT_DISABLE_ALL
+    options.intra_op_num_threads = manner.threads or cores()
     options.inter_op_num_threads = 1  # the graph is a chain
     options.log_severity_level = _LOG_FATAL
     if name == "directml":
         options.enable_mem_pattern = False  # DirectML refuses it
     wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if name == "tensorrt" else [PROVIDERS[name]]
     try:
-        session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
+        if manner.bounded:
+            bound_memory(options)
+        left_out = NOT_BOUNDED if manner.bounded else ()
+        session = ort.InferenceSession(
+            model, options, providers=wanted, enable_fallback=0, disabled_optimizers=list(left_out)
+        )
     except _failures() as error:
         return None, _first_line(error)
     session.disable_fallback()
@@ -256,8 +275,10 @@ def _failures() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
-    return (RuntimeError, ValueError, *own)
+    return (RuntimeError, ValueError, MemoryError, *own)
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    shortage = _SHORTAGE.search(line)
+    return "{} '{}': {}".format(*shortage.groups()) if shortage else line
