@@ -165,7 +165,7 @@ class Session:
         except _failures() as error:
             raise ProviderError(
                 f"could not compute a batch of {len(diffraction)} on {self.provider} ({_first_line(error)})",
-                file=self._bundle.name, remedy="try a smaller batch size or another provider",
+                file=self._bundle.name, remedy="try a smaller batch size, fewer threads or another provider",
             ) from None  # fmt: skip
         return outputs
 
