@@ -193,6 +193,21 @@ def shifted_dft() -> Undo:
     return _patched(objective, "dft_matrix", lambda N: Pair(*(np.roll(part, 1, axis=0) for part in exact(N))))
 
 
+def conjugated_probe_tensorflow() -> Undo:
+    """A probe that is refined in the wrong direction: nothing shows before it moves."""
+    from ptyonnx.backends.tensorflow.training import Reconstructor
+    from ptyonnx_runtime.physics import Pair
+
+    exact = Reconstructor.probe
+
+    def conjugated(self: Any) -> Pair:
+        fixed = self.task.probe_pair.imag
+        real, imag = exact(self)
+        return Pair(real, 2 * fixed - imag)
+
+    return _patched(Reconstructor, "probe", conjugated)
+
+
 def lifted_logarithm() -> Undo:
     """Another floor under the logarithm of the loss."""
     from ptyonnx.training import objective

@@ -34,6 +34,7 @@ _COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Of a recipe's weights. [0]")
 @click.option("--steps", type=int, metavar="NUMBER", help="Optimiser steps of the loss curve. [5]")
+@click.option("--train-probe", is_flag=True, help="Refine the probe, too, and compare the gradient by it.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Of each implementation. [1]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="For each implementation. [600]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -67,6 +68,7 @@ def command(backends: str, as_json: bool, **options: Any) -> int:
             seed=options["seed"],
             steps=STEPS if options["steps"] is None else options["steps"],
             threads=options["threads"],
+            train_probe=options["train_probe"],
             timeout_s=TIMEOUT_s if options["timeout"] is None else options["timeout"],
             progress=progress,
         )

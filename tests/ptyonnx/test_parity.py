@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -156,6 +157,31 @@ def test_gradients_of_both_frameworks_agree_to_a_hundred_thousandth_of_the_layer
         parts = [f"{layer}.{part}" for part in ("weight", "bias")]
         largest = max(np.abs(a[part]).max() for part in parts)
         assert max(np.abs(a[part] - b[part]).max() for part in parts) <= 1e-5 * largest, layer
+
+
+@pytest.mark.slow
+def test_the_probe_is_refined_alike_and_a_fault_in_it_is_named() -> None:
+    """Two modes: of one, all that the probe can do, the object can do as well."""
+    scan = ptyonnx.load_scan(SAMPLE)
+    assert scan.probe is not None
+    modes = np.concatenate([scan.probe, 0.2 * np.roll(scan.probe, 7, axis=1)])
+    with planted.in_children(tensorflow="conjugated_probe_tensorflow"):
+        found = ptyonnx.parity(Recipe(N=64, filters_scale=0.1), replace(scan, probe=modes), steps=3, train_probe=True)
+    verdicts = {verdict.implementation: verdict for verdict in found.verdicts}
+    assert verdicts["pytorch"].passed, verdicts["pytorch"].sentence
+    assert verdicts["tensorflow"].key == "probe.imag", verdicts["tensorflow"].sentence
+    agreed = found.between("gradient", "float64", "pytorch")
+    assert {"probe.real", "probe.imag"} < {each.key for each in agreed}
+
+
+@pytest.mark.slow
+def test_the_command_line_refines_the_probe_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = "N=32,filters_scale=0.1,depth=1"
+    assert main(["parity", "--recipe", recipe, "--steps", "3", "--train-probe", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    of_probe = [row for row in rows if row["key"].startswith("probe.")]
+    assert len(of_probe) == 4
+    assert all(row["tolerance"] for row in of_probe)
 
 
 @pytest.mark.slow

@@ -137,6 +137,26 @@ def test_gradients_are_finite_differences(recipe: Recipe, kind: str) -> None:
         assert (ahead - behind) / (2 * STEP) == pytest.approx(slope, abs=1e-3 * size), name
 
 
+@pytest.mark.parametrize("kind", ["poisson", "amplitude_mse", "amplitude_mae"])
+def test_the_gradient_by_the_probe_is_finite_differences(kind: str) -> None:
+    generator, N = np.random.default_rng(0), 16
+    patch, probe = (
+        generator.standard_normal(shape) + 1j * generator.standard_normal(shape) for shape in ((2, 3, N, N), (2, N, N))
+    )
+    offset, amplitude = generator.uniform(0, 5, (2, 3, 2)), generator.uniform(1, 3, (2, 3, N, N))
+    objective = Objective(probe, 2.0, kind)  # type: ignore[arg-type]
+    slope = objective.score(patch, offset, amplitude).probe_slope
+    assert slope.shape == probe.shape
+    for _ in range(4):
+        direction = generator.standard_normal(probe.shape) + 1j * generator.standard_normal(probe.shape)
+        ahead, behind = (
+            objective.refined(sign * STEP * direction).score(patch, offset, amplitude).loss for sign in (1, -1)
+        )
+        size = float(np.linalg.norm(slope) * np.linalg.norm(direction))
+        wanted = float(np.vdot(slope, direction).real)
+        assert (ahead - behind) / (2 * STEP) == pytest.approx(wanted, abs=1e-5 * size)
+
+
 def test_the_rounding_errors_that_are_played_have_the_size_of_float32() -> None:
     generator = np.random.default_rng(0)
     terms = 576

@@ -63,9 +63,11 @@ class Observation:
         return np.array(expected.numpy(), order="C")
 
     def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """Gradient of a batch's loss by every trained weight, kernels (out, in, y, x)."""
+        """Gradient of a batch's loss by all that is trained: kernels (out, in, y, x), and the probe's shift by part."""
         diffraction, offset_px = map(torch.from_numpy, batch)
         loss, _ = self.model.loss_and_r((diffraction, offset_px), self.model.task.training.canvas)
         named = dict(self.model.network.named_parameters())
+        if self.model.task.settings.train_probe:
+            named |= {"probe.real": self.model.probe_shift[0], "probe.imag": self.model.probe_shift[1]}
         found = torch.autograd.grad(loss, list(named.values()))
         return {name: np.array(gradient.numpy(), order="C") for name, gradient in zip(named, found, strict=True)}

@@ -65,8 +65,10 @@ class Observation:
         return np.array(expected.numpy(), order="C")
 
     def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """Gradient of a batch's loss by every trained weight, kernels (out, in, y, x)."""
+        """Gradient of a batch's loss by all that is trained: kernels (out, in, y, x), and the probe's shift by part."""
         variables = self.model.network.trained_by_name()
+        if self.model.task.settings.train_probe:
+            variables |= {"probe.real": self.model.probe_shift[0], "probe.imag": self.model.probe_shift[1]}
 
         @tf.function  # type: ignore[untyped-decorator]  # as training has it: one compiled graph
         def differentiate(diffraction: tf.Tensor, offset_px: tf.Tensor) -> list[tf.Tensor]:

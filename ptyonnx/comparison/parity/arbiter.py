@@ -12,7 +12,7 @@ from ptyonnx.comparison.parity.evidence import Evidence
 from ptyonnx.comparison.parity.network import Network, Pass, branches_of
 from ptyonnx.comparison.parity.physics import Objective, Scored
 from ptyonnx.comparison.parity.rounding import EXACT, Rounding
-from ptyonnx.comparison.parity.trial import Trial
+from ptyonnx.comparison.parity.trial import PROBE, Trial
 from ptyonnx.training.regions import Batch
 
 __all__ = ["NAME", "arbitrate", "gradients_along"]
@@ -82,23 +82,35 @@ def _gradients(
     network = Network(trial.recipe, trial.weights)
     done, scored = _forward(network, objective, trial.batches[0], rounding)
     taken = branches_of(trial.recipe, done.values)
-    return network.backward(done, scored.slope.reshape(done.object.shape), rounding, branches or taken), taken
+    of_weights = network.backward(done, scored.slope.reshape(done.object.shape), rounding, branches or taken)
+    return {**_of_probe(trial, scored), **of_weights}, taken
+
+
+def _of_probe(trial: Trial, scored: Scored) -> dict[str, Array]:
+    """Gradients by both parts of what refines the probe, if anything does, in its steps."""
+    if not trial.task.settings.train_probe:
+        return {}
+    slope = trial.task.probe_step * scored.probe_slope
+    return dict(zip(PROBE, (slope.real, slope.imag), strict=True))
 
 
 def _train(trial: Trial, objective: Objective, rounding: Rounding, steps: int) -> Array:
     """Losses of the first steps."""
     weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in trial.weights.items()}
+    shift: dict[str, Array] = {name: np.zeros(trial.task.probe.shape) for name in PROBE}
     optimiser = _Adam(trial.task.settings.clip)
     losses: list[float] = []
     for batch, rate in zip(trial.batches[:steps], trial.task.rates, strict=False):
         network = Network(trial.recipe, weights)
-        done, scored = _forward(network, objective, batch, rounding)
+        step = trial.task.probe_step * (shift[PROBE[0]] + 1j * shift[PROBE[1]])
+        done, scored = _forward(network, objective.refined(step), batch, rounding)
         losses.append(scored.loss)
         if len(losses) == steps:
             break
-        gradients = network.backward(done, scored.slope.reshape(done.object.shape), rounding)
-        for name, change in optimiser.step(gradients, float(rate)).items():
-            weights[name] = rounding.result(weights[name] - change, 1, 0.0)
+        of_weights = network.backward(done, scored.slope.reshape(done.object.shape), rounding)
+        for name, change in optimiser.step({**_of_probe(trial, scored), **of_weights}, float(rate)).items():
+            trained = shift if name in shift else weights
+            trained[name] = rounding.result(trained[name] - change, 1, 0.0)
     return np.array(losses)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,7 @@ def parity(
     seed: int = 0,
     steps: int = STEPS,
     threads: int = 1,
+    train_probe: bool = False,
     timeout_s: float = TIMEOUT_s,
     progress: Progress = _unheard,
 ) -> Parity:
@@ -63,6 +65,8 @@ def parity(
         Optimiser steps of the loss curve, at least 2.
     threads : int
         Of every implementation.
+    train_probe : bool
+        Refine the probe in the steps, too, and compare the gradient by it.
     timeout_s : float
         After which the process of an implementation is stopped, at most a day.
     progress : callable
@@ -90,7 +94,7 @@ def parity(
         raise SettingsError(
             f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout", found=f"{timeout_s:g}"
         )
-    trial = _trial(source, scan, seed, steps, threads)
+    trial = _trial(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         trial.write(folder)
@@ -116,11 +120,11 @@ def _names(given: Sequence[str]) -> list[str]:
     return names
 
 
-def _trial(source: Source, scan: Scan | None, seed: int, steps: int, threads: int) -> Trial:
+def _trial(source: Source, scan: Scan | None, seed: int, **training: Any) -> Trial:
     if isinstance(source, Recipe):
-        return of_recipe(source, scan, seed=seed, steps=steps, threads=threads)
+        return of_recipe(source, scan, seed=seed, **training)
     bundle = source if isinstance(source, Bundle) else read_bundle(source)
-    return of_bundle(bundle, scan, steps=steps, threads=threads)
+    return of_bundle(bundle, scan, **training)
 
 
 def _run_exports(

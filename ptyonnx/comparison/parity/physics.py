@@ -7,6 +7,7 @@ complex numbers are complex.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -35,12 +36,15 @@ class Scored(NamedTuple):
     loss, r_factor : float
     slope : (region, pattern, N, N) complex
         Derivative of the loss by the real part of each patch, plus i times that by the imaginary part.
+    probe_slope : (mode, N, N) complex
+        The same by the probe.
     """
 
     intensity: Array
     loss: float
     r_factor: float
     slope: Wave
+    probe_slope: Wave
 
 
 class Objective:
@@ -66,6 +70,12 @@ class Objective:
         self.kind = kind
         illumination = np.sum(np.abs(self.probe) ** 2, axis=0)
         self.weight: Array = illumination / illumination.max() + WEIGHT_FLOOR
+
+    def refined(self, shift: NDArray[Any]) -> Objective:
+        """The same with the probe moved by so much; how patches that overlap are weighed stays as it is."""
+        other = copy(self)
+        other.probe = self.probe + shift
+        return other
 
     def score(
         self,
@@ -95,15 +105,18 @@ class Objective:
         intensity = rounding.result(np.asarray(sum(np.abs(field) ** 2 for field in fields)), 2 * modes, 0.0)
         terms, steepness = self._terms(intensity, np.asarray(amplitude, np.float64))
         average = rounding.result(np.full((1, 1), terms.mean()), _LONGEST_RUN, float(np.abs(terms).mean()))
+        exit_slopes = [fourier(2 * steepness / terms.size * field, inverse=True) for field in fields]
+        of_modes = np.stack([np.sum(agreed.conj() * exit_slope, axis=(0, 1)) for exit_slope in exit_slopes])
+        probe_slope = rounding.wave(of_modes[np.newaxis], 8 * N + agreed.shape[0] * agreed.shape[1])[0]
         slope = np.zeros_like(agreed)
-        for mode, field in zip(self.probe, fields, strict=True):
-            slope += mode.conj() * fourier(2 * steepness / terms.size * field, inverse=True)
+        for mode, exit_slope in zip(self.probe, exit_slopes, strict=True):
+            slope += mode.conj() * exit_slope
         slope = rounding.wave(slope, 8 * N * modes)
         back = sum(_place(part, offset, canvas) for part, offset in _pairs(slope, offset_px)) / total
         slope = np.stack([self.weight * _take(back, offset, N) for offset in _patterns(offset_px)], axis=1)
         residual = np.sqrt(np.maximum(intensity, 0)) - amplitude  # rounding may end below zero
         r_factor = float(np.sqrt(np.sum(residual**2) / np.sum(np.square(amplitude, dtype=np.float64))))
-        return Scored(intensity, float(average[0, 0]), r_factor, rounding.wave(slope, _PLACING_TERMS))
+        return Scored(intensity, float(average[0, 0]), r_factor, rounding.wave(slope, _PLACING_TERMS), probe_slope)
 
     def _terms(self, intensity: Array, amplitude: Array) -> tuple[Array, Array]:
         """Loss of every pixel, and its derivative by the intensity."""

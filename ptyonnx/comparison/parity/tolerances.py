@@ -73,7 +73,7 @@ def scales(references: Mapping[Key, NDArray[Any]]) -> dict[Key, float]:
     """What a difference of each quantity is relative to.
 
     The largest value; of gradients the largest in the layer, kernel and bias together, since a sum
-    over all pixels may cancel to nothing; for a loss, which may be zero, at least 1.
+    over all pixels may cancel to nothing, or in the probe; for a loss, which may be zero, at least 1.
 
     Parameters
     ----------
@@ -81,11 +81,16 @@ def scales(references: Mapping[Key, NDArray[Any]]) -> dict[Key, float]:
         The arbiter's.
     """
     sizes: dict[Key, float] = {}
+    of_layers: dict[str, float] = {}
     for (stage, name), value in references.items():
-        largest = float(np.abs(value).max(initial=0))
         if stage == "gradient":
-            layer = name.rpartition(".")[0]
-            parts = (references.get((stage, f"{layer}.{part}")) for part in ("weight", "bias"))
-            largest = max(float(np.abs(part).max(initial=0)) for part in parts if part is not None)
+            layer = _layer(name)
+            of_layers[layer] = max(of_layers.get(layer, 0.0), float(np.abs(value).max(initial=0)))
+    for (stage, name), value in references.items():
+        largest = of_layers[_layer(name)] if stage == "gradient" else float(np.abs(value).max(initial=0))
         sizes[stage, name] = max(largest, 1.0) if stage in {"loss", "step", "curve"} else largest or 1.0
     return sizes
+
+
+def _layer(parameter: str) -> str:
+    return parameter.rpartition(".")[0]

@@ -27,7 +27,9 @@ from ptyonnx_bundles.recipe import OUTPUT_GAIN
 from ptyonnx_runtime.flux import match_flux
 from ptyonnx_runtime.scan import Scan
 
-__all__ = ["Trial", "of_bundle", "of_recipe"]
+__all__ = ["PROBE", "Trial", "of_bundle", "of_recipe"]
+
+PROBE = ("probe.real", "probe.imag")  # names of what refines it, among the gradients
 
 REGION_SIZE = 16  # patterns, at least: as training has it
 PATTERNS = 4  # groups whose every value on the way is kept
@@ -115,7 +117,9 @@ class Trial:
         return cls(recipe=recipe, settings=settings, weights=weights, scan=scan, **request)
 
 
-def of_recipe(recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threads: int) -> Trial:
+def of_recipe(
+    recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threads: int, train_probe: bool = False
+) -> Trial:
     """Seeded weights that leave nothing untried: every bias differs from zero, both heads leave vacuum.
 
     Parameters
@@ -124,6 +128,8 @@ def of_recipe(recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threa
     scan : Scan, optional
         Patterns and probe; by default a simulated scan.
     seed, steps, threads : int
+    train_probe : bool
+        Refine the probe, too.
 
     Raises
     ------
@@ -132,14 +138,14 @@ def of_recipe(recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threa
     """
     if scan is not None and scan.N != recipe.N:
         raise ScanError("another N than the recipe", file=scan.name, key="diffraction", found=scan.N, expected=recipe.N)
-    settings = _settings(recipe, steps, threads, seed)
+    settings = _settings(recipe, steps, threads, seed, train_probe)
     scan = _few(_simulated(recipe, None, None) if scan is None else scan, recipe)
     whitening = prepare(scan, settings, Unobserved()).initial_weights
     weights = {**whitening, **_exercised_weights(recipe, seed)}
     return Trial(f"weights of seed {seed}, {scan.name}", recipe, weights, scan, settings, steps, threads)
 
 
-def of_bundle(bundle: Bundle, scan: Scan | None, *, steps: int, threads: int) -> Trial:
+def of_bundle(bundle: Bundle, scan: Scan | None, *, steps: int, threads: int, train_probe: bool = False) -> Trial:
     """A bundle's weights and probe.
 
     Parameters
@@ -148,6 +154,8 @@ def of_bundle(bundle: Bundle, scan: Scan | None, *, steps: int, threads: int) ->
     scan : Scan, optional
         By default one that is simulated with the bundle's probe.
     steps, threads : int
+    train_probe : bool
+        Refine the probe, too.
 
     Raises
     ------
@@ -164,18 +172,18 @@ def of_bundle(bundle: Bundle, scan: Scan | None, *, steps: int, threads: int) ->
     scale = np.float32(match_flux(bundle, scan).scale)
     scan = _few(replace(scan, probe=bundle.probe if scan.probe is None else scan.probe), recipe)
     scan = replace(scan, diffraction=scan.diffraction[:] * scale)
-    settings = _settings(recipe, steps, threads, seed=0)
+    settings = _settings(recipe, steps, threads, 0, train_probe)
     return Trial(f"{bundle.name}, {scan.name}", recipe, weights_of(bundle), scan, settings, steps, threads)
 
 
-def _settings(recipe: Recipe, steps: int, threads: int, seed: int) -> Settings:
+def _settings(recipe: Recipe, steps: int, threads: int, seed: int, train_probe: bool) -> Settings:
     """Training as it is by default, with an epoch that is as long as the curve."""
     if not 2 <= steps <= 1000:
         raise SettingsError("must lie between 2 and 1000", key="steps", found=steps)
     return Settings(
         gridsize=recipe.gridsize, filters_scale=recipe.filters_scale, depth=recipe.depth,
         region_size=max(REGION_SIZE, recipe.channels), n_groups=steps * max(1, REGION_SIZE // recipe.channels),
-        seed=seed, threads=threads, device="cpu", precision="float32",
+        seed=seed, threads=threads, train_probe=train_probe, device="cpu", precision="float32",
     )  # fmt: skip
 
 
