@@ -5,6 +5,7 @@ ONNX files go through `ptyonnx_converters.from_onnx`, PtychoPINN's through `from
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -20,10 +21,12 @@ from ptyonnx_bundles import (
     ForeignPhysics,
     ForeignProducer,
     ForeignRecipe,
+    check_apart,
     digests,
+    read_bundle,
     write_bundle,
 )
-from ptyonnx_bundles.errors import ConversionError, MissingDependencyError, ObjectError, SettingsError
+from ptyonnx_bundles.errors import BundleError, ConversionError, MissingDependencyError, ObjectError, SettingsError
 from ptyonnx_bundles.manifest import FOREIGN_PROTOCOL
 from ptyonnx_bundles.regular import check_regular
 
@@ -74,6 +77,8 @@ def adopt(
 
     Raises
     ------
+    OutputError
+        The output is the file itself.
     ConversionError
         Not such a file, or not a network that can be a bundle; nothing is written.
     SettingsError
@@ -81,6 +86,7 @@ def adopt(
     """
     _require("onnx", "pip install onnx")
     _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
+    check_apart(output, path)
     file = Path(path)
     settings = {"probe_big": probe_big, "amp_activation": amp_activation}
     network = _convert(file, declaration, {key: value for key, value in settings.items() if value is not None})
@@ -161,6 +167,7 @@ def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) 
 
     check_regular(path, ConversionError, "give an ONNX file or a PtychoPINN wts.h5.zip")
     if not _is_archive(path):
+        _refuse_bundle(path)
         if settings:
             raise SettingsError(
                 "settings of a PtychoPINN bundle, which this is not", file=path, key=_options(settings),
@@ -178,6 +185,12 @@ def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) 
             remedy="leave these options out",
         )  # fmt: skip
     return from_ptychopinn.convert(path, **settings)
+
+
+def _refuse_bundle(path: Path) -> None:
+    with contextlib.suppress(BundleError):  # which says that it is none
+        read_bundle(path)
+        raise ConversionError("a bundle already", file=path, remedy="use it as it is, for example: ptyonnx reconstruct")
 
 
 def _is_archive(path: Path) -> bool:

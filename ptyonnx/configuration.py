@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,14 @@ from ptyonnx.settings import Settings
 from ptyonnx_bundles.errors import SettingsError
 
 __all__ = ["Configuration", "Said", "configure", "parse_assignments"]
+
+
+class Declared(TypedDict):
+    """What is declared about a file's patterns, as `load_scan` takes it."""
+
+    values: str | None
+    axes: str | None
+    zero_frequency: str | None
 
 
 class Configuration(BaseModel):
@@ -38,6 +46,8 @@ class Configuration(BaseModel):
         What the files' patterns are; by default the reader decides from the format.
     axes : str or None
         Order of the patterns' axes in the file, such as ``"yxn"``.
+    zero_frequency : {"centre", "corner"} or None
+        Where it lies in the files' patterns.
     N : int or None
         Checked against the scan, which decides.
     settings : Settings
@@ -54,9 +64,15 @@ class Configuration(BaseModel):
     probe: Path | None = None
     values: Literal["amplitude", "intensity"] | None = None
     axes: str | None = None
+    zero_frequency: str | None = None
     N: int | None = Field(None, gt=0)
     settings: Settings = Settings()
     notes: tuple[str, ...] = ()
+
+    @property
+    def declared(self) -> Declared:
+        """What is declared about the files' patterns, as `load_scan` takes it."""
+        return Declared(values=self.values, axes=self.axes, zero_frequency=self.zero_frequency)
 
     def check_size(self, N: int, scan: str) -> None:
         """Compare a scan's N with the one that was asked for.

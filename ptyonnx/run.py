@@ -2,7 +2,7 @@
 
 run/
   settings.yaml               settings as resolved
-  run.json                    backend, data, physics, state, where the bundle is
+  run.json                    backend, data, physics, state, where the last bundle was written
   history.csv                 one line per epoch
   checkpoints/
     best.safetensors          canonical weights and probe of the best epoch
@@ -123,8 +123,9 @@ class Run:
 
     @property
     def bundle(self) -> Path | None:
-        """The exported bundle, if there is one."""
-        return self.record.bundle
+        """The bundle in the run, or else the one that was last exported elsewhere, if there is one."""
+        own = self.directory / "bundle.onnx"
+        return own if own.is_file() else self.record.bundle
 
     @property
     def checkpoints(self) -> Path:

@@ -1,6 +1,6 @@
 """The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
 
-from ptyonnx_bundles.atomic import atomic_write, check_writable
+from ptyonnx_bundles.atomic import atomic_write, check_apart, check_writable
 from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import graph_digest, weight_digest
 from ptyonnx_bundles.foreign_graph import check_foreign_graph
@@ -53,6 +53,7 @@ __all__ = [
     "SelfTest",
     "TrainingData",
     "atomic_write",
+    "check_apart",
     "check_foreign_graph",
     "check_graph",
     "check_writable",

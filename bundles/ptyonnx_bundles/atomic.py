@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ptyonnx_bundles.errors import OutputError
 
-__all__ = ["atomic_write", "check_writable"]
+__all__ = ["atomic_write", "check_apart", "check_writable"]
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
@@ -69,6 +69,27 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         trial.unlink()
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
+
+
+def check_apart(path: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:
+    """Refuse, before the work, to write a file over one that it is made of.
+
+    Parameters
+    ----------
+    path : path-like
+        What is to be written.
+    *sources : path-like or None
+        What it is made of, whatever links and names lead there; None is nothing.
+
+    Raises
+    ------
+    OutputError
+        One of them is the file itself.
+    """
+    target = os.path.realpath(path)
+    for source in sources:
+        if source is not None and os.path.realpath(source) == target:
+            raise OutputError("would replace the file that it is made of", file=path, remedy="name another file")
 
 
 def _temporary(folder: Path) -> Path:

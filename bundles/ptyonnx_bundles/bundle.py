@@ -42,6 +42,13 @@ DIGEST_KEY = "ptyonnx.digest"  # of the other three
 LARGEST_FILE_BYTES = 2**30
 LARGEST_MANIFEST_BYTES = 2**20
 LARGEST_TOLERANCE = 1e-2  # |object| is at most 1.5; a laxer test would pass a wrong network
+# What is given instead of a bundle, by its first bytes, and what to do.
+_OTHERS = {
+    b"PK\3\4": (
+        "a ZIP archive", "a scan goes behind --data; of a PtychoPINN wts.h5.zip 'ptyonnx adopt' makes a bundle",
+    ),
+    b"\x89HDF\r\n\x1a\n": ("an HDF5 file", "a result of 'reconstruct' is not a bundle; name the .onnx file"),
+}  # fmt: skip
 _SELFTEST_PARTS = ("diffraction", "object", "tolerance")
 
 
@@ -166,16 +173,17 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
     path = None if isinstance(source, bytes) else Path(source)
     file = str(path) if path else "bundle"
     model = source if isinstance(source, bytes) else _read_file(Path(source))
+    _refuse_others(model, file)
     graph = read_onnx(model, file, _limits(model))
     manifest_text, probe_text, selftest_text, digest = _metadata(graph, file)
     manifest = parse_manifest(manifest_text, file)
     _check_agreement(manifest, file)
-    _check_digest("weights", weight_digest(graph.initializers), manifest.digests.weights, file)
-    _check_digest("graph", graph_digest(graph), manifest.digests.graph, file)
-    if isinstance(manifest, Manifest):
+    if isinstance(manifest, Manifest):  # before the digests, which know that something changed, but not what
         check_graph(graph, manifest.recipe, file)
     else:
         check_foreign_graph(graph, manifest.recipe, file)
+    _check_digest("weights", weight_digest(graph.initializers), manifest.digests.weights, file)
+    _check_digest("graph", graph_digest(graph), manifest.digests.graph, file)
     N, modes = manifest.physics.N, manifest.physics.probe_modes
     probe = decode_array(probe_text, file, PROBE_KEY, "<c8", (modes, N, N))
     if modes and not np.any(probe):
@@ -261,10 +269,17 @@ def _read_file(path: Path) -> bytes:
         if size > LARGEST_FILE_BYTES:
             raise BundleError("too large for a bundle", file=path, found=f"{size} bytes", expected="at most 1 GiB")
         with path.open("rb") as stream:
-            return stream.read(size)
+            content = stream.read(size)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise BundleError(f"cannot be read ({reason})", file=path, remedy="check the path") from None
+    return content
+
+
+def _refuse_others(content: bytes, file: str) -> None:
+    for start, (kind, remedy) in _OTHERS.items():
+        if content.startswith(start):
+            raise BundleError(f"{kind}, not a bundle", file=file, remedy=remedy)
 
 
 def _metadata(graph: OnnxFile, file: str) -> list[str]:
@@ -274,7 +289,7 @@ def _metadata(graph: OnnxFile, file: str) -> list[str]:
         if key not in graph.metadata:
             raise BundleError(
                 "missing from the model's metadata", file=file, key=key,
-                remedy="an ordinary ONNX model is not a bundle; make one with 'ptyonnx export'",
+                remedy="an ordinary ONNX model is not a bundle; make one of it with 'ptyonnx adopt'",
             )  # fmt: skip
     unknown = sorted(key for key in graph.metadata if key.startswith(PREFIX) and key not in keys)
     if unknown:

@@ -63,7 +63,8 @@ def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | 
         if len(found) != 1:
             raise ConversionError(
                 "not a bundle of PtychoPINN" if not found else "networks of two backends", file=path,
-                found=", ".join(members.names[:5]) or "no member", expected=f"{_KERAS} or {_TORCH}",
+                found=", ".join(members.names[:5]) or "no member", expected=f"{_KERAS} or {_TORCH} in it",
+                remedy="give the whole archive, wts.h5.zip",
             )  # fmt: skip
         if found == [_KERAS]:
             network = _convert_keras(members, path)

@@ -28,6 +28,7 @@ _WORDS = {True: "same", False: "differ", None: "–"}
 @click.option("--data", type=_PATH, metavar="FILE", help="A scan to run both on. [the patterns of their self-tests]")
 @click.option("--values", metavar="KIND", help="What the scan's patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
 @click.option("--tolerance", type=float, metavar="NUMBER", help="Largest difference of the complex object. [1e-4]")
 @click.option("--provider", default="auto", metavar="NAME", help="Where to run. [auto]")
 @click.option("--report", type=_PATH, metavar="FILE", help="Also a page for a browser, .html: tables, plots, images.")
@@ -62,7 +63,8 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
         check_report_path(report)
 
     first, second = (_opened(open_subject(each, options["provider"])) for each in (a, b))
-    scan = None if data is None else load_scan(data, values=options["values"], axes=options["axes"])
+    declared = {name: options[name] for name in ("values", "axes", "zero_frequency")}
+    scan = None if data is None else load_scan(data, **declared)
     tolerance = TOLERANCE if options["tolerance"] is None else options["tolerance"]
     found = compare(first, second, scan, tolerance=tolerance)
     if report is not None:

@@ -98,13 +98,9 @@ def _check_options(context: click.Context, mode: str, source: Path) -> None:
 
 def _check_output(output: Path, bundle: Path | None) -> None:
     """Refuse to write what is no bundle over the bundle that it is made of."""
-    from ptyonnx_bundles import check_writable
-    from ptyonnx_bundles.errors import SettingsError
+    from ptyonnx_bundles import check_apart, check_writable
 
-    if bundle is not None and output.resolve() == bundle.resolve():
-        raise SettingsError(
-            "the bundle itself, which this would replace", file=output, key="-o", remedy="name another file"
-        )
+    check_apart(output, bundle)
     check_writable(output)
 
 

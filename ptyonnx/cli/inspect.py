@@ -19,7 +19,7 @@ _SETTINGS_PER_LINE = 5
 
 
 @click.command(cls=Verb)
-@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE")
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE|RUN")
 @click.option("--json", "as_json", is_flag=True, help="For machines: manifest, interface, sizes.")
 @with_debug
 def command(bundle: Path, as_json: bool) -> None:
@@ -32,9 +32,10 @@ def command(bundle: Path, as_json: bool) -> None:
     import json
 
     from ptyonnx.cli.tables import columns
+    from ptyonnx.run import exported_bundle
     from ptyonnx_bundles import read_bundle
 
-    opened = read_bundle(bundle)
+    opened = read_bundle(exported_bundle(bundle))
     description = _describe(opened)
     if as_json:
         click.echo(json.dumps(description, indent=2))

@@ -32,6 +32,7 @@ _COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
 @click.option("--probe", type=_PATH, metavar="FILE", help="Probe, for a scan without one.")
 @click.option("--values", metavar="KIND", help="What the scan's patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Of a recipe's weights. [0]")
 @click.option("--steps", type=int, metavar="NUMBER", help="Optimiser steps of the loss curve. [5]")
 @click.option("--train-probe", is_flag=True, help="Refine the probe, too, and compare the gradient by it.")
@@ -81,17 +82,18 @@ def _scan(options: dict[str, Any]) -> Scan | None:
 
     if options["data"] is None:
         return None
-    return load_scan(options["data"], values=options["values"], axes=options["axes"], probe=options["probe"])
+    return load_scan(options["data"], **{name: options[name] for name in ("values", "axes", "zero_frequency", "probe")})
 
 
 def _source(bundle: Path | None, recipe: str | None, scan: Scan | None) -> Bundle | Recipe:
     from pydantic import ValidationError
 
+    from ptyonnx.run import exported_bundle
     from ptyonnx_bundles import Recipe, read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
     if bundle is not None:
-        return read_bundle(bundle)
+        return read_bundle(exported_bundle(bundle))
     values: dict[str, Any] = {"N": _DEFAULT_N if scan is None else scan.N}
     for assignment in filter(None, (recipe or "").split(",")):
         name, _, text = assignment.partition("=")

@@ -43,6 +43,7 @@ def _ptychopinn(function: Any) -> Any:
 )
 @click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
 @click.option("--backend", hidden=True)
 @click.option("--model-path", type=_PATH, hidden=True)
 @click.option("--output-dir", type=_PATH, hidden=True)
@@ -74,12 +75,14 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     if data is None:
         raise SettingsError("missing", key="--data", remedy="name the scan to reconstruct: --data scan.npz")
     name = _engine_name(options["engine"], options["backend"])
-    output, plot = _outputs(options)
     source = bundle or options["model_path"]
     if source is None:
         raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
-    opened = read_bundle(exported_bundle(source))
-    scan = load_scan(data, values=options["values"], axes=options["axes"])
+    source = exported_bundle(source)
+    output, plot = _outputs(options, data, source)
+    opened = read_bundle(source)
+    declared = {name: options[name] for name in ("values", "axes", "zero_frequency")}
+    scan = load_scan(data, **declared)
     engine = _native_engine(opened, name, options)
     start = perf_counter()
     with bar("reconstructing", "group") as progress:
@@ -137,9 +140,10 @@ def _native_engine(bundle: Bundle, name: str, options: dict[str, Any]) -> Engine
     return open_quietly(bundle, name, provider=options["provider"], threads=options["threads"])
 
 
-def _outputs(options: dict[str, Any]) -> tuple[Path, Path | None]:
+def _outputs(options: dict[str, Any], *sources: Path) -> tuple[Path, Path | None]:
     """Where result and picture go; a directory, PtychoPINN's way, gets both. Refused now rather than at the end."""
     from ptyonnx.formats import check_result_path
+    from ptyonnx_bundles import check_apart
     from ptyonnx_bundles.errors import SettingsError
 
     output, directory, plot = options["output"], options["output_dir"], options["plot"]
@@ -147,6 +151,7 @@ def _outputs(options: dict[str, Any]) -> tuple[Path, Path | None]:
         raise SettingsError("missing", key="-o", remedy="name the result: -o result.h5")
     if output is None:
         output, plot = directory / "reconstruction.h5", plot or directory / "reconstruction.png"
+    check_apart(output, *sources)
     check_result_path(output)
     if plot is not None:
         from ptyonnx.picture import check_picture_path

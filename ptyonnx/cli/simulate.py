@@ -45,7 +45,9 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
     """
     from ptyonnx.formats import check_scan_path, write_scan
     from ptyonnx.simulation import add_modes, load_probe, simulate
+    from ptyonnx_bundles import check_apart
 
+    check_apart(output, object_file, probe_file, options["amplitude"], options["positions"])
     check_scan_path(output)
     probe = load_probe(probe_file)
     if options["probe_modes"] is not None:

@@ -52,6 +52,7 @@ class TrainVerb(Verb):
 @click.option("--probe", metavar="FILE", help="Probe, for a scan without one.")
 @click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
+@click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
 @click.option("--N", "N", metavar="PIXELS", hidden=True)
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting by name; may be repeated.")
 @click.option(
@@ -197,7 +198,7 @@ def _scans(configuration: Configuration, initial: Bundle | None) -> tuple[Scan, 
     def load(path: Path | None) -> Scan | None:
         if path is None:
             return None
-        scan = load_scan(path, values=configuration.values, axes=configuration.axes, probe=configuration.probe)
+        scan = load_scan(path, **configuration.declared, probe=configuration.probe)
         configuration.check_size(scan.N, scan.name)
         return scan
 

@@ -14,7 +14,7 @@ _FAILED = 1  # exit code
 
 
 @click.command(cls=Verb)
-@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE")
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE|RUN")
 @click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
 @click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -27,10 +27,11 @@ def command(bundle: Path, provider: str, threads: int, as_json: bool) -> int:
     """
     import json
 
+    from ptyonnx.run import exported_bundle
     from ptyonnx_bundles import read_bundle
     from ptyonnx_runtime.verify import verify
 
-    opened = read_bundle(bundle)
+    opened = read_bundle(exported_bundle(bundle))
     found = verify(opened, provider, threads)
     home = "what was recorded when it was adopted" if opened.is_foreign else "the native network"
     if as_json:

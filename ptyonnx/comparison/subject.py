@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptyonnx.engines import ALIASES, canonical_engine, open_engine
+from ptyonnx.run import exported_bundle
 from ptyonnx_bundles import Bundle, read_bundle
 from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.engine import Engine
@@ -72,7 +73,7 @@ def open_subject(source: Subject | Bundle | Path | str, provider: str = "auto") 
     Parameters
     ----------
     source : Subject, Bundle or path-like
-        A path may end in ``@`` and an engine (``torch``, ``tensorflow``, ``onnxruntime``) or a
+        A path is that of a bundle, or of a run that has one. It may end in ``@`` and an engine (``torch``, ``tensorflow``, ``onnxruntime``) or a
         provider of onnxruntime (``cpu``, ``cuda`` …). A file whose own name holds an @ is taken
         as it is.
     provider : str
@@ -93,12 +94,16 @@ def open_subject(source: Subject | Bundle | Path | str, provider: str = "auto") 
     path, at, suffix = text.rpartition("@")
     known = suffix.lower() in ALIASES or suffix.lower() in PROVIDERS
     if not at or os.path.lexists(text) or not (known or os.path.lexists(path)):
-        return Subject(read_bundle(text), provider=provider)
+        return Subject(_read(text), provider=provider)
     if suffix.lower() in PROVIDERS:
-        return Subject(read_bundle(path), provider=suffix.lower())
+        return Subject(_read(path), provider=suffix.lower())
     if suffix.lower() not in ALIASES:
         raise SettingsError(
             "neither an engine nor a provider", file=path, key=f"@{suffix}",
             expected=f"@ and one of {', '.join((*ALIASES, *PROVIDERS))}",
         )  # fmt: skip
-    return Subject(read_bundle(path), canonical_engine(suffix), provider)
+    return Subject(_read(path), canonical_engine(suffix), provider)
+
+
+def _read(path: str) -> Bundle:
+    return read_bundle(exported_bundle(Path(path)))

@@ -33,6 +33,7 @@ def load_scan(
     *,
     values: str | None = None,
     axes: str | None = None,
+    zero_frequency: str | None = None,
     probe: str | os.PathLike[str] | None = None,
     limit: int | None = None,
 ) -> Scan:
@@ -47,6 +48,9 @@ def load_scan(
         intensities; declared intensities are square-rooted.
     axes : {"nyx", "nxy", "yxn", "xyn"}, optional
         Order of the patterns' axes in the file, n for the pattern. By default ``"nyx"``.
+    zero_frequency : {"centre", "corner"}, optional
+        Where it lies in the file. By default in the centre, and an error if the patterns look otherwise;
+        from the corner, [0, 0], patterns are shifted as they are read.
     probe : path-like, optional
         A file with the probe, for a scan without one, or with a bad one.
     limit : int, optional
@@ -66,12 +70,15 @@ def load_scan(
     from ptyonnx.formats.axes import AXES
     from ptyonnx.formats.file_patterns import Values
     from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
+    from ptyonnx.formats.zero_frequency import PLACES
     from ptyonnx.simulation.probes import load_probe
 
     if values is not None and values not in get_args(Values):
         raise SettingsError("unknown kind of values", key="values", found=values, expected="amplitude or intensity")
     if axes is not None and axes not in AXES:
         raise SettingsError("unknown order of axes", key="axes", found=axes, expected=", ".join(AXES))
+    if zero_frequency is not None and zero_frequency not in PLACES:
+        raise SettingsError("unknown place", key="zero_frequency", found=zero_frequency, expected="centre or corner")
     if limit is not None and limit < 1:
         raise SettingsError("must be positive", key="limit", found=limit)
     file = Path(path)
@@ -80,12 +87,14 @@ def load_scan(
         raise ScanError(
             "not a scan that can be read", file=file, found="an HDF5 file" if start == _HDF5 else "something else",
             expected="a PtychoPINN NPZ (diffraction, xcoords, ycoords, probeGuess)",
-            remedy="the file is truncated, empty or of another format",
+            remedy="convert it with h5py and numpy.savez, see docs/formats.md" if start == _HDF5
+            else "the file is truncated, empty or of another format",
         )  # fmt: skip
     return read_ptychopinn_npz(
         file,
         values="intensity" if values == "intensity" else "amplitude" if values else None,
         axes=axes,
+        zero_frequency=None if zero_frequency is None else PLACES[zero_frequency],
         probe=None if probe is None else load_probe(Path(probe)),
         limit=limit,
     )

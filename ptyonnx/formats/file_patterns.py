@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.formats.intensity_signs import IntensitySigns
+from ptyonnx.formats.zero_frequency import ZeroFrequency, looks_like_the_corner, to_the_centre
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.scan import chunks
 
@@ -59,21 +60,27 @@ class FilePatterns:
     values : {"amplitude", "intensity"} or None
         What the numbers are, declared by the user. None: amplitude; then
         :meth:`refuse_intensities` is to be called once the probe is known.
+    zero_frequency : {"centre", "corner"} or None
+        Where it lies in the file. None: in the centre, unless the patterns look otherwise.
     file, key : str
         Named in errors.
 
     Raises
     ------
     ScanError
-        NaN, infinity, negative or only zero values.
+        NaN, infinity, negative or only zero values; an undeclared zero frequency that seems to be in the corner.
     """
 
-    def __init__(self, stored: Stored, values: Values | None, file: str, key: str) -> None:
+    def __init__(
+        self, stored: Stored, values: Values | None, zero_frequency: ZeroFrequency | None, file: str, key: str
+    ) -> None:
         self._stored = stored
         weakref.finalize(self, stored.stream.close)
         self._file, self._key = file, key
         self._lock = threading.Lock()
         self._intensity = values == "intensity"
+        self._corner = zero_frequency == "corner"
+        self._place_declared = zero_frequency is not None
         self._signs: IntensitySigns | None = None
         self.mean_photons = self._check(declared=values is not None)
 
@@ -125,6 +132,8 @@ class FilePatterns:
     def _amplitudes(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         if self._stored.transposed:
             raw = raw.transpose(0, 2, 1)
+        if self._corner:
+            raw = to_the_centre(raw)
         if self._intensity:
             return np.ascontiguousarray(np.sqrt(raw), np.float32)
         return np.ascontiguousarray(raw, np.float32)
@@ -162,7 +171,10 @@ class FilePatterns:
             if not declared:
                 self._signs = self._signs or IntensitySigns(raw)
                 self._signs.add(raw)
-            flat = self._amplitudes(raw).reshape(len(raw), 1, -1)
+            amplitudes = self._amplitudes(raw)
+            if part.start == 0 and not self._place_declared:
+                self._refuse_corner(amplitudes)
+            flat = amplitudes.reshape(len(raw), 1, -1)
             total += float(np.sum(flat @ flat.transpose(0, 2, 1), dtype=np.float64))
         if not lit:
             raise ScanError(
@@ -170,6 +182,15 @@ class FilePatterns:
                 remedy="check which array holds the measurement",
             )  # fmt: skip
         return total / len(self)
+
+    def _refuse_corner(self, amplitudes: NDArray[np.float32]) -> None:
+        reason = looks_like_the_corner(amplitudes)
+        if reason:
+            raise ScanError(
+                f"the zero frequency seems to be in the corner ({reason})", file=self._file, key=self._key,
+                expected="the middle, [N//2, N//2]",
+                remedy="declare it: --zero-frequency corner (the patterns are then shifted), or --zero-frequency centre",
+            )  # fmt: skip
 
     def _bad_value(self, raw: NDArray[Any], start: int) -> ScanError:
         bad = ~(np.isfinite(raw) & (raw >= 0))

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.formats.axes import AXES, in_pattern_order
-from ptyonnx.formats.file_patterns import FilePatterns, Values
+from ptyonnx.formats.file_patterns import FilePatterns, Stored, Values
 from ptyonnx.formats.npz_archive import ArrayHeader, NpzArchive
+from ptyonnx.formats.zero_frequency import ZeroFrequency
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.scan import CHUNK, Scan, check_pattern_size, chunks
@@ -36,6 +37,7 @@ def read_ptychopinn_npz(
     *,
     values: Values | None = None,
     axes: str | None = None,
+    zero_frequency: ZeroFrequency | None = None,
     probe: NDArray[np.complex64] | None = None,
     limit: int | None = None,
 ) -> Scan:
@@ -48,6 +50,8 @@ def read_ptychopinn_npz(
         What the patterns are, where the user declares it. Intensities are square-rooted.
     axes : str or None
         Order of the patterns' axes in the file, slowest first; ``"nyx"`` unless declared.
+    zero_frequency : {"centre", "corner"} or None
+        Where it lies in the file, where the user declares it.
     probe : (mode, y, x) complex64 or None
         Instead of the file's own, which is then not looked at.
     limit : int or None
@@ -59,7 +63,8 @@ def read_ptychopinn_npz(
         Whatever is wrong with the file; the message names the key.
     """
     with NpzArchive(path) as archive:
-        diffraction = _patterns(archive, path, values, axes, limit)
+        stored, key = _patterns(archive, path, axes, limit)
+        diffraction = FilePatterns(stored, values, zero_frequency, str(path), key)
         positions_px = _positions(archive, path, diffraction.shape[0], limit)
         if probe is None and "probeGuess" in archive.keys:
             probe = _probe(archive, path, diffraction.shape[1])
@@ -106,9 +111,8 @@ def write_ptychopinn_npz(path: Path, scan: Scan) -> None:
     atomic_write(path, write)
 
 
-def _patterns(
-    archive: NpzArchive, path: Path, values: Values | None, axes: str | None, limit: int | None
-) -> FilePatterns:
+def _patterns(archive: NpzArchive, path: Path, axes: str | None, limit: int | None) -> tuple[Stored, str]:
+    """Where the patterns lie in the file, and their key."""
     key = next((key for key in DIFFRACTION_KEYS if key in archive.keys), None)
     if key is None:
         raise _missing("diffraction", archive, path)
@@ -137,7 +141,7 @@ def _patterns(
     stored = in_pattern_order(stream, offset, (shape[0], shape[1], shape[2]), header.dtype, order)
     if limit is not None:
         stored = stored._replace(shape=(min(limit, count), *stored.shape[1:]))
-    return FilePatterns(stored, values, str(path), key)
+    return stored, key
 
 
 def _positions(archive: NpzArchive, path: Path, count: int, limit: int | None) -> NDArray[np.float64]:
@@ -223,5 +227,5 @@ def _expect(header: ArrayHeader, path: Path, key: str, *, rank: int, kinds: str,
 def _missing(key: str, archive: NpzArchive, path: Path) -> ScanError:
     return ScanError(
         "missing", file=path, key=key, found=", ".join(archive.keys[:12]) or "an empty file",
-        remedy="a PtychoPINN NPZ has diffraction, xcoords, ycoords and probeGuess",
+        remedy="a PtychoPINN NPZ has diffraction, xcoords, ycoords and probeGuess: rename the arrays, see docs/formats.md",
     )  # fmt: skip

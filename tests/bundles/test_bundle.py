@@ -20,13 +20,13 @@ from ptyonnx_bundles import PROTOCOL, Bundle, Recipe, SelfTest, digests, read_bu
 from ptyonnx_bundles.errors import BundleError, DigestError, OutputError, PtyonnxError
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
+SMALL = Recipe(N=64, gridsize=2, filters_scale=0.0625)
 SAMPLES = sorted((BUNDLES / "samples").glob("protocol-*.onnx"))
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    recipe = Recipe(N=64, gridsize=2, filters_scale=0.0625)
-    return make_bundle(tmp_path_factory.mktemp("made") / "made.onnx", recipe, probe=example_probe(64, 3))
+    return make_bundle(tmp_path_factory.mktemp("made") / "made.onnx", SMALL, probe=example_probe(64, 3))
 
 
 def test_there_is_a_sample_of_every_protocol() -> None:
@@ -159,9 +159,10 @@ def test_two_bundles_of_the_same_weights_are_the_same_function(tmp_path: Path) -
         ({"probe": np.ones((3, 32, 32), np.complex64)}, BundleError),
         ({"model": b"not a model"}, BundleError),
         ({"model": b""}, BundleError),
-        ({"model": canonical_model(Recipe(N=32), example_weights(Recipe(N=32)))}, DigestError),
+        ({"model": canonical_model(Recipe(N=32), example_weights(Recipe(N=32)))}, BundleError),
+        ({"model": canonical_model(SMALL, example_weights(SMALL, seed=7))}, DigestError),
     ],
-    ids=["dark probe", "small probe", "text", "nothing", "another model"],
+    ids=["dark probe", "small probe", "text", "nothing", "another recipe", "other weights"],
 )
 def test_what_is_no_bundle_is_not_written(
     bundle: Bundle, change: dict[str, object], error: type[PtyonnxError], tmp_path: Path

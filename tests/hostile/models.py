@@ -210,6 +210,6 @@ edit(
     lambda m: _put(m, "whitening.scale", np.float32(0.21)), seal=False,
 )  # fmt: skip
 edit(
-    "edited_graph", "'digest of the graph': the graph changed after the bundle was made",
+    "edited_graph", "'encoder.0.conv.0': not the graph of the recipe: other attributes",
     lambda m: setattr(_attribute(m, "encoder.0.conv.0", "group"), "i", 2), seal=False,
 )  # fmt: skip

@@ -15,9 +15,14 @@ def text(_: bytes) -> bytes:
     return b"This is a text file.\n"
 
 
-@case("not an ONNX model as a bundle holds it: unknown field 10 in the model")
+@case("a ZIP archive, not a bundle")
 def zip_archive(_: bytes) -> bytes:
     return b"PK\x03\x04" + bytes(100)
+
+
+@case("an HDF5 file, not a bundle")
+def hdf5_file(_: bytes) -> bytes:
+    return b"\x89HDF\r\n\x1a\n" + bytes(100)
 
 
 @case(NO_MODEL)

@@ -202,3 +202,46 @@ def test_a_picture_that_finds_no_space_leaves_the_earlier_one(
     assert (folder / "result.png").read_bytes() == EARLIER
     assert (folder / "result.h5").read_bytes() != EARLIER
     assert not list(folder.glob(".ptyonnx-*"))
+
+
+# What is made of a file does not replace it.
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*RECONSTRUCT, "-o", "scan.npz"),
+        (*RECONSTRUCT, "-o", "link.npz"),
+        (*RECONSTRUCT, "-o", "./folder.h5/../scan.npz"),
+        ("simulate", "--object", "scan.npz", "--probe", "probe.npz", "-o", "scan.npz"),
+        ("simulate", "--object", "scan.npz", "--probe", "probe.npz", "-o", "probe.npz"),
+        ("simulate", "--object", "scan.npz", "--probe", "scan.npz", "--positions", "probe.npz", "-o", "probe.npz"),
+        ("adopt", "probe.npz", "-o", "probe.npz"),
+        ("adopt", "absent.onnx", "--probe", "probe.npz", "-o", "probe.npz"),
+    ],
+    ids=" ".join,
+)
+def test_an_output_never_replaces_an_input(
+    capsys: Output, folder: Path, bundle: Bundle, words: tuple[str, ...]
+) -> None:
+    (folder / "probe.npz").write_bytes((folder / "scan.npz").read_bytes())
+    (folder / "link.npz").symlink_to("scan.npz")
+    line = refused(capsys, folder, *(word.format(bundle=bundle.path) for word in words))
+    assert line == f"{Path(words[-1])}: would replace the file that it is made of; name another file"
+
+
+def test_a_run_keeps_to_its_own_bundle_wherever_else_it_is_exported(folder: Path, bundle: Bundle) -> None:
+    run = run_of(bundle, folder)
+    Run.open(run).write(bundle=folder / "elsewhere.onnx")
+    assert Run.open(run).bundle == folder / "elsewhere.onnx"
+    (run / "bundle.onnx").write_bytes(bundle.model)
+    assert Run.open(run).bundle == run / "bundle.onnx"
+    moved = run.rename(folder / "moved")
+    assert Run.open(moved).bundle == moved / "bundle.onnx"
+
+
+@pytest.mark.parametrize("words", [("inspect", "run"), ("verify", "run"), ("diff", "run", "run")])
+def test_a_run_stands_for_its_bundle(capsys: Output, folder: Path, bundle: Bundle, words: tuple[str, ...]) -> None:
+    (run_of(bundle, folder) / "bundle.onnx").write_bytes(bundle.model)
+    assert main(list(words)) == 0
+    assert capsys.readouterr().err == ""

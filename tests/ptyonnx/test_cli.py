@@ -82,9 +82,9 @@ def test_debug_shows_the_trace_wherever_it_stands(capsys: Output) -> None:
     "words, expected",
     [
         (("inspect", "absent.onnx"), "absent.onnx: cannot be read"),
-        (("verify", SCAN), "siemens_star_64.npz: not an ONNX model"),
+        (("verify", SCAN), "siemens_star_64.npz: a ZIP archive, not a bundle; a scan goes behind --data"),
         (("reconstruct",), "'--data': missing"),
-        (("reconstruct", "--data", SCAN), "'-o': missing"),
+        (("reconstruct", "absent.onnx", "--data", SCAN), "'-o': missing"),
         (("reconstruct", "--data", SCAN, "-o", "r.h5"), "'BUNDLE': missing"),
         (("reconstruct", "absent.onnx", "--data", SCAN, "-o", "r.h5"), "absent.onnx: cannot be read"),
         (("train", "--data", SCAN), "'--backend': missing, expected one of tf"),

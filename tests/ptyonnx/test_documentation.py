@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from bundle_factory import make_bundle
@@ -113,19 +114,20 @@ def test_the_readmes_command_lines_run_where_nothing_is_trained(clone: Path) -> 
 def test_the_scan_that_the_page_on_formats_writes_can_be_read(clone: Path) -> None:
     (program,) = _blocks(ROOT / "docs" / "formats.md", "python")
     generator = np.random.default_rng(0)
-    counts = np.fft.ifftshift(generator.poisson(30 * np.hanning(32)[:, None] * np.hanning(32), (5, 32, 32)), (1, 2))
-    given = {
-        "counts": counts,
-        "position_y_m": generator.uniform(0, 1e-6, 5),
-        "position_x_m": generator.uniform(0, 1e-6, 5),
-        "object_pixel_size_m": 1e-8,
-        "probe": np.ones((32, 32), complex),
-    }
-    exec(compile(program, "formats.md", "exec"), given)  # noqa: S102 - our own page
+    counts = generator.poisson(30 * np.hanning(32)[:, None] * np.hanning(32), (5, 32, 32))
+    y_m, x_m = generator.uniform(0, 1e-6, (2, 5))
+    with h5py.File(clone / "scan_dp.hdf5", "w") as file:
+        file["dp"] = counts
+    with h5py.File(clone / "scan_para.hdf5", "w") as file:
+        file["probe"] = np.ones((1, 2, 32, 32), np.complex64)
+        file["probe_position_y_m"], file["probe_position_x_m"] = y_m, x_m
+        file.create_dataset("object", data=np.ones((1, 150, 150), np.complex64)).attrs["pixel_height_m"] = 1e-8
+    exec(compile(program, "formats.md", "exec"), {})  # noqa: S102 - our own page
     scan = load_scan(clone / "scan.npz", values="amplitude")
     assert scan.mean_photons == pytest.approx(counts.sum() / 5, rel=1e-6)
-    assert np.argmax(scan.diffraction[:].mean(axis=(0, 1))) in range(12, 20)
-    np.testing.assert_allclose(scan.positions_px[:, 0], given["position_y_m"] / 1e-8)
+    assert scan.probe is not None
+    assert scan.probe.shape == (2, 32, 32)
+    np.testing.assert_allclose(scan.positions_px, np.stack([y_m, x_m], axis=1) / 1e-8)
 
 
 def test_the_program_of_the_page_on_exchange_runs(clone: Path) -> None:
