@@ -93,8 +93,9 @@ def _layers(group: h5py.Group, path: str, left: list[int], file: Path) -> Iterat
             yield from _layers(child, f"{path}/{name}", left, file)
         elif len(child):
             names = sorted(child, key=int)
-            if names != [str(index) for index in range(len(names))]:
-                raise ValueError
+            missing = [str(index) for index in range(len(names)) if str(index) not in names]
+            if missing:
+                raise ConversionError("a weight is missing", file=file, key=f"{path}/vars/{missing[0]}")
             arrays = tuple(_array(_child(child, index, f"{path}/vars", file), left) for index in names)
             layer = child.attrs.get("name")
             yield LayerWeights(path, layer if isinstance(layer, str) else None, arrays)
@@ -102,8 +103,11 @@ def _layers(group: h5py.Group, path: str, left: list[int], file: Path) -> Iterat
 
 def _child(group: h5py.Group, name: str, path: str, file: Path) -> h5py.Group | h5py.Dataset:
     """Follow hard links only: the other kinds may lead into another file of this machine."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ConversionError("a link inside the weights", file=file, key=f"{path}/{name}", expected="plain arrays")
+    link, key = group.get(name, getlink=True), f"{path}/{name}".removeprefix("/")
+    if link is None:
+        raise ConversionError("a group of the weights is missing", file=file, key=key)
+    if not isinstance(link, h5py.HardLink):
+        raise ConversionError("a link inside the weights", file=file, key=key, expected="plain arrays")
     return group[name]
 
 

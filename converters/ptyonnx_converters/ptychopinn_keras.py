@@ -198,6 +198,8 @@ def _weights_by_layer(
     weights: dict[str, NDArray[Any]] = {}
     for entry in stored:
         name = entry.layer or numbered.get(entry.path)
+        if name in convolutions and len(entry.arrays) == 1:
+            raise ConversionError("a weight is missing", file=file, key=f"{entry.path}/vars/1", expected="a bias")
         if name not in convolutions or len(entry.arrays) != 2 or f"{name}.weight" in weights:
             raise ConversionError(
                 "weights that belong to no convolution", file=file, key=entry.path, found=f"{len(entry.arrays)} arrays",

@@ -8,6 +8,7 @@ weight shows comes from the settings that PtychoPINN stores beside them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,14 @@ def build_torch(
         value = builder.decoder(f"decoder_{short}", levels - 1)
         heads[name] = builder.head(f"decoder_{short}.{short}", value, name, activation, scale)
     builder.check_all_used()
+    if builder.head_channels == {1} and channels > 1 and math.isqrt(channels) ** 2 == channels:
+        # In training such a patch would have met every pattern of its group without being moved there;
+        # PtychoPINN itself does not let it come to that.
+        raise ConversionError(
+            "one patch for a group of patterns, and nothing says where in the group it lies", file=file,
+            found=f"heads of 1 channel for {channels} patterns", expected=f"{channels} channels, or 1 pattern",
+            remedy="train with object_big on, or with one pattern per group",
+        )  # fmt: skip
     if (
         math.isqrt(channels) ** 2 != channels
         or channels not in builder.head_channels
@@ -101,11 +110,9 @@ def build_torch(
 
 
 def _count(state: Mapping[str, NDArray[Any]], prefix: str) -> int:
-    """Blocks of a list of modules, which are numbered from 0."""
-    number = 0
-    while f"{_PREFIX}{prefix}.{number}.conv1.weight" in state:
-        number += 1
-    return number
+    """Blocks of a list of modules, which are numbered from 0: any of a block's weights shows that it is there."""
+    numbers = (re.match(rf"{re.escape(_PREFIX + prefix)}\.([0-9]{{1,3}})\.", name) for name in state)
+    return max((int(number[1]) + 1 for number in numbers if number), default=0)
 
 
 class _Builder:
@@ -133,10 +140,10 @@ class _Builder:
         for level in range(levels):
             block = f"encoder.blocks.{level}"
             value = self._block(block, value)
-            if self._has(f"{block}.attention.ChannelGate.mlp.1.weight"):
+            if self._has(f"{block}.attention.ChannelGate", f"{block}.attention.SpatialGate"):
                 value = self._cbam(f"{block}.attention", value)
             value = self.graph.pool(value, f"{block}.pool")
-        if self._has("bottleneck_cbam.ChannelGate.mlp.1.weight"):
+        if self._has("bottleneck_cbam.ChannelGate", "bottleneck_cbam.SpatialGate"):
             value = self._cbam("bottleneck_cbam", value)
         self._bottom, self._bottom_width = value, self._width
         return channels
@@ -215,7 +222,7 @@ class _Builder:
         kernel = self._take(f"{name}.weight", (None, self._width, 3, 3))
         self._width = len(kernel)
         value = self.graph.conv(value, kernel, self._take(f"{name}.bias", (self._width,)), name)
-        return self._batch_norm(norm, value) if self._has(f"{norm}.weight") else value
+        return self._batch_norm(norm, value) if self._has(norm) else value
 
     def _batch_norm(self, name: str, value: str) -> str:
         """Of a trained network: with the statistics that it has kept."""
@@ -272,8 +279,10 @@ class _Builder:
             sums.append(graph.add("Conv", (hidden, *inputs[1]), f"{names[1]}.{kind}", kernel_shape=[1, 1]))
         return graph.add("Add", (sums[0], sums[1]), f"{gate}.sum")
 
-    def _has(self, name: str) -> bool:
-        return f"{_PREFIX}{name}" in self.weights
+    def _has(self, *layers: str) -> bool:
+        """Whether any weight of these layers is there: one that is missing is then missed by its name."""
+        prefixes = tuple(f"{_PREFIX}{layer}." for layer in layers)
+        return any(name.startswith(prefixes) for name in self.weights)
 
     def _take(self, name: str, shape: tuple[int | None, ...], *, empty: bool = False) -> NDArray[np.float32]:
         self._used.add(f"{_PREFIX}{name}")

@@ -25,6 +25,7 @@ _LARGEST_DIRECTORY = 2**21  # bytes; PtychoPINN's have less than 10 kB
 _LARGEST_RATIO = 100
 _SMALL = 2**26  # bytes; below this any ratio is harmless
 _LARGEST_UNPACKED = 2**32 + _SMALL  # bytes: a model of 2 GiB, and what is in it
+_LARGEST_DECLARED = 2**33  # bytes of all members, read or not: beside it, a training state of three times its size
 _KNOWN = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the other kinds of packing cannot be unpacked piece by piece
 _PIECE = 2**20  # bytes that are unpacked at a time: a header that lies costs no more
 _DAMAGED = (
@@ -46,7 +47,9 @@ class _Allowance:
     """Bytes that may still be unpacked of a file, whatever archives are inside of it."""
 
     def __init__(self, packed: int) -> None:
-        self.left = min(_LARGEST_UNPACKED, max(_SMALL, _LARGEST_RATIO * packed))
+        most = max(_SMALL, _LARGEST_RATIO * packed)
+        self.left = min(_LARGEST_UNPACKED, most)
+        self.declared = min(_LARGEST_DECLARED, most)  # by the directory of each archive, most of it never unpacked
 
 
 def open_archive(file: Path) -> ZipMembers:
@@ -135,10 +138,8 @@ class ZipMembers:
                 "too large", file=self.file, key=name, found=f"{info.file_size} bytes", expected=f"at most {largest}"
             )
         if info.file_size > self._allowance.left:
-            raise ConversionError(
-                "unpacks to many times the size of the file", file=self.file, key=name,
-                found=f"{info.file_size} bytes", expected=f"at most {self._allowance.left} more",
-            )  # fmt: skip
+            most = f"at most {self._allowance.left} more"
+            raise self._bomb("unpacks to many times the size of the file", info, info.file_size, most)
         self._allowance.left -= info.file_size
         try:
             data = self._unpacked(info)
@@ -175,6 +176,24 @@ class ZipMembers:
         for info in infos:
             self._check_name(info.filename)
             self._members[info.filename] = info
+        self._check_sizes(infos)
+
+    def _check_sizes(self, infos: list[zipfile.ZipInfo]) -> None:
+        """No bomb, not even in a member that nobody reads; the directory may lie, so that reading counts again."""
+        for info in infos:
+            most = max(_SMALL, _LARGEST_RATIO * info.compress_size)
+            if info.file_size > most:
+                raise self._bomb("unpacks to many times its packed size", info, info.file_size, f"at most {most}")
+        total, most = sum(info.file_size for info in infos), self._allowance.declared
+        if total > most:
+            largest = max(infos, key=lambda info: info.file_size)
+            raise self._bomb("members that unpack to many times the size of the file", largest, total, f"at most {most}")
+
+    def _bomb(self, problem: str, info: zipfile.ZipInfo, size: int, expected: str) -> ConversionError:
+        return ConversionError(
+            problem, file=self.file, key=info.filename, found=f"{size} bytes", expected=expected,
+            remedy="do not trust this file",
+        )  # fmt: skip
 
     def _check_name(self, name: str) -> None:
         parts = name.replace("\\", "/").split("/")

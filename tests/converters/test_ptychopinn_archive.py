@@ -126,7 +126,58 @@ def test_a_bomb_is_not_unpacked(member: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(member, "w") as stream:
         for _ in range(128):
             stream.write(bytes(2**20))
-    assert f"'{member}': unpacks to many times the size of the file" in refused(path)
+    assert f"'{member}': unpacks to many times its packed size" in refused(path)
+
+
+def zeros(path: Path, **sizes: int) -> Path:
+    """Append members of zeros, so many MiB each."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, size in sizes.items():
+            with archive.open(name, "w", force_zip64=True) as stream:
+                for _ in range(size):
+                    stream.write(bytes(2**20))
+    return path
+
+
+@pytest.mark.parametrize("backend", ["keras", "torch"])
+@pytest.mark.parametrize("size", [65, pytest.param(3 * 2**10, marks=pytest.mark.slow)])
+def test_a_bomb_that_nobody_would_read_is_refused(
+    backend: str, size: int, keras_path: Path, torch_path: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bomb.zip"
+    path.write_bytes((keras_path if backend == "keras" else torch_path).read_bytes())
+    line = refused(zeros(path, notes=size))
+    assert f"'notes': unpacks to many times its packed size, found {size * 2**20} bytes, expected at most " in line
+    assert line.endswith("; do not trust this file")
+
+
+def test_members_that_nobody_would_read_are_a_bomb_together(torch_path: Path, tmp_path: Path) -> None:
+    """Each of them is small; the file says that it unpacks to more than 64 MiB and a hundred times its size."""
+    path = tmp_path / "bomb.zip"
+    path.write_bytes(torch_path.read_bytes())
+    line = refused(zeros(path, **{f"notes{index}": 48 for index in range(6)}))
+    assert "members that unpack to many times the size of the file" in line
+
+
+def test_a_bomb_inside_of_the_inner_archive_that_nobody_would_read(
+    torch_path: Path, keras_path: Path, tmp_path: Path
+) -> None:
+    inner = tmp_path / "inner.zip"
+    for source, member in ((torch_path, TORCH), (keras_path, KERAS)):
+        with zipfile.ZipFile(source) as archive:
+            inner.write_bytes(archive.read(member))
+        path = repack(source, tmp_path / "bomb.zip", {member: zeros(inner, notes=65).read_bytes()})
+        assert "'notes': unpacks to many times its packed size" in refused(path)
+
+
+def test_members_that_nobody_reads_do_no_harm(torch_path: Path, keras_path: Path, tmp_path: Path) -> None:
+    """A training state of three times the network's size, as PtychoPINN keeps it; and zeros below the bound."""
+    for source, member in ((torch_path, TORCH), (keras_path, KERAS)):
+        with zipfile.ZipFile(source) as archive:
+            size = archive.getinfo(member).file_size
+        state = np.random.default_rng(0).bytes(3 * size)
+        path = repack(source, tmp_path / "large.zip", {"autoencoder/model": state, "params": bytes(2**25)})
+        assert convert(path).model == convert(source).model
 
 
 def test_a_member_that_is_larger_than_it_says(torch_path: Path, tmp_path: Path) -> None:
@@ -274,8 +325,19 @@ def test_many_members_below_the_bound_are_a_bomb_together(torch_path: Path, tmp_
     path = repack(torch_path, tmp_path / "bomb.zip", {TORCH: (tmp_path / "inner.zip").read_bytes()})
     assert path.stat().st_size < 2**20
     size, line = grown(path)
-    assert "'archive/data/1': unpacks to many times the size of the file" in line
+    assert "'archive/data/0': members that unpack to many times the size of the file" in line
     assert size < 2**27
+
+
+def test_what_was_unpacked_before_counts(torch_path: Path, tmp_path: Path) -> None:
+    """An archive of 40 MiB, packed small, whose one member is 40 MiB once more: each below the bound of 64 MiB."""
+    length = 10 * 2**20
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w") as archive:
+        archive.writestr("archive/data.pkl", state_of_ones(1, length))
+        archive.writestr("archive/data/0", bytes(4 * length))
+    path = repack(torch_path, tmp_path / "bomb.zip", {TORCH: (tmp_path / "inner.zip").read_bytes()})
+    line = refused(path)
+    assert "'archive/data/0': unpacks to many times the size of the file, found 41943040 bytes, expected at most" in line
 
 
 def state_of_ones(count: int, length: int) -> bytes:

@@ -21,6 +21,7 @@ from ptychopinn_bundles import (
     SETTINGS,
     SMALL,
     TORCH,
+    Variant,
     refused,
     repack,
     saved,
@@ -58,8 +59,12 @@ def spoil(name: str, make: Callable[[Any], Any]) -> Callable[[dict[str, Any]], N
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda state: state.pop(ENCODER), "found 1 levels, expected 3, 4 or 5"),
-        (lambda state: state.pop(ENCODER.replace("weight", "bias")), "blocks.1.conv1.bias': a weight is missing"),
+        (
+            lambda state: [state.pop(name) for name in list(state) if "encoder.blocks.2." in name],
+            "found 2 levels, expected 3, 4 or 5",
+        ),
+        (lambda state: state.update({ENCODER.replace(".1.", f".{'9' * 5000}."): state[ENCODER]}), "a weight that PtychoPINN's"),
+        (lambda state: state.update({ENCODER.replace(".1.", ".9."): state[ENCODER]}), "found 10 levels"),
         (lambda state: state.clear(), "found 0 levels"),
         (lambda state: state.update(extra=state[ENCODER]), "'extra': a weight that PtychoPINN's network does not have"),
         (lambda state: state.update(log_scale_delta=state[ENCODER]), "'log_scale_delta': a weight that"),
@@ -82,6 +87,25 @@ def test_a_state_dict_that_is_not_the_networks(
     change: Callable[[dict[str, Any]], object], words: str, torch_path: Path, tmp_path: Path
 ) -> None:
     assert words in refused(with_state(torch_path, tmp_path, change))
+
+
+def test_a_weight_that_is_missing_is_named(torch_path: Path, tmp_path: Path) -> None:
+    """Each of them, whatever else follows from its neighbours."""
+    _, state = torch_state(Variant(scale=0.25, batch_norm=True, bottleneck_cbam=True))
+    needed = [name for name in state if "forward_model" not in name and "num_batches" not in name]
+    assert len(needed) > 100
+    for name in needed:
+        rest = {other: tensor for other, tensor in state.items() if other != name}
+        line = refused(repack(torch_path, tmp_path / "state.zip", {TORCH: saved(rest)}))
+        assert f"'{name}': a weight is missing" in line
+
+
+def test_one_patch_for_four_patterns_whose_place_nobody_knows(torch_path: Path, tmp_path: Path) -> None:
+    """PtychoPINN's PyTorch network takes four patterns only to give four patches."""
+    path = with_state(torch_path, tmp_path, spoil(ENCODER.replace(".1.", ".0."), lambda t: t.repeat(1, 4, 1, 1)))
+    line = refused(path)
+    assert "one patch for a group of patterns, and nothing says where in the group it lies" in line
+    assert "found heads of 1 channel for 4 patterns, expected 4 channels, or 1 pattern" in line
 
 
 def test_heads_of_a_version_that_split_channels_in_another_way(torch_path: Path, tmp_path: Path) -> None:
