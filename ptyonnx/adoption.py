@@ -162,7 +162,7 @@ def _write(
 
 
 def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) -> ForeignNetwork:
-    """Any ZIP archive is taken for a PtychoPINN bundle: no ONNX file is one."""
+    """A ZIP archive is a PtychoPINN bundle or refused: no ONNX file is one."""
     from ptyonnx_converters import from_onnx, from_ptychopinn
 
     check_regular(path, ConversionError, "give an ONNX file or a PtychoPINN wts.h5.zip")
@@ -174,6 +174,7 @@ def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) 
                 remedy="leave these options out",
             )  # fmt: skip
         return from_onnx.convert(path, declaration)
+    from_ptychopinn.check_archive(path)
     said = [
         each.name
         for each in fields(declaration)

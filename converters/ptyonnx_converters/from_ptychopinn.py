@@ -21,7 +21,7 @@ from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.zip_members import ZipMembers, open_archive
 
-__all__ = ["convert"]
+__all__ = ["check_archive", "convert"]
 
 _KERAS = "diffraction_to_obj/model.keras"
 _TORCH = "diffraction_to_obj/model.pth"
@@ -59,19 +59,61 @@ def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | 
     if find_spec("onnx") is None:
         raise MissingDependencyError("adopting needs onnx, which is not installed", remedy="pip install onnx")
     with open_archive(path) as members:
-        found = [name for name in (_KERAS, _TORCH) if name in members.names]
-        if len(found) != 1:
-            raise ConversionError(
-                "not a bundle of PtychoPINN" if not found else "networks of two backends", file=path,
-                found=", ".join(members.names[:5]) or "no member", expected=f"{_KERAS} or {_TORCH} in it",
-                remedy="give the whole archive, wts.h5.zip",
-            )  # fmt: skip
-        if found == [_KERAS]:
+        if _network(members) == _KERAS:
             network = _convert_keras(members, path)
             _check_declared("probe_big", probe_big, network.conventions["probe_big"], path)
             _check_declared("amp_activation", amp_activation, network.conventions["amp_activation"], path)
             return network
         return _convert_torch(members, path, probe_big, amp_activation)
+
+
+def check_archive(path: Path) -> None:
+    """Refuse a ZIP archive that is not a bundle of PtychoPINN, by the names of its members alone.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ConversionError
+        Not a ZIP archive, or another one; a network out of a bundle is told how to go in.
+    """
+    with open_archive(path) as members:
+        _network(members)
+
+
+def _network(members: ZipMembers) -> str:
+    """Name of the member that is the network."""
+    names = members.names
+    found = [name for name in (_KERAS, _TORCH) if name in names]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConversionError(
+            "networks of two backends", file=members.file, found=", ".join(found), expected="one of them",
+            remedy="give wts.h5.zip as one training wrote it",
+        )  # fmt: skip
+    shown = ", ".join(names[:5]) or "no member"
+    if names and all(name.endswith(".npy") for name in names):
+        raise ConversionError(
+            "an NPZ of arrays, not a network", file=members.file, found=shown,
+            remedy="give an ONNX file or PtychoPINN's wts.h5.zip; a scan belongs to reconstruct --data, a probe to --probe",
+        )  # fmt: skip
+    for kind, member, alone in (
+        ("Keras", _KERAS, {"config.json", "model.weights.h5"} <= set(names)),
+        ("torch.save", _TORCH, any(name.endswith("/data.pkl") and name.count("/") == 1 for name in names)),
+    ):
+        if alone:
+            raise ConversionError(
+                f"a file of {kind} alone", file=members.file,
+                expected=f"the archive in which PtychoPINN keeps it as {member}",
+                remedy="give the whole archive, wts.h5.zip; of another system, give an ONNX file",
+            )  # fmt: skip
+    raise ConversionError(
+        "not a bundle of PtychoPINN", file=members.file, found=shown, expected=f"{_KERAS} or {_TORCH} in it",
+        remedy="give the whole archive, wts.h5.zip",
+    )  # fmt: skip
 
 
 def _convert_keras(members: ZipMembers, path: Path) -> ForeignNetwork:

@@ -187,7 +187,9 @@ class ZipMembers:
         total, most = sum(info.file_size for info in infos), self._allowance.declared
         if total > most:
             largest = max(infos, key=lambda info: info.file_size)
-            raise self._bomb("members that unpack to many times the size of the file", largest, total, f"at most {most}")
+            raise self._bomb(
+                "members that unpack to many times the size of the file", largest, total, f"at most {most}"
+            )
 
     def _bomb(self, problem: str, info: zipfile.ZipInfo, size: int, expected: str) -> ConversionError:
         return ConversionError(

@@ -11,7 +11,7 @@ import pytest
 from adopting import SCAN
 from bundle_factory import make_bundle
 from foreign_networks import ptychonn
-from ptychopinn_bundles import Variant, repack, torch_bundle
+from ptychopinn_bundles import KERAS, TORCH, Variant, repack, torch_bundle
 from refusal import refused
 
 from ptyonnx import load_scan, open_bundle, reconstruct
@@ -22,6 +22,7 @@ from ptyonnx.cli import main
 def ptychopinn_zip(path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("manifest.dill", b"\x80\x04cos\nsystem\n")
+        archive.writestr(TORCH, b"never read")
     return path
 
 
@@ -80,3 +81,36 @@ def test_declarations_for_a_ptychopinn_bundle_are_refused(tmp_path: Path, capsys
     path = ptychopinn_zip(tmp_path / "wts.h5.zip")
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", "--zero-frequency", "corner")
     assert "'--zero-frequency': the conventions of a PtychoPINN bundle are known" in line
+
+
+@pytest.mark.parametrize("said", [(), ("--zero-frequency", "corner"), ("--probe-big", "true")])
+def test_an_archive_that_is_no_ptychopinn_bundle_is_never_called_one(
+    said: tuple[str, ...], older_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is declared beside it: a scan, a network out of its archive, an empty archive, something else."""
+    (tmp_path / "scan.npz").write_bytes(SCAN.read_bytes())
+    with zipfile.ZipFile(older_bundle) as archive:
+        (tmp_path / "model.pth").write_bytes(archive.read(TORCH))
+    for name, members in (
+        ("model.keras", ["config.json", "model.weights.h5"]),
+        ("text.docx", ["word.xml"]),
+        ("no", []),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, b"")
+    for name, words in (
+        ("scan.npz", "an NPZ of arrays, not a network, found "),
+        (
+            "model.pth",
+            f"a file of torch.save alone, expected the archive in which PtychoPINN keeps it as {TORCH}; give ",
+        ),
+        (
+            "model.keras",
+            f"a file of Keras alone, expected the archive in which PtychoPINN keeps it as {KERAS}; give the ",
+        ),
+        ("text.docx", "not a bundle of PtychoPINN, found word.xml, expected "),
+        ("no", "not a bundle of PtychoPINN, found no member, expected "),
+    ):
+        line = refused(capsys, tmp_path, "adopt", tmp_path / name, "-o", tmp_path / "b.onnx", *said)
+        assert line.startswith(f"{tmp_path / name}: {words}")
