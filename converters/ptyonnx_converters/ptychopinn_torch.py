@@ -86,7 +86,16 @@ def build_torch(
         value = builder.decoder(f"decoder_{short}", levels - 1)
         heads[name] = builder.head(f"decoder_{short}.{short}", value, name, activation, scale)
     builder.check_all_used()
-    if builder.head_channels == {1} and channels > 1 and math.isqrt(channels) ** 2 == channels:
+    _check_heads(builder.head_channels, channels, file)
+    builder.graph.to_object(heads["amplitude"], heads["phase"])
+    first = builder.weights[f"{_PREFIX}encoder.blocks.{levels - 1}.conv1.bias"]
+    model = builder.graph.finish(N, channels, "PtychoPINN")
+    return TorchNetwork(model, N, channels, len(first) / 128, builder.attention)
+
+
+def _check_heads(heads: set[int], channels: int, file: Path) -> None:
+    """One patch for every pattern; amplitude or phase may be common to all of a group."""
+    if heads == {1} and channels > 1 and math.isqrt(channels) ** 2 == channels:
         # In training such a patch would have met every pattern of its group without being moved there;
         # PtychoPINN itself does not let it come to that.
         raise ConversionError(
@@ -94,19 +103,11 @@ def build_torch(
             found=f"heads of 1 channel for {channels} patterns", expected=f"{channels} channels, or 1 pattern",
             remedy="train with object_big on, or with one pattern per group",
         )  # fmt: skip
-    if (
-        math.isqrt(channels) ** 2 != channels
-        or channels not in builder.head_channels
-        or builder.head_channels - {1, channels}
-    ):
+    if math.isqrt(channels) ** 2 != channels or channels not in heads or heads - {1, channels}:
         raise ConversionError(
-            "heads that do not give one patch for each pattern", file=file, found=sorted(builder.head_channels),
+            "heads that do not give one patch for each pattern", file=file, found=sorted(heads),
             expected=f"{channels} channels, as the input, and a square number",
         )  # fmt: skip
-    builder.graph.to_object(heads["amplitude"], heads["phase"])
-    first = builder.weights[f"{_PREFIX}encoder.blocks.{levels - 1}.conv1.bias"]
-    model = builder.graph.finish(N, channels, "PtychoPINN")
-    return TorchNetwork(model, N, channels, len(first) / 128, builder.attention)
 
 
 def _count(state: Mapping[str, NDArray[Any]], prefix: str) -> int:
