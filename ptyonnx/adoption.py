@@ -84,7 +84,7 @@ def adopt(
     SettingsError
         A convention is not declared, or does not fit the file.
     """
-    _require("onnx", "pip install onnx")
+    _require("onnx", "pip install 'ptyonnx[adopt]'")
     _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
     check_apart(output, path)
     file = Path(path)

@@ -118,7 +118,7 @@ def _build(recipe: Recipe, weights: dict[str, NDArray[np.float32]], probe: NDArr
             raise
         raise MissingDependencyError(
             "exporting needs onnx, which is not installed",
-            remedy="pip install onnx, or one of 'ptyonnx[torch,tensorflow]'",
+            remedy="pip install 'ptyonnx[adopt]'",
         ) from None
     from ptyonnx_bundles.digest import weight_digest
 

@@ -57,7 +57,9 @@ def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | 
         onnx is not installed.
     """
     if find_spec("onnx") is None:
-        raise MissingDependencyError("adopting needs onnx, which is not installed", remedy="pip install onnx")
+        raise MissingDependencyError(
+            "adopting needs onnx, which is not installed", remedy="pip install 'ptyonnx[adopt]'"
+        )
     with open_archive(path) as members:
         if _network(members) == _KERAS:
             network = _convert_keras(members, path)

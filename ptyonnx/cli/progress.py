@@ -36,7 +36,10 @@ class TrainingBars:
     def started(self, epochs: int, steps_per_epoch: int, epoch: int) -> None:
         """Begin after `epoch` complete epochs."""
         self._epochs, self._steps, self._epoch = epochs, steps_per_epoch, epoch
-        self._say(f"{epochs} epochs of {steps_per_epoch} steps" + (f", {epoch} of them done earlier" if epoch else ""))
+        self._say(
+            f"{epochs} epoch{'s' if epochs > 1 else ''} of {steps_per_epoch} steps"
+            + (f", {epoch} of them done earlier" if epoch else "")
+        )
 
     def step(self, loss: float, r_factor: float) -> None:
         """Advance the bar by one optimiser step."""

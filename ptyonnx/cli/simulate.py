@@ -27,7 +27,12 @@ _PATH = click.Path(path_type=Path)
 @click.option("--amplitude-range", metavar="LOW,HIGH", help="Amplitude of black and of white. [0.9,1]")
 @click.option("--object-size", metavar="Y,X", help="Image: resample to this many pixels.")
 @click.option("--photons", type=float, metavar="NUMBER", help="Per pattern through vacuum. [those of the probe]")
-@click.option("--positions", default="fermat", metavar="KIND", help="raster, fermat, random or a file. [fermat]")
+@click.option(
+    "--positions",
+    default="fermat",
+    metavar="KIND",
+    help="raster, fermat, random, or a file: a scan, .npy or text of two columns, y and x. [fermat]",
+)
 @click.option("--overlap", type=float, metavar="FRACTION", help="Of neighbouring illuminations. [0.8]")
 @click.option("--step-px", type=float, metavar="PIXELS", help="Between neighbours, instead of --overlap.")
 @click.option("--count", type=int, metavar="NUMBER", help="Patterns; spread over the object unless a step is given.")

@@ -106,6 +106,7 @@ def command(
             configuration, initial
         )  # bad data are refused before a framework takes seconds to load
         load_quietly(backend)
+        exporting &= not (resume and _is_complete(output))
         try:
             run = train(
                 backend,
@@ -151,6 +152,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
     """Where the run goes and with which backend."""
     from ptyonnx import backends
+    from ptyonnx.run import STANDING
     from ptyonnx_bundles import check_writable
     from ptyonnx_bundles.errors import RunError, SettingsError
 
@@ -168,7 +170,7 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
     if (output / "run.json").exists() and not overwrite:
         raise RunError(
             "holds a run already", file=output,
-            remedy="go on with it (--resume), replace it (--overwrite) or name another directory (-o)",
+            remedy=STANDING,
         )  # fmt: skip
     return output, backend
 
@@ -209,19 +211,27 @@ def _scans(configuration: Configuration, initial: Bundle | None) -> tuple[Scan, 
     return scan, load(configuration.test_data)
 
 
+def _is_complete(output: Path) -> bool:
+    """Whether training has ended there and its bundle been written."""
+    from ptyonnx.run import Run
+
+    run = Run.open(output)
+    return run.record.state == "complete" and run.bundle is not None
+
+
 def _report(run: Run, exporting: bool) -> None:
     """Export, and say what came out and where it is."""
     from ptyonnx.cli.tables import columns
     from ptyonnx.exporting import export
 
-    bundle = export(run, run.directory / "bundle.onnx") if exporting else None
+    bundle = export(run, run.directory / "bundle.onnx").path if exporting else run.bundle
     click.echo(
         columns(
             [
                 ("backend", run.backend),
                 *run.metrics().items(),
                 ("run", run.directory),
-                ("bundle", bundle.path if bundle else f"none yet: ptyonnx export {run.directory}"),
+                ("bundle", bundle or f"none yet: ptyonnx export {run.directory}"),
             ]
         )
     )

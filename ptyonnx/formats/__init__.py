@@ -90,14 +90,20 @@ def load_scan(
             remedy="convert it with h5py and numpy.savez, see docs/formats.md" if start == _HDF5
             else "the file is truncated, empty or of another format",
         )  # fmt: skip
-    return read_ptychopinn_npz(
-        file,
-        values="intensity" if values == "intensity" else "amplitude" if values else None,
-        axes=axes,
-        zero_frequency=None if zero_frequency is None else PLACES[zero_frequency],
-        probe=None if probe is None else load_probe(Path(probe)),
-        limit=limit,
-    )
+    modes = None if probe is None else load_probe(Path(probe))
+    try:
+        return read_ptychopinn_npz(
+            file,
+            values="intensity" if values == "intensity" else "amplitude" if values else None,
+            axes=axes,
+            zero_frequency=None if zero_frequency is None else PLACES[zero_frequency],
+            probe=modes,
+            limit=limit,
+        )
+    except ScanError as error:
+        if probe is not None and error.key == "probe":
+            error.file = os.fspath(probe)  # where it comes from, not where it does not fit
+        raise
 
 
 def check_scan_path(path: str | os.PathLike[str]) -> None:

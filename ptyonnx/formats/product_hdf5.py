@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ptyonnx.formats.result import Result
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ObjectError
+from ptyonnx_runtime.vacuum import with_vacuum
 
 if TYPE_CHECKING:
     import h5py
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["read_product", "write_product"]
 
 GROUP = "ptyonnx"
-VACUUM = np.complex64(1)
 UNKNOWN = 0.0  # what ptychodus reads as "not stated"
 
 
@@ -87,7 +87,7 @@ def _write_root(file: h5py.File, result: Reconstruction) -> None:
     file.attrs["name"] = Path(result.scan_name).stem
     file.attrs["comments"] = (
         f"Reconstructed by ptyonnx {importlib.metadata.version('ptyonnx')} from {result.scan_name} with "
-        f"{result.bundle.name}, R-factor {result.r_factor:.4f}. Object pixels without data are 1; see ptyonnx/mask.{unit}"
+        f"{result.bundle.name}, R-factor {result.r_factor:.4f}. Object pixels without data are vacuum, at the mean phase of the others; see ptyonnx/mask.{unit}"
     )
     file.attrs["detector_object_distance_m"] = result.detector_distance_m or UNKNOWN
     file.attrs["probe_energy_eV"] = result.photon_energy_eV or UNKNOWN
@@ -103,7 +103,7 @@ def _write_arrays(file: h5py.File, result: Reconstruction) -> None:
     file["probe_position_y_m"] = result.positions_px[:, 0] * pixel
     file["probe_position_x_m"] = result.positions_px[:, 1] * pixel
     probe = file.create_dataset("probe", data=result.probe[np.newaxis])
-    obj = file.create_dataset("object", data=np.where(result.mask, VACUUM, result.object)[np.newaxis])
+    obj = file.create_dataset("object", data=with_vacuum(result.object)[np.newaxis])
     for array in (probe, obj):
         array.attrs["pixel_width_m"] = array.attrs["pixel_height_m"] = pixel
     obj.attrs["center_y_m"], obj.attrs["center_x_m"] = centre_px * pixel

@@ -17,6 +17,7 @@ __all__ = ["KINDS", "Kind", "overlap_step", "read_positions", "scan_positions"]
 Kind = Literal["raster", "fermat", "random"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _GOLDEN_ANGLE_rad = math.pi * (3 - math.sqrt(5))
+_KEYS = ("ycoords", "xcoords")  # of positions in a scan
 _SHRINK = 0.98  # of the step, until enough positions fit
 
 
@@ -128,8 +129,6 @@ def read_positions(path: Path) -> NDArray[np.float64]:
             f"cannot be read ({error.strerror or error})", file=path, key="positions",
             expected=f"{', '.join(KINDS)} or a file of positions",
         ) from None  # fmt: skip
-    except KeyError as error:
-        raise ScanError("missing", file=path, key=str(error.args[0])) from None
     except (ValueError, EOFError, zipfile.BadZipFile):
         raise ScanError("not positions", file=path, expected="two columns of numbers, y and x") from None
     if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not np.isfinite(array).all():
@@ -143,7 +142,13 @@ def _read_columns(path: Path) -> NDArray[np.float64]:
     suffix = path.suffix.lower()
     if suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
-            return np.stack([np.asarray(file[key], np.float64).reshape(-1) for key in ("ycoords", "xcoords")], axis=1)
+            missing = [key for key in _KEYS if key not in file]
+            if missing:
+                raise ScanError(
+                    "missing", file=path, key=missing[0], found=", ".join(file) or "nothing",
+                    expected=" and ".join(_KEYS),
+                )  # fmt: skip
+            return np.stack([np.asarray(file[key], np.float64).reshape(-1) for key in _KEYS], axis=1)
     if suffix == ".npy":
         return np.asarray(np.load(path, allow_pickle=False), np.float64)
     text = path.read_text(encoding="utf-8").replace(",", " ")

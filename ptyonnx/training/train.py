@@ -82,6 +82,9 @@ def train(
     directory = Path(directory)
     if resume:
         run = _earlier_run(directory, name, scan)
+        if run.record.state == "complete":
+            observer.note("this training is complete already: there is nothing to go on with")
+            return run
         task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
         _check_recipe(run, task)
     else:
@@ -97,6 +100,11 @@ def train(
             save_weights(run.checkpoints / _INITIAL, start.weights, start.probe)
         save_weights(run.checkpoints / "last.safetensors", task.initial_weights, task.probe)
         run.write()
+    return _fit(engine, run, task, observer, resume=resume)
+
+
+def _fit(engine: backends.Backend, run: Run, task: Task, observer: Observer, *, resume: bool) -> Run:
+    """Train, and write down how it ended."""
 
     def open_journal(epochs_done: int) -> Journal:
         return Journal(run.history_path, run.settings, observer, epochs_done)

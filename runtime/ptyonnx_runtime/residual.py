@@ -1,6 +1,6 @@
 """How well a stitched object explains the measurement: the forward model against every pattern.
 
-Object pixels without data (NaN) are taken as vacuum. The mask holds only pixels to which all
+Object pixels without data (NaN) are taken as vacuum, at the object's own phase. The mask holds only pixels to which all
 patterns together brought less than a twentieth of one pattern's peak light, so the choice hardly
 matters to any expected pattern (2e-4 of the R-factor on the shipped scan).
 """
@@ -15,10 +15,9 @@ from scipy.fft import fft2
 
 from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
 from ptyonnx_runtime.stitching import Frame, interpolate, whole_and_part
+from ptyonnx_runtime.vacuum import with_vacuum
 
 __all__ = ["ForwardModel", "Misfit", "r_factor"]
-
-VACUUM = np.complex64(1)
 
 
 class Misfit(NamedTuple):
@@ -60,9 +59,7 @@ class ForwardModel:
 
     def __init__(self, object_: NDArray[np.complex64], frame: Frame, probe: NDArray[np.complex64]) -> None:
         N = probe.shape[-1]
-        filled = np.where(np.isnan(object_), VACUUM, object_)
-        padded = np.pad(filled, ((0, 1), (0, 1)), constant_values=VACUUM)  # N pixels between N + 1 pixels
-        planes = pair_from_complex(padded)
+        planes = pair_from_complex(with_vacuum(object_, width=1))  # N pixels lie between N + 1
         window = (N + 1, N + 1)
         self._windows = [np.lib.stride_tricks.sliding_window_view(plane, window) for plane in planes]
         self._origin_px = frame.origin_px
