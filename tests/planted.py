@@ -1,6 +1,6 @@
 """A child process of `parity` with faults in it.
 
-    python -m planted FOLDER pytorch|tensorflow|onnxruntime
+`main` is given the folder of a trial, and pytorch, tensorflow or onnxruntime.
 
 Each function below plants one fault in the modules that the process has loaded and returns what
 undoes it; then the real worker runs. The environment variable `PLANTED` names the faults of every
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -299,6 +300,15 @@ def death() -> Undo:
     os.abort()
 
 
+def killed_after_loading_tensorflow() -> Undo:
+    """A process that the system ends, when TensorFlow has said what it says of every machine."""
+    import tensorflow as tf
+
+    tf.zeros(3)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
 def silence() -> Undo:
     """A process that hangs, and tells where it can be found."""
 
@@ -310,7 +320,3 @@ def silence() -> Undo:
         time.sleep(600)
 
     return _patched(worker.Trial, "read", hang)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

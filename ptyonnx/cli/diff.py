@@ -89,18 +89,19 @@ def _opened(subject: Subject) -> Subject:
 def _sections(found: Comparison) -> Iterator[str]:
     from ptyonnx.cli.tables import columns, short
 
-    yield columns([("a", found.a), ("b", found.b)])
+    yield columns([("A", found.a), ("B", found.b)])
     yield "\n".join(_verdicts(found))
     if found.manifest:
         rows = [(entry.key, short(entry.a), short(entry.b)) for entry in found.manifest]
-        yield columns(rows, ("manifest", "a", "b"))
+        yield columns(rows, ("manifest", "A", "B"))
     yield from _weights(found)
     yield from _layers(found)
     if found.patches is not None:
         figures = found.patches.difference
+        of_all = "" if figures.pixels == found.patches.pixels else f" of {found.patches.pixels:,}"
         yield columns(
-            [(f"{found.patches.patterns} patches ({found.patches.source})", figures.maximum, figures.rms, figures.amplitude_scale, figures.phase_rad)],
-            ("after one factor" if found.patches.free else "as they are", "largest", "rms", "scale", "phase (rad)"),
+            [(f"{found.patches.patterns} patches ({found.patches.source})", figures.maximum, figures.rms, figures.amplitude_scale, figures.phase_rad, f"{figures.pixels:,}{of_all} px")],
+            ("after one factor" if found.patches.free else "as they are", "largest", "rms", "scale", "phase (rad)", "compared"),
         )  # fmt: skip
     if found.image is not None:
         yield from _image(found.image)
@@ -175,14 +176,11 @@ def _image(image: ImageComparison) -> Iterator[str]:
         ],
         ("stitched images", "largest", "rms", "SSIM", "PSNR (dB)", "data range"),
     )
-    resolution = "none: they agree to the last ring" if ring.resolution_px is None else f"{ring.resolution_px:.4g} px"
-    if ring.resolution_m is not None:
-        resolution += f", {ring.resolution_m:.3g} m"
     yield columns(
         [
-            ("Fourier rings part at", resolution),
+            ("Fourier rings", ring.sentence),
             ("phase correlation", image.phase_correlation),
-            ("R-factor of a and b", _pair((image.r_factor_a, image.r_factor_b))),
+            ("R-factor of A and B", _pair((image.r_factor_a, image.r_factor_b))),
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ __all__ = ["command"]
 _PATH = click.Path(path_type=Path)
 _BEYOND = 1  # exit code
 _DEFAULT_N = 64
+_LEGEND = """\
+Percentages: how much of what float32 allows the worst quantity uses; above 100% is wrong.
+'alone': each layer on its own input, against the strict bound of its sum. Single multiplications and
+subtractions round once and always come close to their bound: they count only where they exceed it."""
 _COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
 
 
@@ -97,6 +102,10 @@ def _source(bundle: Path | None, recipe: str | None, scan: Scan | None) -> Bundl
     values: dict[str, Any] = {"N": _DEFAULT_N if scan is None else scan.N}
     for assignment in filter(None, (recipe or "").split(",")):
         name, _, text = assignment.partition("=")
+        if name.strip() not in Recipe.model_fields:
+            raise SettingsError(
+                "there is no such key", file="--recipe", key=name.strip(), expected=f"one of {', '.join(Recipe.model_fields)}",
+            )  # fmt: skip
         values[name.strip()] = _number(text)
     try:
         return Recipe(**values)
@@ -167,7 +176,7 @@ def _sections(found: Parity) -> Iterator[str]:
     yield columns([("weights, patterns", found.source), ("recipe", recipe), ("threads", found.threads), *versions])
     names = found.implementations
     yield columns(_stages(found), ("from float64, relative", *names))
-    yield "Percentages are shares of what float32 allows. 'alone': each layer on its own input."
+    yield _LEGEND
     pairs = [(a, b) for index, a in enumerate(("float64", *names)) for b in names[index:]]
     rows = [(f"{a} – {b}", *(_agreement(found, stage, a, b) for stage in _COMPARED)) for a, b in pairs]
     yield columns(rows, ("largest relative difference", *_COMPARED))
@@ -201,8 +210,8 @@ def _cell(found: Parity, stage: str, implementation: str) -> str | None:
 
 
 def _alone(found: Parity, implementation: str) -> str | None:
-    rows = [row for row in found.of("forward", implementation) if row.own is not None]
-    return f"{max(row.own or 0.0 for row in rows):.0%}" if rows else None
+    share = found.alone(implementation)
+    return None if share is None else f"{share:.0%}" if share < math.inf else "wrong"
 
 
 def _agreement(found: Parity, stage: str, a: str, b: str) -> str | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ptyonnx.comparison.patterns import Patterns
 from ptyonnx.comparison.rounding import allowed_distances
 from ptyonnx_bundles import OnnxFile
+from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime.activations import value_names
 from ptyonnx_runtime.engine import Engine
 
@@ -107,6 +108,9 @@ class Activations:
     layers: tuple[LayerDifference, ...] = ()
     outputs: tuple[LayerDifference, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Activations: {visible(self.sentence)}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
         parts = {name: [each.to_dict() for each in getattr(self, name)] for name in ("layers", "outputs")}
@@ -124,7 +128,7 @@ def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Pattern
     patterns : Patterns
     """
     names = value_names(graph)
-    layers = {name: _Sums("a", "b") for name in names}
+    layers = {name: _Sums("A", "B") for name in names}
     outputs = _Sums("the run", "the last layer"), _Sums("the run", "the last layer")
     for diffraction in batches(patterns.diffraction):
         values = a.activations(diffraction), b.activations(diffraction)
@@ -144,7 +148,7 @@ def _judge(
     layers: tuple[LayerDifference, ...], outputs: tuple[LayerDifference, ...], patterns: Patterns
 ) -> Activations:
     beyond = next((index for index, layer in enumerate(layers) if not layer.passed), None)
-    other = [(letter, output) for letter, output in zip("ab", outputs, strict=True) if not output.passed]
+    other = [(letter, output) for letter, output in zip("AB", outputs, strict=True) if not output.passed]
     seen = f"{patterns.count} patterns ({patterns.source})"
     found, first = [], None
     if beyond is not None:

@@ -27,14 +27,14 @@ def blame(bundle: Bundle, layer: str, engines: tuple[Engine, Engine], patterns: 
     layer : str
         Canonical name of a value that both give.
     engines : pair of Engine
-        Called a and b.
+        Called A and B.
     patterns : Patterns
         On which they part.
     """
     from ptyonnx.comparison.parity.own_errors import own_error  # parity builds on this package
 
     (node,) = [node for node in bundle.native_recipe("float64").nodes() if node.name == layer]
-    errors = {"a": 0.0, "b": 0.0}
+    errors = {"A": 0.0, "B": 0.0}
     for diffraction in batches(patterns.diffraction):
         for letter, engine in zip(errors, engines, strict=True):
             values = {"diffraction": diffraction, **engine.activations(diffraction)}

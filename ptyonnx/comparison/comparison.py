@@ -22,6 +22,7 @@ from ptyonnx.comparison.subject import Subject, open_subject
 from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
 from ptyonnx_bundles import Bundle, ForeignRecipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["TOLERANCE", "Comparison", "Level", "compare"]
@@ -58,6 +59,9 @@ class Comparison:
     images: Images
     patches: PatchComparison | None
     tolerance: float
+
+    def __repr__(self) -> str:
+        return visible(f"<Comparison of {self.a} and {self.b}: {self.sentence}>")
 
     @property
     def same_function(self) -> bool:
@@ -238,13 +242,13 @@ def _unfit(a: Subject, b: Subject, scan: Scan | None) -> str | None:
                 remedy="crop or pad the patterns, or leave the scan out",
             )  # fmt: skip
         if not all(fits):
-            return f"not comparable: the scan has N = {scan.N}, {'b' if fits[0] else 'a'} is for N = {(second if fits[0] else first).N}"
+            return f"not comparable: the scan has N = {scan.N}, {'B' if fits[0] else 'A'} is for N = {(second if fits[0] else first).N}"
         return None
     if first.N != second.N:
-        return f"not comparable: no pattern fits both, a is for N = {first.N} and b for N = {second.N}"
+        return f"not comparable: no pattern fits both, A is for N = {first.N} and B for N = {second.N}"
     if first.gridsize != second.gridsize:
         return (
-            f"not comparable: no group of patterns fits both, a has gridsize {first.gridsize} and b {second.gridsize}; "
+            f"not comparable: no group of patterns fits both, A has gridsize {first.gridsize} and B {second.gridsize}; "
             "a scan serves both (--data)"
         )
     return None

@@ -9,6 +9,7 @@ from typing import Any
 from ptyonnx.comparison.subject import Subject
 from ptyonnx_bundles import AnyManifest, Bundle, OnnxFile
 from ptyonnx_bundles.digest import graph_digest, weight_digest
+from ptyonnx_bundles.terminal import visible
 
 __all__ = [
     "GraphComparison",
@@ -61,6 +62,12 @@ class GraphComparison:
     only_b: tuple[str, ...]
     changed: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return (
+            f"<GraphComparison of {self.nodes_a} and {self.nodes_b} operators: {len(self.only_a)} only in A, "
+            f"{len(self.only_b)} only in B, {len(self.changed)} changed>"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
         return asdict(self)
@@ -89,6 +96,9 @@ class Identity:
     graph_b: str
     manifest: tuple[ManifestDifference, ...]
     graph: GraphComparison
+
+    def __repr__(self) -> str:
+        return f"<Identity: {visible(self.sentence)}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
@@ -120,7 +130,7 @@ def compare_identity(a: Subject, b: Subject) -> Identity:
     else:
         sentence = (
             f"different functions: the graphs differ ({graph.nodes_a} and {graph.nodes_b} operators, "
-            f"{len(graph.only_a)} only in a, {len(graph.only_b)} only in b, {len(graph.changed)} changed"
+            f"{len(graph.only_a)} only in A, {len(graph.only_b)} only in B, {len(graph.changed)} changed"
             f"{'' if graph.only_a or graph.only_b or graph.changed else ': sizes do'})"
         )
     same = (weights_a, graph_a) == (weights_b, graph_b)

@@ -12,6 +12,7 @@ from ptyonnx.comparison.images import Difference, difference
 from ptyonnx.comparison.patterns import Patterns, middle
 from ptyonnx_bundles import Bundle
 from ptyonnx_runtime.engine import Engine
+from ptyonnx_runtime.placement import conventions, patch_weight
 from ptyonnx_runtime.runner import patches
 from ptyonnx_runtime.scan import Scan
 
@@ -36,8 +37,11 @@ class PatchComparison:
         differently; two engines of one function may not.
     not_finite_a, not_finite_b : int
         Pixels that are no numbers.
+    pixels : int
+        Of all patches together. `difference.pixels` of them are compared: those of which both
+        networks say something, see :func:`ptyonnx_runtime.placement.patch_weight`.
     difference : Difference
-        Infinite where any pixel is no number.
+        Infinite where any pixel is no number, compared or not.
     """
 
     passed: bool
@@ -47,7 +51,11 @@ class PatchComparison:
     free: bool
     not_finite_a: int
     not_finite_b: int
+    pixels: int
     difference: Difference
+
+    def __repr__(self) -> str:
+        return f"<PatchComparison of {self.patterns} patches: {self.sentence}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
@@ -85,18 +93,30 @@ def compare_patches(
         source, count = "scan", len(part)
         first, second = (patches(bundle, part, engine=engine) for bundle, engine in zip(bundles, counting, strict=True))
     broken_a, broken_b = broken = counting[0].not_finite, counting[1].not_finite
-    found = Difference.infinite(first.size) if any(broken) else difference(first, second, free=free)
+    known = _known(bundles, first.shape[-1])
+    left, right = first[..., known], second[..., known]
+    found = Difference.infinite(left.size) if any(broken) else difference(left, right, free=free)
     passed = found.maximum <= tolerance and not any(broken)
-    sentence = _sentence(found, broken, passed, tolerance)
-    return PatchComparison(passed, sentence, source, count, free, broken_a, broken_b, found)
+    sentence = _sentence(found, first.size, broken, passed, tolerance)
+    return PatchComparison(passed, sentence, source, count, free, broken_a, broken_b, first.size, found)
 
 
-def _sentence(found: Difference, broken: tuple[int, int], passed: bool, tolerance: float) -> str:
-    where = [f"{count:,} in {letter}" for letter, count in zip("ab", broken, strict=True) if count]
+def _known(bundles: tuple[Bundle, Bundle], N: int) -> NDArray[np.bool_]:
+    """(N, N): the pixels of a patch of which both networks say something."""
+    everywhere = np.ones((N, N), np.float32)
+    first, second = (patch_weight(conventions(bundle), everywhere) > 0 for bundle in bundles)
+    return np.logical_and(first, second)
+
+
+def _sentence(found: Difference, pixels: int, broken: tuple[int, int], passed: bool, tolerance: float) -> str:
+    where = [f"{count:,} in {letter}" for letter, count in zip("AB", broken, strict=True) if count]
     if where:
         return f"beyond any tolerance: pixels that are no numbers, {' and '.join(where)}"
     verdict = "within" if passed else "beyond"
-    return f"{verdict} the tolerance: largest difference {found.maximum:.2g}, allowed {tolerance:.2g}"
+    compared = f"{found.pixels:,} pixels compared"
+    if found.pixels < pixels:
+        compared = f"{found.pixels:,} of {pixels:,} pixels compared, those of which both say something"
+    return f"{verdict} the tolerance: largest difference {found.maximum:.2g}, allowed {tolerance:.2g}; {compared}"
 
 
 class _Counting:

@@ -24,8 +24,9 @@ References
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,9 @@ from ptyonnx.comparison.alignment import edge_window
 from ptyonnx.comparison.images import Image
 from ptyonnx_bundles.errors import ObjectError
 
-__all__ = ["RingCorrelation", "half_bit_threshold", "ring_correlation"]
+__all__ = ["Agreement", "RingCorrelation", "half_bit_threshold", "ring_correlation"]
+
+Agreement = Literal["everywhere", "partly", "nowhere"]
 
 _NYQUIST = 0.5  # cycles per pixel
 _ROUNDING = 1e3  # times the expected power: below, a ring is empty
@@ -46,6 +49,8 @@ _SMALLEST = 8  # pixels: smaller images have no rings to speak of
 class RingCorrelation:
     """Fourier ring correlation of two images.
 
+    The two agree where the correlation is at or above the threshold, from the lowest frequency on.
+
     Attributes
     ----------
     frequency : tuple of float
@@ -53,8 +58,9 @@ class RingCorrelation:
     correlation, half_bit : tuple of float
         Of each ring.
     resolution_px : float or None
-        Period at which the correlation first falls below the threshold; None where it never does:
-        the images then agree down to two pixels.
+        Period at which the correlation first falls below the threshold. None where it never does:
+        the images agree at every frequency. Infinite where the very first ring is below: they agree
+        at none.
     resolution_m : float or None
         The same in metres, where the size of a pixel is known.
     """
@@ -65,9 +71,31 @@ class RingCorrelation:
     resolution_px: float | None
     resolution_m: float | None
 
+    def __repr__(self) -> str:
+        return f"<RingCorrelation, {len(self.frequency)} rings: {self.sentence}>"
+
+    @property
+    def agreement(self) -> Agreement:
+        """At which frequencies the two agree: ``"everywhere"``, ``"partly"``, down to the resolution, or ``"nowhere"``."""
+        if self.resolution_px is None:
+            return "everywhere"
+        return "partly" if math.isfinite(self.resolution_px) else "nowhere"
+
+    @property
+    def sentence(self) -> str:
+        """How far the two agree."""
+        if self.resolution_px is None:
+            return "they agree at every spatial frequency"
+        if math.isinf(self.resolution_px):
+            first = f"{self.correlation[0]:.2g} on the first ring, below the threshold of {self.half_bit[0]:.2g}"
+            return f"they agree at no spatial frequency: {first}"
+        metres = "" if self.resolution_m is None else f" ({self.resolution_m * 1e9:.3g} nm)"
+        return f"they agree down to {self.resolution_px:.3g} px{metres}"
+
     def to_dict(self) -> dict[str, Any]:
-        """Names and numbers, for JSON."""
-        return asdict(self)
+        """Names and numbers, for JSON; the resolution is None unless the two agree partly: `agreement` tells why."""
+        values = {**asdict(self), "agreement": self.agreement}
+        return values if self.agreement == "partly" else {**values, "resolution_px": None, "resolution_m": None}
 
 
 def ring_correlation(image: Image, reference: Image, pixel_size_m: float | None = None) -> RingCorrelation:
@@ -161,12 +189,12 @@ def _rings(shape: tuple[int, ...], independence: float) -> tuple[NDArray[np.floa
 
 
 def _first_crossing(frequency: NDArray[np.float64], above: NDArray[np.float64]) -> float | None:
-    """Period at which a curve first falls below zero, by a straight line between two rings."""
+    """Period at which a curve first falls below zero, by a straight line between two rings; infinite where it starts there."""
     below = np.flatnonzero(above < 0)
     if not below.size:
         return None
     index = int(below[0])
     if index == 0:
-        return float(1 / frequency[0])
+        return math.inf
     share = above[index - 1] / (above[index - 1] - above[index])
     return float(1 / (frequency[index - 1] + share * (frequency[index] - frequency[index - 1])))

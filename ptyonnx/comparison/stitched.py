@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlatio
 from ptyonnx.comparison.similarity import Similarity, compare_amplitudes, compare_phases
 from ptyonnx.comparison.subject import Subject
 from ptyonnx_bundles.errors import MissingDependencyError, NotFiniteError, ObjectError
+from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.reconstruct import Reconstruction, reconstruct
 from ptyonnx_runtime.scan import Scan
@@ -76,22 +77,22 @@ class ImageComparison:
     r_factor_a: float | None
     r_factor_b: float | None
     object_pixel_size_m: float | None
-    object_a: NDArray[np.complex64] = field(repr=False)
-    object_b: NDArray[np.complex64] = field(repr=False)
+    object_a: NDArray[np.complex64]
+    object_b: NDArray[np.complex64]
 
     @property
     def unlike(self) -> tuple[str, ...]:
         """Which pixels only one of the two knows, in words."""
         return tuple(
             f"{count:,} pixels known to {name} alone"
-            for name, count in (("a", self.only_a), ("b", self.only_b))
+            for name, count in (("A", self.only_a), ("B", self.only_b))
             if count
         )
 
     @property
     def flaws(self) -> tuple[str, ...]:
         """Why the two differ whatever the tolerance."""
-        broken = (("a", self.not_finite_a), ("b", self.not_finite_b))
+        broken = (("A", self.not_finite_a), ("B", self.not_finite_b))
         found = [f"{count:,} pixels that are no numbers in {name}" for name, count in broken if count]
         if self.unlike and not self.free:
             found.extend(self.unlike)
@@ -99,12 +100,19 @@ class ImageComparison:
             found.append(f"{self.in_common:,} pixels in common, {', '.join(self.unlike)}")
         a, b = self.rms_amplitude_a, self.rms_amplitude_b
         if self.free and not comparable(a, b):
-            faint, other = ("a", "b") if a < b else ("b", "a")
-            values = f"the rms amplitude of a is {a:.2g}, that of b {b:.2g}"
+            faint, other = ("A", "B") if a < b else ("B", "A")
+            values = f"the rms amplitude of A is {a:.2g}, that of B {b:.2g}"
             found.append(
                 f"{faint} is nearly zero beside {other}: {values}" if a + b > 0 else "both are zero everywhere"
             )
         return tuple(found)
+
+    def __repr__(self) -> str:
+        found = self.difference
+        return (
+            f"<ImageComparison, {found.pixels:,} px: largest difference {found.maximum:.2g}, rms {found.rms:.2g}; "
+            f"{'; '.join((*self.flaws, self.ring.sentence))}; phase correlation {self.phase_correlation:.3g}>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
@@ -128,6 +136,9 @@ class Images:
     passed: bool | None
     sentence: str
     image: ImageComparison | None = None
+
+    def __repr__(self) -> str:
+        return f"<Images: {visible(self.sentence)}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
@@ -266,15 +277,9 @@ def _stitch(subject: Subject, engine: Engine, scan: Scan) -> Reconstruction:
 
 
 def _sentence(image: ImageComparison, passed: bool, tolerance: float) -> str:
-    ring = image.ring
-    if ring.resolution_px is None:
-        agreement = "they agree at every spatial frequency"
-    else:
-        metres = "" if ring.resolution_m is None else f" ({ring.resolution_m * 1e9:.3g} nm)"
-        agreement = f"they agree down to {ring.resolution_px:.3g} px{metres}"
     figures = (
         f"largest difference {image.difference.maximum:.2g}, allowed {tolerance:.2g}; "
-        f"rms {image.difference.rms:.2g}; {agreement} (Fourier rings, half bit)"
+        f"rms {image.difference.rms:.2g}; {image.ring.sentence} (Fourier rings, half bit)"
     )
     if image.flaws:
         return f"beyond any tolerance: {'; '.join((*image.flaws, figures))}"

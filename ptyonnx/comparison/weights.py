@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx_bundles.terminal import visible
+
 __all__ = ["WeightDifference", "Weights", "compare_weights", "judge_weights"]
 
 
@@ -75,6 +77,9 @@ class Weights:
     sentence: str
     arrays: tuple[WeightDifference, ...]
 
+    def __repr__(self) -> str:
+        return f"<Weights: {visible(self.sentence)}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
         return {**vars(self), "arrays": [entry.to_dict() for entry in self.arrays]}
@@ -99,15 +104,26 @@ def judge_weights(arrays: tuple[WeightDifference, ...]) -> Weights:
     compared = [entry for entry in arrays if entry.differing is not None]
     differing = [entry for entry in compared if not entry.equal]
     alone = len(arrays) - len(compared)
-    left_out = f"; {alone} of {len(arrays)} have no counterpart of their name and shape" if alone else ""
     if not compared:
         return Weights(None, "not comparable: no two arrays have the same name and shape", arrays)
+    without = f"{alone} of {len(arrays)} arrays {_has(alone)} no counterpart of {_their(alone)} name and shape"
     if not differing:
-        sentence = f"all {len(compared)} arrays of equal name and shape are equal bit for bit{left_out}"
+        rest = f"the other {len(compared)} are" if len(compared) > 1 else "the other one is"
+        every = f"all {len(compared)} arrays are" if len(compared) > 1 else "the one array is"
+        sentence = f"{without}; {rest} equal bit for bit" if alone else f"{every} equal bit for bit"
         return Weights(not alone, sentence, arrays)
-    worst = differing[0]
-    sentence = f"{len(differing)} of {len(compared)} arrays differ, most {worst.name} {_describe(worst)}{left_out}"
-    return Weights(False, sentence, arrays)
+    worst, differ = differing[0], "differs" if len(differing) == 1 else "differ"
+    of = f"{len(compared)} arrays{' that both have' if alone else ''}"
+    sentence = f"{len(differing)} of {of} {differ}, most {worst.name} {_describe(worst)}"
+    return Weights(False, f"{sentence}; {without}" if alone else sentence, arrays)
+
+
+def _has(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _their(count: int) -> str:
+    return "its" if count == 1 else "their"
 
 
 def _describe(entry: WeightDifference) -> str:

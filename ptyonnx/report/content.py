@@ -115,7 +115,8 @@ class RingCorrelation:
     correlation, half_bit : (ring,) float
         Correlation of each ring, and the half-bit threshold.
     resolution_px, resolution_m : float or None
-        Full period at which the curve falls below the threshold.
+        Full period at which the curve falls below the threshold: None where it never does, infinite
+        where it starts there.
     """
 
     frequency: NDArray[np.floating]

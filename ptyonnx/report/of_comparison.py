@@ -88,8 +88,17 @@ def _tables(found: Comparison) -> Iterator[Table]:
         yield Table(
             f"{found.patches.patterns} patches of the same patterns, "
             f"{'A multiplied by one factor' if found.patches.free else 'as they are'}",
-            ("largest difference", "rms", "scale", "phase (rad)"),
-            ((figures.maximum, figures.rms, figures.amplitude_scale, figures.phase_rad),),
+            ("largest difference", "rms", "scale", "phase (rad)", "compared (px)", "of (px)"),
+            (
+                (
+                    figures.maximum,
+                    figures.rms,
+                    figures.amplitude_scale,
+                    figures.phase_rad,
+                    f"{figures.pixels:,}",
+                    f"{found.patches.pixels:,}",
+                ),
+            ),
             "images",
         )
     layers = found.activations.layers
@@ -144,20 +153,28 @@ def _image_tables(image: ImageComparison) -> Iterator[Table]:
         ),
         "images",
     )
-    ring = image.ring
-    resolution = () if ring.resolution_m is None else (("resolution", ring.resolution_m * 1e9, "nm"),)
     yield Table(
         "Further figures",
         ("figure", "value", "unit"),
         (
-            ("resolution (Fourier rings, half bit)", ring.resolution_px, "px"),
-            *resolution,
+            *_resolution(image),
             ("phase correlation, central part", image.phase_correlation, None),
             ("R-factor of A", image.r_factor_a, None),
             ("R-factor of B", image.r_factor_b, None),
         ),
         "images",
     )
+
+
+def _resolution(image: ImageComparison) -> Iterator[tuple[object, ...]]:
+    """Rows of the resolution, or why there is none."""
+    ring, figure = image.ring, "resolution (Fourier rings, half bit)"
+    if ring.agreement != "partly":
+        yield figure, f"none: {ring.sentence}", None
+        return
+    yield figure, ring.resolution_px, "px"
+    if ring.resolution_m is not None:
+        yield "resolution", ring.resolution_m * 1e9, "nm"
 
 
 def _weight(entry: WeightDifference) -> tuple[object, ...]:

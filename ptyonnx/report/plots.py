@@ -167,8 +167,11 @@ def draw_ring(ring: RingCorrelation) -> Plot:
         Line(_points(zip(map(x, ring.frequency), map(y, ring.correlation), strict=True)), "curve a"),
     ]
     labels = [*ticks[1], *across[1], _along("spatial frequency (1/pixel)"), _upright("correlation")]
-    said = "the curve does not fall below the threshold"
-    if ring.resolution_px is not None:
+    said = "the curve does not fall below the threshold: A and B agree at every frequency"
+    if ring.resolution_px is not None and math.isinf(ring.resolution_px):
+        said = "below the threshold from the first ring on: A and B agree at no frequency"
+        labels.append(Label(LEFT + 8, TOP + 14, said, "start", "callout"))
+    elif ring.resolution_px is not None:
         place = x(1 / ring.resolution_px)
         said = f"resolution {ring.resolution_px:.3g} px"
         if ring.resolution_m is not None:

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_factory import example_probe, example_weights, make_bundle, overflowing, run_model
+from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
 from ptyonnx.cli import main
 from ptyonnx.comparison import Comparison, Subject, compare, compare_weights
 from ptyonnx.comparison.patches import compare_patches
 from ptyonnx.comparison.patterns import MOST_PATTERNS
-from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx.comparison.weights import judge_weights
+from ptyonnx_bundles import Bundle, ForeignRecipe, Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
@@ -111,7 +113,7 @@ def test_bundles_of_two_gridsizes_meet_on_a_scan_only(a: Bundle, scan: Scan, tmp
     alone = compare(a, four)
     assert alone.patches is None
     assert not alone.passed
-    assert "a has gridsize 1 and b 2; a scan serves both" in alone.activations.sentence
+    assert "A has gridsize 1 and B 2; a scan serves both" in alone.activations.sentence
     assert [level.passed for level in alone.levels.values()] == [False, False, None, None]
     together = compare(a, four, scan)
     assert together.patches is not None
@@ -123,7 +125,7 @@ def test_bundles_of_two_gridsizes_meet_on_a_scan_only(a: Bundle, scan: Scan, tmp
 
 def test_of_two_sizes_what_can_be_compared_is(a: Bundle, scan: Scan, tmp_path: Path) -> None:
     small = make_bundle(tmp_path / "small.onnx", Recipe(N=32, filters_scale=0.0625))
-    for data, said in ((None, "a is for N = 64 and b for N = 32"), (scan, "the scan has N = 64, b is for N = 32")):
+    for data, said in ((None, "A is for N = 64 and B for N = 32"), (scan, "the scan has N = 64, B is for N = 32")):
         found = compare(a, small, data)
         assert said in found.activations.sentence
         assert (found.patches, found.image, found.activations.passed, found.images.passed) == (None, None, None, None)
@@ -183,6 +185,33 @@ def test_weights_are_compared_by_name() -> None:
     assert [entry.name for entry in compare_weights(first, second)[:3]] == ["whitening.scale", "extra", name]
 
 
+@pytest.mark.parametrize(
+    "second, passed, sentence",
+    [
+        ({"one": 1}, None, "not comparable: no two arrays have the same name and shape"),
+        ({"w": 3}, True, "the one array is equal bit for bit"),
+        ({"w": 3, "b": 1}, False, "1 of 2 arrays has no counterpart of its name and shape; the other one is equal bit for bit"),
+        ({"w": 3, "b": 1, "c": 2}, False, "2 of 3 arrays have no counterpart of their name and shape; the other one is equal bit for bit"),
+    ],
+)  # fmt: skip
+def test_equal_weights_without_counterparts_are_said_to_be_what_they_are(
+    second: dict[str, int], passed: bool | None, sentence: str
+) -> None:
+    arrays = {name: np.ones(size, np.float32) for name, size in second.items()}
+    found = judge_weights(compare_weights({"w": np.ones(3, np.float32)}, arrays))
+    assert (found.passed, found.sentence) == (passed, sentence)
+    assert repr(found) == f"<Weights: {sentence}>"
+
+
+def test_differing_weights_are_counted_of_those_that_both_have() -> None:
+    first = {"w": np.ones(3, np.float32), "b": np.ones(1, np.float32), "c": np.ones(2, np.float32)}
+    found = judge_weights(compare_weights(first, {"w": np.zeros(3, np.float32), "b": np.ones(1, np.float32)}))
+    assert found.sentence.startswith("1 of 2 arrays that both have differs, most w (")
+    assert found.sentence.endswith("; 1 of 3 arrays has no counterpart of its name and shape")
+    found = judge_weights(compare_weights(first, {name: 2 * array for name, array in first.items()}))
+    assert found.sentence.startswith("3 of 3 arrays differ, most ")
+
+
 def test_the_sign_of_a_zero_is_a_difference() -> None:
     first = {"bias": np.zeros(3, np.float32)}
     (found,) = compare_weights(first, {"bias": np.array([0, -0.0, 0], np.float32)})
@@ -209,6 +238,56 @@ def test_the_outcome_is_json(a: Bundle, b: Bundle, scan: Scan) -> None:
     assert len(read["activations"]["layers"]) == len(RECIPE.nodes())
     assert read["images"]["image"]["alignment"]["shift_px"] == list(found.image.alignment.shift_px)
     assert all(read[level]["sentence"] for level in ("identity", "weights", "activations", "images"))
+
+
+def test_what_users_print_is_one_short_line(a: Bundle, b: Bundle, scan: Scan) -> None:
+    found = compare(a, b, scan)
+    assert found.image is not None
+    assert found.patches is not None
+    parts = (found, found.image, found.image.ring, found.patches, *found.levels.values(), found.graph)
+    for part in parts:
+        line = repr(part)
+        assert "\n" not in line
+        assert len(line) < 600
+        assert (line[0], line[-1]) == ("<", ">")
+        assert line[1:].startswith(type(part).__name__)
+    assert found.sentence in repr(found)
+    assert f"largest difference {found.image.difference.maximum:.2g}, " in repr(found.image)
+    assert found.image.ring.sentence in repr(found.image)
+    assert "\x1b" not in repr(replace(found, a="\x1b[2J"))
+
+
+def _half_known(path: Path, known: str) -> Bundle:
+    conventions = {"known": known, "input": "amplitude"}
+    return make_foreign_bundle(path, 64, recipe=ForeignRecipe(system="a test", N=64, conventions=conventions))
+
+
+@pytest.mark.parametrize("data", [True, False], ids=["scan", "self-tests"])
+@pytest.mark.parametrize(
+    "known", [("central half", "central half"), ("everywhere", "central half"), ("everywhere",) * 2]
+)
+def test_patches_are_compared_where_both_say_something(
+    known: tuple[str, str], data: bool, scan: Scan, tmp_path: Path
+) -> None:
+    def changed_around(values: Any) -> Any:
+        changed = values + np.complex64(25)
+        changed[..., 16:48, 16:48] = values[..., 16:48, 16:48]
+        changed[..., 20, 30] += np.complex64(0.25)
+        return changed
+
+    a, b = (_half_known(tmp_path / f"{name}.onnx", of_it) for name, of_it in zip("ab", known, strict=True))
+    found = compare(a, Subject(b, "pytorch", opened=_Engine(b, changed_around)), scan if data else None)
+    assert found.same_function
+    assert found.patches is not None
+    everywhere = known == ("everywhere", "everywhere")
+    assert found.patches.difference.maximum == pytest.approx(25 if everywhere else 0.25, rel=1e-5)
+    assert found.patches.pixels == found.patches.patterns * 64**2
+    assert found.patches.difference.pixels == found.patches.pixels // (1 if everywhere else 4)
+    compared = (
+        f"{found.patches.difference.pixels:,} {'' if everywhere else f'of {found.patches.pixels:,} '}pixels compared"
+    )
+    assert compared in found.patches.sentence
+    assert found.to_dict()["patches"]["pixels"] == found.patches.pixels
 
 
 def changed(bundle: Bundle, tmp_path: Path, name: str, bias: float) -> Bundle:
@@ -263,10 +342,10 @@ def _holes(number: complex) -> Callable[[Any], Any]:
 
 
 def _both_ways(bundle: Bundle, engine: _Engine, scan: Scan | None, **options: Any) -> Iterator[tuple[str, Comparison]]:
-    """The engine as b and as a, beside onnxruntime: its letter and what is found."""
+    """The engine as B and as A, beside onnxruntime: its letter and what is found."""
     other = Subject(bundle, "pytorch", opened=engine)
-    yield "b", compare(Subject(bundle), other, scan, **options)
-    yield "a", compare(other, Subject(bundle), scan, **options)
+    yield "B", compare(Subject(bundle), other, scan, **options)
+    yield "A", compare(other, Subject(bundle), scan, **options)
 
 
 @pytest.mark.parametrize("change", [_factor, _holes(np.nan), _holes(np.inf)], ids=["a factor", "NaN", "infinity"])
@@ -306,7 +385,7 @@ def test_both_may_give_what_is_no_number_and_are_not_the_same_for_it(a: Bundle) 
     assert not found.passed
     assert found.patches is not None
     pixels = f"{24 * 64 * found.patches.patterns:,}"
-    assert f"pixels that are no numbers, {pixels} in a and {pixels} in b" in found.patches.sentence
+    assert f"pixels that are no numbers, {pixels} in A and {pixels} in B" in found.patches.sentence
 
 
 def test_a_factor_counts_between_engines_of_one_function_and_not_between_functions(a: Bundle, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def _check_blamed(found: Comparison, weight: str, layer: str) -> None:
     assert not found.same_function
     assert found.weights.passed is False
     assert [entry.name for entry in found.weights.arrays if not entry.equal] == [weight]
-    assert f"1 of {len(found.weights.arrays)} arrays differ, most {weight} " in found.weights.sentence
+    assert f"1 of {len(found.weights.arrays)} arrays differs, most {weight} " in found.weights.sentence
     assert found.activations.first == layer
     assert found.activations.passed is False
     assert f"the two part at {layer}:" in found.activations.sentence
@@ -189,7 +189,7 @@ class FaultyEngine:
 def test_a_fault_of_an_implementation_is_named(good: Bundle, fault: tuple[Any, ...], layer: str | None) -> None:
     """Weights and graph are the same: only the values can tell, and float64 whose are wrong."""
     sound, faulty = Subject(good), Subject(good, opened=FaultyEngine(good, *fault))
-    for letter, right, pair in (("b", "a", (sound, faulty)), ("a", "b", (faulty, sound))):
+    for letter, right, pair in (("B", "A", (sound, faulty)), ("A", "B", (faulty, sound))):
         found = compare(*pair)
         assert found.same_function
         assert found.weights.passed
@@ -210,7 +210,7 @@ def test_values_that_are_no_numbers_part(good: Bundle, number: float) -> None:
 
     patterns = Patterns("scan", good.selftest.diffraction)
     sound, broken = FaultyEngine(good), Broken(good)
-    for letter, pair in (("b", (sound, broken)), ("a", (broken, sound)), ("a and b", (broken, broken))):
+    for letter, pair in (("B", (sound, broken)), ("A", (broken, sound)), ("A and B", (broken, broken))):
         found = compare_activations(good.graph, *pair, patterns)
         assert found.first == "encoder.1.conv.0"
         assert f"the two part at encoder.1.conv.0: not finite in {letter}" in found.sentence

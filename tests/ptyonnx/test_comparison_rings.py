@@ -1,3 +1,6 @@
+import json
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -33,16 +36,38 @@ def test_an_image_agrees_with_itself_on_every_ring() -> None:
     found = ring_correlation(_noise(0), (2 - 0j) * _noise(0), 1e-8)
     assert found.correlation == pytest.approx([1] * 80)
     assert (found.resolution_px, found.resolution_m) == (None, None)
+    assert (found.agreement, found.sentence) == ("everywhere", "they agree at every spatial frequency")
     assert found.frequency[-1] == 0.5
     flat = np.ones((64, 64), complex)
     assert ring_correlation(flat, flat).correlation == pytest.approx([1] * 32)
 
 
-def test_independent_images_agree_nowhere() -> None:
-    found = ring_correlation(_noise(1), _noise(2))
+@pytest.mark.parametrize("pixel_size_m", [None, 1e-8])
+def test_independent_images_agree_nowhere(pixel_size_m: float | None) -> None:
+    found = ring_correlation(_noise(1), _noise(2), pixel_size_m)
     assert np.abs(found.correlation[20:]).max() < 0.2
-    assert found.resolution_px is not None
-    assert found.resolution_px > 20
+    assert found.correlation[0] < found.half_bit[0]
+    assert found.resolution_px == math.inf
+    assert found.resolution_m == (None if pixel_size_m is None else math.inf)
+    assert found.agreement == "nowhere"
+    assert found.sentence.startswith("they agree at no spatial frequency: ")
+    assert f"{found.correlation[0]:.2g} on the first ring" in found.sentence
+
+
+def test_of_three_states_each_is_told_apart_in_json_and_in_one_line() -> None:
+    common = _band(_noise(3), 0, 0.2)
+    pairs = {
+        "everywhere": (_noise(0), _noise(0)),
+        "partly": tuple(common + _band(_noise(seed), 0.2, 1) for seed in (4, 5)),
+        "nowhere": (_noise(1), _noise(2)),
+    }
+    for agreement, (a, b) in pairs.items():
+        found = ring_correlation(a, b, 2e-9)
+        written = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+        assert written["agreement"] == agreement
+        assert written["resolution_px"] == (found.resolution_px if agreement == "partly" else None)
+        assert (written["resolution_m"] is None) is (agreement != "partly")
+        assert repr(found) == f"<RingCorrelation, 80 rings: {found.sentence}>"
 
 
 @pytest.mark.parametrize("limit", [0.1, 0.2, 0.35])

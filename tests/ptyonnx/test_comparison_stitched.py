@@ -72,7 +72,7 @@ def test_a_dead_image_differs_even_if_a_factor_would_make_it_equal(scale: float)
 @pytest.mark.parametrize("level", [0.0, 1e-6, 1e-3])
 def test_a_dead_image_without_structure_differs(level: float) -> None:
     dead = np.full(SHAPE, level + 0j)
-    for found, name in zip(_both_ways(_object(0), dead), "ba", strict=True):
+    for found, name in zip(_both_ways(_object(0), dead), "BA", strict=True):
         assert found.difference.maximum == np.inf
         assert found.flaws[0].startswith(f"{name} is nearly zero")
         assert found.ring.resolution_px is not None
@@ -113,7 +113,7 @@ def test_what_is_no_number_outside_of_the_mask_is_a_difference(number: complex, 
     unknown[:4] = True
     a[:4] = b[:4] = np.nan
     b[20:22, 20:25] = number
-    for found, name in zip(_both_ways(a, b, unknown=(unknown, unknown), free=free), "ba", strict=True):
+    for found, name in zip(_both_ways(a, b, unknown=(unknown, unknown), free=free), "BA", strict=True):
         assert found.difference.maximum == np.inf
         assert found.flaws == (f"10 pixels that are no numbers in {name}",)
         assert (found.only_a, found.only_b) == (0, 0)
@@ -131,7 +131,7 @@ def test_pixels_that_one_alone_knows_are_counted_and_shown_and_of_one_function_a
     found, swapped = _both_ways(a, b, free=free)
     assert (found.only_a, found.only_b) == (swapped.only_b, swapped.only_a) == (45 * 6, 3 * 50)
     assert found.in_common == 45 * 50
-    assert found.unlike == ("270 pixels known to a alone", "150 pixels known to b alone")
+    assert found.unlike == ("270 pixels known to A alone", "150 pixels known to B alone")
     assert found.flaws == (() if free else found.unlike)
     assert found.difference.maximum < 1e-9
     np.testing.assert_array_equal(np.isnan(found.object_a), np.isnan(a))
@@ -141,7 +141,7 @@ def test_pixels_that_one_alone_knows_are_counted_and_shown_and_of_one_function_a
 def test_images_most_of_which_is_known_to_one_alone_are_not_the_same() -> None:
     a, b = _object(4), _object(4)
     b[23:] = np.nan
-    for found, name in zip(_both_ways(a, b), "ab", strict=True):
+    for found, name in zip(_both_ways(a, b), "AB", strict=True):
         assert found.difference.maximum < 1e-9
         assert found.flaws == (f"1,288 pixels in common, 1,400 pixels known to {name} alone",)
 

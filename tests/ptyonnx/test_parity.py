@@ -245,6 +245,7 @@ def test_weights_that_overflow_are_a_finding_without_a_word_from_numpy(tmp_path:
         (["--backends", "jax"], "no such backend"),
         (["--recipe", "N=33"], "multiple of 16"),
         (["--recipe", "N=64,width=3"], "'width': there is no such key"),
+        (["--recipe", "M=64"], "'M': there is no such key, expected one of name, N, gridsize, filters_scale, depth"),
         (["--recipe", "N=64,depth=deep"], "'depth'"),
         (["--recipe", "N=64", "--from", "bundle.onnx"], "contradict each other"),
         (["--steps", "1"], "must lie between 2 and 1000"),
@@ -286,6 +287,43 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return folder
+
+
+def _parity(own: dict[str, float]) -> Parity:
+    """A result with these layers' own errors and nothing else."""
+    rows = tuple(Row("forward", layer, "pytorch", tolerance=1e-6, own=error) for layer, error in own.items())
+    return Parity("x", RECIPE.model_dump(), {}, 1, rows, (), (Verdict("pytorch", "", "", "fine"),), {}, {}, {})
+
+
+def test_a_layer_that_rounds_once_counts_only_beyond_its_bound() -> None:
+    """A correctly rounded product errs by up to half a unit in the last place: of many, one by just that."""
+    values = np.random.default_rng(0).uniform(1, 2, (2, 10_000)).astype(np.float32)
+    exact = np.multiply(*values.astype(np.float64))
+    reached = float(np.max(np.abs(np.multiply(*values) - exact) / exact) * 2**24)
+    assert reached == pytest.approx(1, abs=0.02)
+    assert reached <= 1
+    own = {"whitening.scaled": reached, "encoder.0.conv.0": 0.3, "encoder.0.relu.0": 0.0, "amplitude": 0.99}
+    assert _parity(own).alone("pytorch") == 0.3
+    assert _parity(own | {"amplitude": 1.01}).alone("pytorch") == 1.01
+    assert _parity(own | {"encoder.0.relu.0": math.inf}).alone("pytorch") == math.inf
+    assert _parity({}).alone("pytorch") is None
+
+
+def test_a_result_is_printed_in_one_line_with_its_verdicts() -> None:
+    assert repr(_parity({})) == "<Parity of x: fine>"
+
+
+def test_python_has_nothing_to_say_about_what_the_child_runs(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"its last words 'FileNotFoundError: .*trial"):
+        examine(tmp_path, "pytorch", threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None)
+    assert "Warning" not in (tmp_path / "pytorch.stderr").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_what_tensorflow_says_of_every_machine_is_not_quoted() -> None:
+    with planted.in_children(tensorflow="killed_after_loading_tensorflow"), pytest.raises(WorkerError) as refusal:
+        ptyonnx.parity(RECIPE, backends=["tf"])
+    assert str(refusal.value) == "the process of tensorflow died (SIGKILL)"
 
 
 def test_a_process_that_dies_is_quoted_in_one_line_and_leaves_nothing(temporary: Path) -> None:

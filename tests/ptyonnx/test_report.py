@@ -15,7 +15,7 @@ import pytest
 from report_factory import HOSTILE, LAYERS, SQUARE, make_report, objects
 from skimage.transform import downscale_local_mean
 
-from ptyonnx.report import LayerError, Picture, Report, Table, write_report
+from ptyonnx.report import LayerError, Picture, Report, RingCorrelation, Table, write_report
 from ptyonnx.report.page import render
 from ptyonnx.report.pixels import encode_pixels
 from ptyonnx.report.plots import HEIGHT, draw_layers, draw_ring
@@ -234,6 +234,22 @@ def test_the_resolution_stands_at_its_frequency_with_its_length() -> None:
     x = float(line.points.split(",")[0])
     assert (x - plot.left) / (plot.right - plot.left) == pytest.approx(1 / 2.57 / 0.5, abs=1e-3)
     assert "2.57 px = 25.7 nm" in plot.description
+
+
+@pytest.mark.parametrize(
+    "resolution_px, said", [(math.inf, "agree at no frequency"), (None, "agree at every frequency")]
+)
+def test_images_that_agree_at_no_frequency_or_at_every_one_have_no_resolution(
+    resolution_px: float | None, said: str
+) -> None:
+    frequency = np.arange(1, 31) / 60
+    ring = RingCorrelation(frequency, np.full(30, 0.22), np.full(30, 0.63), resolution_px, resolution_px)
+    plot = draw_ring(ring)
+    assert not [line for line in plot.lines if line.style == "parting"]
+    assert said in plot.description
+    assert "resolution" not in plot.description
+    callouts = [label.text for label in plot.labels if label.style == "callout"]
+    assert callouts == ([] if resolution_px is None else [plot.description.partition(": ")[2]])
 
 
 def test_numbers_have_four_digits_and_a_minus() -> None:

@@ -376,6 +376,26 @@ def test_on_paper_both_images_stand_beside_each_other_without_controls(open_page
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("quantity", ["amplitude", "phase"])
+def test_the_mark_of_a_tick_begins_on_the_bar_and_cannot_be_read_as_a_minus(open_page: Open, quantity: str) -> None:
+    page = open_page()
+    _settle(page)
+    bar = page.locator(f'[data-quantity="{quantity}"] [data-kind="wipe"] .bar')
+    edge = bar.locator("canvas").evaluate("(canvas) => canvas.getBoundingClientRect().right")
+    right = bar.evaluate("(bar) => bar.getBoundingClientRect().right")
+    ticks = bar.locator(".ticks span").evaluate_all(
+        """(ticks) => ticks.map((tick) => {
+            const mark = getComputedStyle(tick, "::before"), box = tick.getBoundingClientRect();
+            return [box.left + parseFloat(mark.left), parseFloat(mark.width), box.left, box.right];
+        })"""
+    )
+    assert len(ticks) > 2
+    for begin, length, left, end in ticks:
+        assert begin < edge < begin + length
+        assert left - (begin + length) >= 4
+        assert end <= right
+
+
 @pytest.mark.parametrize("width", [320, 390, 768])
 def test_a_narrow_screen_scrolls_downwards_only(open_page: Open, width: int) -> None:
     page = open_page(width=width)

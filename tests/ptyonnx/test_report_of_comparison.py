@@ -126,6 +126,38 @@ def test_the_page_shows_where_only_one_of_the_two_is_known(compared: Compared) -
     assert {1, 2, 3} <= set(known.ravel().tolist())
 
 
+def test_the_page_says_that_images_agree_at_no_frequency(compared: Compared) -> None:
+    found, *subjects = compared
+    a, b = (
+        (generator.standard_normal((96, 96)) + 1j * generator.standard_normal((96, 96)) + 3).astype(np.complex64)
+        for generator in map(np.random.default_rng, (1, 2))
+    )
+    image = compare_objects(a, b, 1e-8, free=False)
+    assert image.ring.agreement == "nowhere"
+    report = report_of(replace(found, images=replace(found.images, image=image)), *subjects)
+    rows = {row[0]: row[1:] for table in report.tables if table.section == "images" for row in table.rows}
+    assert rows["resolution (Fourier rings, half bit)"] == (f"none: {image.ring.sentence}", None)
+    assert "resolution" not in rows
+    page = render(report)
+    assert "A and B agree at no frequency" in page
+    assert "they agree at no spatial frequency" in page
+
+
+@pytest.mark.parametrize("word", ["only in", "known to", "pixels that are no numbers in"])
+def test_the_two_are_called_by_capitals(word: str, compared: Compared, tmp_path: Path) -> None:
+    found, *subjects = compared
+    other = make_bundle(tmp_path / "deeper.onnx", Recipe(N=64, filters_scale=0.0625, depth=2))
+    unlike = compare(subjects[0], Subject(other))
+    broken, whole = _object_of(found).copy(), _object_of(found)
+    broken[:60] = np.nan
+    broken[-20:] = np.inf
+    image = compare_objects(broken, whole)
+    sentences = " ".join([unlike.identity.sentence, *image.flaws, *image.unlike])
+    assert re.search(rf"{word} [AB]\b", sentences)
+    assert not re.search(rf"{word} [ab]\b", sentences)
+    assert "only in A" in render(report_of(unlike, subjects[0], Subject(other)))
+
+
 def _object_of(found: Comparison) -> NDArray[np.complex64]:
     assert found.image is not None
     return found.image.object_b

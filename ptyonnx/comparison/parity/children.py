@@ -25,6 +25,12 @@ Progress = Callable[[str, str], None]  # implementation, stage
 
 _LONGEST_WORDS = 200  # characters of what a child said last
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")  # of a trace; libraries add advice behind it
+# What libraries say whether anything is wrong or not: TensorFlow of its processor and of graph optimisations that it
+# goes on without, before it looks at TF_CPP_MIN_LOG_LEVEL.
+_NOTICE = re.compile(
+    r"I\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d \d\d:\d\d:\S+ I |WARNING: All log messages before absl::InitializeLog"
+    r"|To enable the following instructions: |E\d{4} .* meta_optimizer\.cc:"
+)
 _PATIENCE_s = 5.0  # between being asked to end and being made to
 
 
@@ -55,7 +61,7 @@ def examine(
     remedy : str, optional
         What the user can do if the child dies.
     module : str
-        What the child runs.
+        Whose `main` the child runs.
 
     Returns
     -------
@@ -93,7 +99,9 @@ def _start(module: str, folder: Path, implementation: str, threads: int, words: 
         "TMPDIR": str(folder),  # whatever is left there goes with the folder
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-P", "-m", module, str(folder), implementation]
+    # Not -m: the package has imported the worker by then, which Python warns of.
+    program = f"import sys; from {module} import main; sys.exit(main())"
+    command = [sys.executable, "-P", "-c", program, str(folder), implementation]
     return subprocess.Popen(  # noqa: S603 - our own module
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, start_new_session=True
     )
@@ -163,12 +171,12 @@ def _cause(code: int) -> str:
     return f"signal {-code}"
 
 
-def _last_words(words: IO[bytes]) -> str:
-    """The last line that the child wrote on stderr, or that of its last exception."""
+def _last_words(words: IO[bytes]) -> str | None:
+    """The last line that the child wrote on stderr, without notices, or that of its last exception."""
     words.seek(0)
     lines = words.read().decode("utf-8", "replace").split("\n")
-    spoken = [line.strip() for line in lines if line.strip()]
+    spoken = [line.strip() for line in lines if line.strip() and not _NOTICE.match(line.strip())]
     if not spoken:
-        return "no last words"
+        return None
     raised = [line for line in spoken if _EXCEPTION.match(line)]
     return f"its last words '{(raised or spoken)[-1][:_LONGEST_WORDS]}'"

@@ -27,7 +27,10 @@ from ptyonnx.comparison.parity.trial import Trial
 from ptyonnx.comparison.rounding import UNIT_ROUNDOFF
 from ptyonnx_bundles import Node
 
-__all__ = ["own_error", "own_errors"]
+__all__ = ["ROUNDED_ONCE", "own_error", "own_errors"]
+
+# One rounding and a bound of just that: of many values, one always comes close to it.
+ROUNDED_ONCE = frozenset({"Sub", "Mul"})
 
 _SMALLEST = float(np.finfo(np.float32).tiny)  # what is smaller may be flushed to zero
 
@@ -86,7 +89,7 @@ def _bound(node: Node, inputs: list[NDArray[np.float64]], expected: NDArray[np.f
     if node.operator == "Conv":
         terms = (fan_in(node, inputs) + 1) * UNIT_ROUNDOFF  # the products are rounded, too
         return terms / (1 - terms) * layers.convolution(*map(np.abs, inputs)) + _SMALLEST
-    if node.operator in {"Sub", "Mul"}:
+    if node.operator in ROUNDED_ONCE:
         return UNIT_ROUNDOFF * np.abs(expected) * (1 + UNIT_ROUNDOFF) + _SMALLEST
     if node.operator in {"Sigmoid", "Tanh", "Cos", "Sin"}:
         return np.full(expected.shape, FUNCTION_TERMS * UNIT_ROUNDOFF)

@@ -7,6 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ptyonnx.comparison.parity.own_errors import ROUNDED_ONCE
+from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.terminal import visible
+
 __all__ = ["STAGES", "Agreement", "Parity", "Row", "Verdict"]
 
 STAGES = ("weights", "forward", "object", "physics", "loss", "gradient", "step", "curve", "export")
@@ -141,6 +145,9 @@ class Parity:
     digests: dict[str, dict[str, str]]
     other_branches: dict[str, int]
 
+    def __repr__(self) -> str:
+        return visible(f"<Parity of {self.source}: {'; '.join(verdict.sentence for verdict in self.verdicts)}>")
+
     @property
     def passed(self) -> bool:
         """Whether every implementation is within its tolerances."""
@@ -160,6 +167,15 @@ class Parity:
     def of(self, stage: str, implementation: str) -> Iterator[Row]:
         """Rows of one stage and implementation, in order of computation."""
         return (row for row in self.rows if (row.stage, row.implementation) == (stage, implementation))
+
+    def alone(self, implementation: str) -> float | None:
+        """Share of its bound that the worst layer uses on its own input; None where no layer was judged.
+
+        Layers that round once always come close to their bound. They count only where they exceed it.
+        """
+        once = {node.name for node in Recipe(**self.recipe).nodes() if node.operator in ROUNDED_ONCE}
+        shares = [(row.key, row.own) for row in self.of("forward", implementation) if row.own is not None]
+        return max((share for layer, share in shares if share > 1 or layer not in once), default=None)
 
     def between(self, stage: str, a: str, b: str) -> Iterator[Agreement]:
         """Agreements of two implementations in one stage."""

@@ -1,8 +1,7 @@
 """What a child process does: look at one implementation, write down what it computes, and end.
 
-    python -m ptyonnx.comparison.parity.worker FOLDER pytorch|tensorflow|onnxruntime
-
-FOLDER holds the trial. On stdout the child says line by line what it is at; what it found
+`main` is given two words on the command line: a folder that holds the trial, and pytorch, tensorflow
+or onnxruntime. On stdout the child says line by line what it is at; what it found
 ends in `evidence.npz`. Threads are fixed by the parent, in the environment.
 """
 
@@ -158,7 +157,3 @@ def _end_with_parent() -> None:
     """End when the parent does, however it ends: it never writes, so that reading ends with it."""
     os.read(sys.stdin.fileno(), 1)  # not through the buffer, whose lock the interpreter wants when it ends
     os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
