@@ -32,6 +32,9 @@ Key = tuple[str, str]  # stage, and layer, weight or step
 def tolerances(trial: Trial, exact: Evidence, progress: Callable[[str], None]) -> dict[Key, float]:
     """Largest allowed difference from float64, relative to the largest value of each quantity.
 
+    The kernel and the bias of a layer share one, as they share a scale: of the one number of a bias, a few
+    runs say nothing about how far another may scatter.
+
     Parameters
     ----------
     trial : Trial
@@ -49,7 +52,14 @@ def tolerances(trial: Trial, exact: Evidence, progress: Callable[[str], None]) -
         for key, value in quantities(sample):
             distance = float(np.abs(value - references[key]).max()) / sizes[key]
             scatter[key] = max(scatter.get(key, 0.0), distance)
-    return {key: max(SAFETY * distance, 2 * UNIT_ROUNDOFF) for key, distance in scatter.items()}
+    of_layers: dict[str, float] = {}
+    for (stage, name), distance in scatter.items():
+        if stage == "gradient":
+            of_layers[_layer(name)] = max(of_layers.get(_layer(name), 0.0), distance)
+    return {
+        (stage, name): max(SAFETY * (of_layers[_layer(name)] if stage == "gradient" else distance), 2 * UNIT_ROUNDOFF)
+        for (stage, name), distance in scatter.items()
+    }
 
 
 def quantities(evidence: Evidence) -> Iterator[tuple[Key, NDArray[Any]]]:
