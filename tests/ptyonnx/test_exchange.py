@@ -304,7 +304,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> P
         ("import bundle.onnx --backend torch -o run", "run: holds a run already"),
         ("import absent.onnx --backend torch -o new", "absent.onnx: cannot be read (No such file or directory)"),
         ("import text.onnx --backend torch -o new", "text.onnx: not a readable ONNX model"),
-        ("import scan.npz --backend torch -o new", "scan.npz: not an ONNX model"),
+        ("import scan.npz --backend torch -o new", "scan.npz: a ZIP archive, not a bundle"),
         ("import bundle.onnx --backend torch -o text.onnx/run", "text.onnx/run"),
         ("train --backend torch --data scan.npz -o new --from bundle.onnx --gridsize 2", "'gridsize': contradicts"),
         (
@@ -320,7 +320,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> P
         ),
         ("train --data scan.npz -o run --from bundle.onnx --resume", "'--from, --resume': contradict"),
         ("train --backend torch --data scan.npz -o run --resume", "there is no optimiser state to go on with"),
-        ("train --backend torch --data scan.npz -o new --from scan.npz", "scan.npz: not an ONNX model"),
+        ("train --backend torch --data scan.npz -o new --from scan.npz", "scan.npz: a ZIP archive, not a bundle"),
         ("train --backend torch --data scan.npz -o new --from .", "run.json: cannot be read"),
     ],
 )
