@@ -27,10 +27,11 @@ from ptyonnx_converters.declaration import ONE, UNKNOWN, Declaration, Source
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.memory import check_memory
 from ptyonnx_converters.native_values import Original, combined, prepared
+from ptyonnx_converters.older import converted
 from ptyonnx_converters.plain import needed_inputs, plain
 from ptyonnx_converters.presets import preset
 from ptyonnx_converters.surround import FIRST, LAST, PLANES, Layout, surrounded
-from ptyonnx_converters.untrusted import converted, load_untrusted, read_limited
+from ptyonnx_converters.untrusted import load_untrusted, read_limited
 
 __all__ = ["convert"]
 
