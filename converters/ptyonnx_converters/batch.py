@@ -1,33 +1,31 @@
 """Free the batch of a graph that was exported for a fixed number of patterns.
 
-What an exporter wrote for eight patterns holds the eight in shapes: of the input, of Reshape and of
-Expand. Where such a shape can only mean the batch it is freed. Whether that was right is not argued
-but measured afterwards (`from_onnx.py`): the freed graph runs on other numbers of patterns and must
-give each pattern what the original gives.
+What an exporter wrote for eight patterns holds the eight in shapes: of the input, of Reshape, Expand
+and Resize, of tokens. The graph is walked through once, from the input on, for eight patterns and for
+sixteen side by side, and it is known of every value where in it the batch lies (`batch_place.py`).
+Where a shape has to follow the batch and does not, it is made to. Whether that was right is not
+argued but measured afterwards (`proof.py`): the freed graph runs on other numbers of patterns and
+must give each pattern what the original gives.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
+from ptyonnx_bundles import OPSET
 from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_converters.batch_place import Place, Shape, followed, reshaped
+from ptyonnx_converters.batch_rows import BROADCASTING, fold, once, spread
+from ptyonnx_converters.plain import OWN
+from ptyonnx_converters.sizes import Value, made, weight
 
 __all__ = ["free_batch"]
-
-_LARGE = 4096  # elements; weights beyond this do not take part in shapes
-_LARGEST_FOLDED = 2**22  # elements
-_FOLDED = frozenset(  # what shapes are computed with
-    {"Add", "Cast", "Concat", "Div", "Equal", "Gather", "Identity", "Mul", "Neg", "Reshape", "Slice", "Squeeze", "Sub"}
-    | {"Unsqueeze", "Where"}
-)
-Shape = tuple[int, ...] | None
 
 
 def free_batch(model: onnx.ModelProto, batch: int, file: str) -> onnx.ModelProto:
@@ -36,7 +34,7 @@ def free_batch(model: onnx.ModelProto, batch: int, file: str) -> onnx.ModelProto
     Parameters
     ----------
     model : ModelProto
-        As `plain` leaves it, with one input.
+        As `plain` leaves it, with one input, all of whose axes have a size.
     batch : int
         The number of patterns that it was exported for.
     file : str
@@ -45,186 +43,167 @@ def free_batch(model: onnx.ModelProto, batch: int, file: str) -> onnx.ModelProto
     Raises
     ------
     ConversionError
-        A shape holds the batch and something else, inseparably.
+        An operator that holds the batch and something else, inseparably.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _fold(result)
-    before = _shapes(result, batch)
-    _free_rows(result, before, batch)
-    for index in range(len(result.graph.node)):
-        node = result.graph.node[index]
-        if node.op_type == "Reshape" and _constant(result, node.input[1]) is not None:
-            _free_reshape(result, index, before, batch, file)
-    _set_first(result.graph.input[0], "batch")
+    fold(result)
+    walk = _Walk(result.graph, batch, file)
+    nodes = list(result.graph.node)
+    del result.graph.node[:]
+    for node in nodes:
+        result.graph.node.extend(walk.freed(node))
+    first = result.graph.input[0].type.tensor_type.shape.dim[0]
+    first.Clear()
+    first.dim_param = "batch"
     for value in result.graph.output:
         value.type.tensor_type.ClearField("shape")
     return result
 
 
-def _free_reshape(model: onnx.ModelProto, index: int, before: dict[str, Shape], batch: int, file: str) -> None:
-    """Where twice as many patterns make the value twice as large, one axis of the new shape must follow."""
-    node = model.graph.node[index]
-    value = node.input[0]
-    old, new = before.get(value), _shapes(model, 2 * batch, last=index).get(value)
-    target = before.get(node.output[0])
-    if old is None or new is None or target is None or old == new:
-        return
-    grown = [axis for axis, (few, many) in enumerate(zip(old, new, strict=True)) if few != many]
-    axis = None if len(grown) != 1 else _following_axis(old, grown[0], target, batch)
-    if axis is None:
-        raise ConversionError(
-            f"the batch is fixed at {batch}: a Reshape mixes it with other axes", file=file,
-            key=node.name.removeprefix("network/"), found=f"{old} to {target}",
-            remedy="export the network with a dynamic batch",
-        )  # fmt: skip
-    shape = [-1 if position == axis else size for position, size in enumerate(target)]
-    _replace_constant(model, node, 1, np.array(shape, np.int64))
-    for attribute in [attribute for attribute in node.attribute if attribute.name == "allowzero"]:
-        node.attribute.remove(attribute)
+class _Walk:
+    """What is known about every value so far, for the batch of the file and for twice as many patterns."""
 
+    def __init__(self, graph: onnx.GraphProto, batch: int, file: str) -> None:
+        self._graph, self._batch, self._file = graph, batch, file
+        self._source = graph.input[0].name
+        kind = graph.input[0].type.tensor_type
+        shape = tuple(axis.dim_value for axis in kind.shape.dim)
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._few = {name: weight(tensor) for name, tensor in self._constants.items()}
+        self._many = dict(self._few)
+        self._places = {self._source: Place(0)}
+        self._few[self._source] = Value(kind.elem_type, shape)
+        self._many[self._source] = Value(kind.elem_type, Place(0).many(shape))
 
-def _following_axis(old: Sequence[int], grown: int, target: Sequence[int], batch: int) -> int | None:
-    """Axis of the new shape in which the batch lies: as many elements lie before it, in row-major order."""
-    before = math.prod(old[:grown])
-    exact = [axis for axis in range(len(target)) if math.prod(target[:axis]) == before and target[axis] % batch == 0]
-    if exact:
-        return exact[0] if batch == 1 else next((axis for axis in exact if target[axis] > 1), exact[0])
-    for axis, size in enumerate(target):  # the batch is joined to what lies before it
-        start = math.prod(target[:axis])
-        if start <= before < start * size and size % batch == 0:
-            return axis
-    return None
+    def freed(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """The node as it is for any number of patterns, and what it needs in front of it."""
+        few = self._made(node, self._few)
+        added = []
+        if any(name in self._places for name in node.input):
+            added = list(self._rows(node))
+            if node.op_type == "Reshape":
+                self._free_reshape(node, few[node.output[0]])
+            elif node.op_type == "Expand":
+                self._free_expand(node)
+            elif node.op_type == "Resize":
+                self._free_resize(node)
+        self._few |= few
+        many = self._made(node, self._many)
+        self._many |= many
+        for name, value in few.items():
+            place = self._place(node, value.shape, many[name].shape)
+            if place is not None:
+                self._places[name] = place
+        return [*added, node]
 
+    def _made(self, node: onnx.NodeProto, known: Mapping[str, Value]) -> dict[str, Value]:
+        found = made(node, known, OPSET)
+        if any(name and name not in found for name in node.output):
+            raise self._fixed(node, "takes no other number of patterns")
+        return found
 
-def _fold(model: onnx.ModelProto) -> None:
-    """Compute what only constants go into, where it is a shape or an expanded token: so exporters write them."""
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in list(model.graph.node):
-        known = [arrays[name] for name in node.input if name in arrays]
-        if not known or len(known) != len(node.input) or len(node.output) != 1:
-            continue
-        try:
-            result = _evaluated(node, known)
-        except (ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            continue  # whatever it is, onnxruntime will say it
-        if result is not None:
-            arrays[node.output[0]] = result
-            model.graph.initializer.append(numpy_helper.from_array(np.array(result, order="C"), node.output[0]))
-            model.graph.node.remove(node)
+    def _place(self, node: onnx.NodeProto, few: Shape, many: Shape) -> Place | None:
+        """Where the batch lies in what a node gives."""
+        if few == many:
+            return None
+        if len(few) != len(many):
+            raise self._fixed(node, "takes no other number of patterns")
+        value = node.input[0]
+        if node.op_type in ("Flatten", "Reshape") and value in self._places:
+            place = reshaped(self._few[value].shape, self._places[value], few, self._batch)
+            if place is not None and place.many(few) == many:
+                return place
+        inputs = [(self._few[name].shape, self._places[name]) for name in node.input if name in self._places]
+        return followed(few, many, inputs, self._batch)
 
+    def _free_reshape(self, node: onnx.NodeProto, target: Value) -> None:
+        """Give a shape of fixed numbers a free axis where the batch comes to lie."""
+        value, wanted = node.input[:2]
+        if not np.array_equal(self._numbers(self._few[wanted]), self._numbers(self._many[wanted])):
+            return  # it is computed from the number of patterns already
+        place = reshaped(self._few[value].shape, self._places[value], target.shape, self._batch)
+        if place is None:
+            raise self._fixed(node, "mixes it with other axes", f"{self._few[value].shape} to {target.shape}")
+        found = made(node, self._many, OPSET).get(node.output[0])
+        if found is not None and found.shape == place.many(target.shape):
+            return
+        self._replace(node, 1, np.array(place.free(target.shape), np.int64))
+        for attribute in [attribute for attribute in node.attribute if attribute.name == "allowzero"]:
+            node.attribute.remove(attribute)
 
-def _evaluated(node: onnx.NodeProto, inputs: list[np.ndarray]) -> np.ndarray | None:
-    """Result of one node, None where it is not one that shapes are made with, or large."""
-    if node.op_type == "Expand":
-        return _expanded(inputs[0], tuple(inputs[1].tolist()))
-    if node.op_type in _FOLDED and all(array.size <= _LARGE for array in inputs):
-        outputs: Any = ReferenceEvaluator(node).run(None, dict(zip(node.input, inputs, strict=True)))
-        return np.asarray(outputs[0])
-    return None
+    def _free_expand(self, node: onnx.NodeProto) -> None:
+        """What has the batch already need not be given it."""
+        value, wanted = node.input[:2]
+        numbers, shape = self._numbers(self._few[wanted]), self._few[value].shape
+        axis = self._places[value].axis - len(shape) + len(numbers) if value in self._places else -1
+        if axis >= 0 and numbers[axis] == shape[self._places[value].axis]:
+            self._replace(node, 1, np.array([1 if index == axis else size for index, size in enumerate(numbers)]))
 
+    def _free_resize(self, node: onnx.NodeProto) -> None:
+        """Sizes are given of all axes; the batch keeps its own."""
+        if len(node.input) < 4 or any(attribute.name == "axes" for attribute in node.attribute):
+            return
+        numbers, place = self._numbers(self._few[node.input[3]]), self._places.get(node.input[0])
+        if place is None or not len(numbers) or (node.input[1] and self._few[node.input[1]].shape != (0,)):
+            return
+        axes = [axis for axis in range(len(numbers)) if axis != place.axis]
+        self._replace(node, 3, np.array([numbers[axis] for axis in axes], np.int64))
+        node.attribute.append(helper.make_attribute("axes", axes))
 
-def _expanded(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Broadcast in both directions, as Expand does; None where that is large."""
-    full = np.broadcast_shapes(value.shape, shape)
-    return np.broadcast_to(value, full) if math.prod(full) <= _LARGEST_FOLDED else None
-
-
-def _free_rows(model: onnx.ModelProto, shapes: dict[str, Shape], batch: int) -> None:
-    """A token or a position that was written out once for every pattern, all rows alike, is written once.
-
-    Added to something it spreads by itself; joined to something it is spread over as many patterns
-    as there are.
-    """
-    dependent = _dependent(model)
-    for node in list(model.graph.node):
-        if node.op_type not in ("Add", "Sub", "Mul", "Div", "Concat"):
-            continue
+    def _rows(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+        """Keep once what a constant beside the patterns holds for each of them."""
+        like = next(name for name in node.input if name in self._places)
+        shape, place = self._few[like].shape, self._places[like]
         for position, name in enumerate(node.input):
-            array = _constant(model, name, any_size=True)
-            others = [other for other in node.input if other in dependent]
-            if array is None or not others or array.ndim < 2 or len(array) != batch:
+            if name not in self._constants:
                 continue
-            shape = shapes.get(others[0])
-            if shape is None or len(shape) != array.ndim or shape[0] != batch or (array[1:] != array[:1]).any():
+            array = numpy_helper.to_array(self._constants[name])
+            own = Place(place.axis - len(shape) + array.ndim, place.inner)
+            if own.axis < 0 or array.shape[own.axis] != shape[place.axis]:
                 continue
-            if node.op_type != "Concat":
-                if batch > 1:  # one row spreads by itself
-                    _replace_constant(model, node, position, array[:1])
-            elif helper.get_node_attr_value(node, "axis") % array.ndim:
-                _spread(model, node, position, array[:1], others[0])
+            joined = node.op_type == "Concat" and helper.get_node_attr_value(node, "axis") % array.ndim != own.axis
+            if node.op_type not in BROADCASTING and not joined and (node.op_type != "GridSample" or own.axis):
+                continue
+            if array.shape[own.axis] == 1 and not joined and node.op_type in BROADCASTING:
+                continue  # it spreads by itself
+            part = once(array, own, self._batch)
+            if part is None:
+                continue  # every pattern has its own; the walk, or the proof, says so
+            if node.op_type in BROADCASTING and array.shape[own.axis] == self._batch:
+                self._replace(
+                    node,
+                    position,
+                    part.reshape([1 if axis == own.axis else size for axis, size in enumerate(array.shape)]),
+                )
+                continue
+            nodes, arrays = spread(f"{node.name}.row{position}", part, array.shape, own, self._source)
+            for key, each in arrays.items():
+                self._add(key, each)
+            for each in nodes:
+                self._few |= self._made(each, self._few)
+                self._many |= self._made(each, self._many)
+                yield each
+            node.input[position] = nodes[-1].output[0]
 
+    def _numbers(self, value: Value) -> NDArray[Any]:
+        return np.zeros(0, np.int64) if value.numbers is None else value.numbers
 
-def _spread(model: onnx.ModelProto, node: onnx.NodeProto, position: int, row: np.ndarray, like: str) -> None:
-    """Expand one row over as many patterns as `like` has."""
-    name = f"{node.name}.row{position}"
-    arrays = {f"{name}.value": row, f"{name}.shape": np.array(row.shape[1:], np.int64)}
-    model.graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in arrays.items())
-    added = [
-        helper.make_node("Shape", [like], [f"{name}.batch"], f"{name}.batch", start=0, end=1),
-        helper.make_node("Concat", [f"{name}.batch", f"{name}.shape"], [f"{name}.full"], f"{name}.full", axis=0),
-        helper.make_node("Expand", [f"{name}.value", f"{name}.full"], [name], name),
-    ]
-    node.input[position] = name
-    index = list(model.graph.node).index(node)
-    for offset, each in enumerate(added):
-        model.graph.node.insert(index + offset, each)
+    def _add(self, name: str, array: NDArray[Any]) -> None:
+        tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
+        self._graph.initializer.append(tensor)
+        self._constants[name] = tensor
+        self._few[name] = self._many[name] = weight(tensor)
 
+    def _replace(self, node: onnx.NodeProto, position: int, array: NDArray[Any]) -> None:
+        """Give a node a constant of its own; `surrounded` drops the old one if nobody uses it."""
+        name = f"{node.name}.constant{position}"
+        self._add(name, array)
+        node.input[position] = name
 
-def _dependent(model: onnx.ModelProto) -> set[str]:
-    """Values that depend on the input."""
-    found = {model.graph.input[0].name}
-    for node in model.graph.node:
-        if not found.isdisjoint(node.input):
-            found.update(name for name in node.output if name)
-    return found
-
-
-def _shapes(model: onnx.ModelProto, batch: int, last: int | None = None) -> dict[str, Shape]:
-    """Shapes of all values for a number of patterns, of the first nodes or of all; large weights stay out."""
-    small = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    graph = small.graph
-    graph.name = "shapes"
-    graph.node.extend(model.graph.node[:last])
-    graph.input.extend(model.graph.input)
-    _set_first(graph.input[0], batch)
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) > _LARGE:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-        else:
-            graph.initializer.append(tensor)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(small, data_prop=True)
-    except onnx.shape_inference.InferenceError:
-        return {}  # nothing is freed then, and the proof says so
-    return {value.name: _static(value) for value in (*inferred.graph.value_info, *graph.input)}
-
-
-def _static(value: onnx.ValueInfoProto) -> Shape:
-    if not value.type.tensor_type.HasField("shape"):
-        return None
-    sizes = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in value.type.tensor_type.shape.dim]
-    return None if -1 in sizes else tuple(sizes)
-
-
-def _set_first(value: onnx.ValueInfoProto, size: int | str) -> None:
-    axis = value.type.tensor_type.shape.dim[0]
-    axis.Clear()
-    if isinstance(size, str):
-        axis.dim_param = size
-    else:
-        axis.dim_value = size
-
-
-def _constant(model: onnx.ModelProto, name: str, *, any_size: bool = False) -> np.ndarray | None:
-    for tensor in model.graph.initializer:
-        if tensor.name == name and (any_size or math.prod(tensor.dims) <= _LARGE):
-            return numpy_helper.to_array(tensor)
-    return None
-
-
-def _replace_constant(model: onnx.ModelProto, node: onnx.NodeProto, position: int, array: np.ndarray) -> None:
-    """Give a node a constant of its own; whether others use the old one does not matter: `surrounded` drops it if none does."""
-    new = f"{node.name}.constant{position}"
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), new))
-    node.input[position] = new
+    def _fixed(self, node: onnx.NodeProto, problem: str, found: object = None) -> ConversionError:
+        article = "an" if node.op_type[0] in "AEIOU" else "a"
+        return ConversionError(
+            f"the batch is fixed at {self._batch}: {article} {node.op_type} {problem}", file=self._file,
+            key=node.name.removeprefix(OWN), found=found, remedy="export the network with a dynamic batch",
+        )  # fmt: skip

@@ -27,10 +27,11 @@ from ptyonnx_converters.declaration import ONE, UNKNOWN, Declaration, Source
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.memory import check_memory
 from ptyonnx_converters.native_values import Original, combined, prepared
+from ptyonnx_converters.older import converted, written_out
 from ptyonnx_converters.plain import needed_inputs, plain
 from ptyonnx_converters.presets import preset
 from ptyonnx_converters.surround import FIRST, LAST, PLANES, Layout, surrounded
-from ptyonnx_converters.untrusted import converted, load_untrusted, read_limited
+from ptyonnx_converters.untrusted import load_untrusted, read_limited
 
 __all__ = ["convert"]
 
@@ -76,7 +77,8 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
     declared = _complete(declaration, model, file)
     names = sorted({source.tensor for source in declared.sources().values()})
     given = _input(model, declared, needed_inputs(model, names), file)
-    check_memory(model, _fed(model, given, file), given.N, given.batch or 1, file)
+    standard = written_out(model, file)
+    check_memory(standard, _fed(model, given, file), given.N, given.batch or 1, file)
     original = Original(content, file, given.name, names, given.batch)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
     outputs = _outputs(original, model, declared, given)
@@ -85,7 +87,7 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
         found = original.run(prepared(diffraction, declared, given.layout, dtype))
         return combined(found, declared, outputs, given.channels)
 
-    simple = plain(converted(model, file), names, file)
+    simple = plain(converted(standard, file), names, file)
     freed = free_batch(simple, given.batch or 1, file) if given.batch else simple
     graph = surrounded(freed, declared, (given.N, given.channels), given.layout, outputs)
     photons = declared.mean_photons

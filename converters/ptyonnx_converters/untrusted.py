@@ -1,6 +1,7 @@
-"""Open somebody else's ONNX file without trusting it: bounded, plain, standard, and in this project's operator set.
+"""Open somebody else's ONNX file without trusting it: bounded, plain, standard.
 
-What it computes is nobody's promise yet; `from_onnx.py` finds out.
+`older.py` brings it into this project's operator set. What it computes is nobody's promise yet;
+`from_onnx.py` finds out.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
-import onnx.version_converter
 from google.protobuf.message import DecodeError
 
-from ptyonnx_bundles import IR_VERSION, OPSET
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.running import reason
 
-__all__ = ["LARGEST_FILE_BYTES", "converted", "load_untrusted", "read_limited"]
+__all__ = ["LARGEST_FILE_BYTES", "load_untrusted", "read_limited"]
 
 LARGEST_FILE_BYTES = 2**30  # as for a bundle
 _STANDARD = ("", "ai.onnx")
@@ -81,30 +80,6 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise ConversionError(f"not a valid ONNX model ({reason(error)})", file=file) from None
     return model
-
-
-def converted(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
-    """Convert to operator set 18 and IR version 10.
-
-    Raises
-    ------
-    ConversionError
-        onnx's version converter cannot.
-    """
-    version = model.opset_import[0].version
-    result = model
-    if version != OPSET:
-        try:
-            result = onnx.version_converter.convert_version(model, OPSET)
-        except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
-            raise ConversionError(
-                f"cannot be converted from operator set {version} to {OPSET} ({reason(error)})", file=file,
-                remedy=f"export the network again with operator set {OPSET}",
-            ) from None  # fmt: skip
-    result.ir_version = IR_VERSION
-    del result.opset_import[:]
-    result.opset_import.append(onnx.helper.make_opsetid("", OPSET))
-    return result
 
 
 def _refuse_external(model: onnx.ModelProto, file: str) -> None:
