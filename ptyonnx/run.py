@@ -36,7 +36,6 @@ from ptyonnx_bundles import Manifest, Physics, Producer, Recipe, TrainingData, a
 from ptyonnx_bundles.errors import BundleError, RunError
 
 __all__ = [
-    "STANDING",
     "Checkpoint",
     "Record",
     "Run",
@@ -48,9 +47,6 @@ __all__ = [
     "standing_parts",
 ]
 
-STANDING = (
-    "go on with it (--resume, resume=True), replace it (--overwrite, overwrite=True) or name another directory (-o)"
-)
 _PARTS = ("checkpoints", "history.csv", "bundle.onnx", "settings.yaml", "run.json")
 
 State = Literal["training", "interrupted", "failed", "complete", "imported"]
@@ -179,7 +175,8 @@ def check_room(directory: Path, *, overwrite: bool, source: Path | None = None) 
     if not overwrite and (directory / "run.json").exists():
         raise RunError(
             "holds a run already", file=directory,
-            remedy=STANDING,
+            remedy="go on with it (--resume, resume=True), replace it (--overwrite, overwrite=True) "
+            "or name another directory (-o)",
         )  # fmt: skip
 
 

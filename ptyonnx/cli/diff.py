@@ -59,7 +59,9 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
     if report is not None:
         from ptyonnx.report import check_report_path, write_report
         from ptyonnx.report.of_comparison import report_of
+        from ptyonnx_bundles import check_apart
 
+        check_apart(report, a, b, data)
         check_report_path(report)
 
     first, second = (_opened(open_subject(each, options["provider"])) for each in (a, b))

@@ -152,9 +152,9 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
     """Where the run goes and with which backend."""
     from ptyonnx import backends
-    from ptyonnx.run import STANDING
+    from ptyonnx.run import check_room
     from ptyonnx_bundles import check_writable
-    from ptyonnx_bundles.errors import RunError, SettingsError
+    from ptyonnx_bundles.errors import SettingsError
 
     if resume and overwrite:
         raise SettingsError("contradict each other", key="--resume, --overwrite", remedy="give one of them")
@@ -167,11 +167,7 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
         raise SettingsError("missing", key="--data", remedy="name the scan to train on: --data scan.npz")
     output = configuration.output or Path("runs") / f"{configuration.data.stem}-{backend}"
     check_writable(output / "run.json")
-    if (output / "run.json").exists() and not overwrite:
-        raise RunError(
-            "holds a run already", file=output,
-            remedy=STANDING,
-        )  # fmt: skip
+    check_room(output, overwrite=overwrite)
     return output, backend
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import ptychopinn_bundles
 import pytest
 
 from ptyonnx_bundles import Recipe
@@ -188,3 +190,15 @@ def exported(framework: Framework, _exports: Callable[[str], onnx.ModelProto]) -
     model = onnx.ModelProto()
     model.CopyFrom(_exports(framework.name))
     return model
+
+
+@pytest.fixture(scope="session")
+def torch_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle of PtychoPINN's PyTorch backend."""
+    return ptychopinn_bundles.torch_bundle(tmp_path_factory.mktemp("torch"), ptychopinn_bundles.SMALL).path
+
+
+@pytest.fixture(scope="session")
+def keras_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of its TensorFlow backend."""
+    return ptychopinn_bundles.keras_bundle(tmp_path_factory.mktemp("keras"), ptychopinn_bundles.SMALL).path

@@ -11,25 +11,13 @@ from ptychopinn_bundles import (
     KERAS,
     SMALL,
     TORCH,
-    keras_bundle,
     refused,
     repack,
-    torch_bundle,
 )
 
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters import from_ptychopinn
 from ptyonnx_converters.from_ptychopinn import convert
-
-
-@pytest.fixture(scope="module")
-def torch_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return torch_bundle(tmp_path_factory.mktemp("torch"), SMALL).path
-
-
-@pytest.fixture(scope="module")
-def keras_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return keras_bundle(tmp_path_factory.mktemp("keras"), SMALL).path
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ptychopinn_bundles import KERAS, SMALL, TORCH, keras_bundle, refused, repack, torch_bundle
+from ptychopinn_bundles import KERAS, TORCH, refused, repack
 
 from ptyonnx_converters.from_ptychopinn import convert
-
-
-@pytest.fixture(scope="module")
-def torch_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return torch_bundle(tmp_path_factory.mktemp("torch"), SMALL).path
-
-
-@pytest.fixture(scope="module")
-def keras_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return keras_bundle(tmp_path_factory.mktemp("keras"), SMALL).path
 
 
 @pytest.mark.parametrize("member", [KERAS, TORCH])

@@ -216,6 +216,7 @@ def test_a_picture_that_finds_no_space_leaves_the_earlier_one(
         ("simulate", "--object", "scan.npz", "--probe", "probe.npz", "-o", "scan.npz"),
         ("simulate", "--object", "scan.npz", "--probe", "probe.npz", "-o", "probe.npz"),
         ("simulate", "--object", "scan.npz", "--probe", "scan.npz", "--positions", "probe.npz", "-o", "probe.npz"),
+        ("diff", "{bundle}", "page.html", "--report", "page.html"),
         ("adopt", "probe.npz", "-o", "probe.npz"),
         ("adopt", "absent.onnx", "--probe", "probe.npz", "-o", "probe.npz"),
     ],
@@ -226,6 +227,7 @@ def test_an_output_never_replaces_an_input(
 ) -> None:
     (folder / "probe.npz").write_bytes((folder / "scan.npz").read_bytes())
     (folder / "link.npz").symlink_to("scan.npz")
+    (folder / "page.html").write_bytes(bundle.model)
     line = refused(capsys, folder, *(word.format(bundle=bundle.path) for word in words))
     assert line == f"{Path(words[-1])}: would replace the file that it is made of; name another file"
 

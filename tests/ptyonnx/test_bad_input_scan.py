@@ -17,6 +17,7 @@ from ptyonnx.cli import main
 from ptyonnx.formats import load_scan
 from ptyonnx.simulation import scan_positions, simulate
 from ptyonnx_bundles import Recipe
+from ptyonnx_bundles.errors import ScanError
 
 Output = pytest.CaptureFixture[str]
 Arrays = dict[str, Any]
@@ -248,3 +249,18 @@ def test_fewer_patterns_than_the_bundle_groups_are_refused(capsys: Output, folde
     np.savez(folder / "scan.npz", **{name: a[:3] if len(a) == COUNT else a for name, a in good().items()})
     line = refused(capsys, folder, "reconstruct", grouped, "--data", "scan.npz", "-o", "result.h5")
     assert line.startswith("scan.npz: 'diffraction': too few patterns for one group, found 3, expected at least 4")
+
+
+def test_a_probe_that_does_not_fit_is_named_by_its_own_file(folder: Path) -> None:
+    np.save(folder / "small.npy", np.ones((32, 32), np.complex64))
+    with pytest.raises(ScanError) as caught:
+        load_scan(SAMPLE, probe=folder / "small.npy")
+    assert str(caught.value).startswith(f"{folder / 'small.npy'}: 'probe': ")
+
+
+def test_positions_under_other_names_are_refused_with_both(capsys: Output, folder: Path) -> None:
+    np.savez(folder / "places.npz", y=np.ones(3), x=np.ones(3))
+    line = refused(
+        capsys, folder, "simulate", "--object", SAMPLE, "--probe", SAMPLE, "--positions", "places.npz", "-o", "s.npz"
+    )  # fmt: skip
+    assert line == "places.npz: 'ycoords': missing, found y, x, expected ycoords and xcoords"

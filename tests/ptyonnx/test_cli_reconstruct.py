@@ -85,6 +85,13 @@ def test_a_framework_reconstructs_what_onnxruntime_does(
     np.testing.assert_allclose(found[~expected.mask], expected.object[~expected.mask], rtol=0, atol=5e-5)
 
 
+def test_an_object_that_explains_next_to_nothing_is_said_aloud(capsys: Output, data: Path, tmp_path: Path) -> None:
+    """A network whose weights are random."""
+    untrained = make_bundle(tmp_path / "untrained.onnx", Recipe(N=64, filters_scale=0.0625)).path
+    assert main(["reconstruct", str(untrained), "--data", str(data), "-o", str(tmp_path / "r.h5")]) == 0
+    assert "note: the object explains the patterns hardly better than vacuum does, or worse" in capsys.readouterr().err
+
+
 def test_a_scaled_exposure_is_said_aloud_and_as_is_leaves_it(
     capsys: Output, bundle: Bundle, data: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,9 @@ def test_the_command_of_ptychopinns_users_ends_in_a_reconstruction(backend: str,
 
     assert "holds a run already" in _run(*words, code=2).stderr
     assert (run / "bundle.onnx").exists()
+    before = (run / "bundle.onnx").read_bytes()
+    assert "note: this training is complete already" in _run(*words, "--resume").stderr
+    assert (run / "bundle.onnx").read_bytes() == before
     again = _run(*words, "--overwrite", "--no-export")
     assert f"none yet: ptyonnx export {run}" in again.stdout
     assert not (run / "bundle.onnx").exists()
