@@ -1,11 +1,12 @@
 """The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
 
-from ptyonnx_bundles.atomic import atomic_write, check_apart, check_writable
+from ptyonnx_bundles.atomic import atomic_write, check_apart, check_writable, remove_abandoned
 from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import graph_digest, weight_digest
 from ptyonnx_bundles.foreign_graph import check_foreign_graph
 from ptyonnx_bundles.foreign_recipe import ForeignRecipe
 from ptyonnx_bundles.graph import check_graph
+from ptyonnx_bundles.locks import try_lock
 from ptyonnx_bundles.manifest import (
     PROTOCOL,
     AnyManifest,
@@ -63,7 +64,9 @@ __all__ = [
     "protocol_of",
     "read_bundle",
     "read_onnx",
+    "remove_abandoned",
     "schema",
+    "try_lock",
     "weight_digest",
     "write_bundle",
 ]

@@ -1,4 +1,8 @@
-"""Write a file completely or not at all."""
+"""Write a file completely or not at all.
+
+A kill may leave a temporary file behind. It is locked as long as its writer lives, so that the next
+one to write in that folder knows an abandoned file from one that is being written.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,27 @@ import contextlib
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from ptyonnx_bundles.errors import OutputError
+from ptyonnx_bundles.locks import try_lock
 
-__all__ = ["atomic_write", "check_apart", "check_writable"]
+__all__ = ["atomic_write", "check_apart", "check_writable", "remove_abandoned"]
+
+_PREFIX, _SUFFIX = ".ptyonnx-", ".tmp"
+_KEEPS_OPEN_FILES = os.name == "nt"  # Windows neither renames nor removes a file that is open
+_CERTAINLY_ABANDONED_s = 86_400.0  # there, a file between its closing and its renaming is not locked
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
     """Write a file completely or not at all: temporary file beside it, fsync, rename.
 
     A symbolic link stays, the file it points to is replaced; the permissions of a file that
-    stood there stay. After a power cut there is either the old file or the new one.
+    stood there stay (not setuid and its like). After a power cut there is either the old file or the new one.
+    Temporary files that killed processes left in the folder are removed.
 
     Parameters
     ----------
@@ -37,12 +48,8 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = _mode_of(target)
-        temporary = _temporary(target.parent)
-        try:
-            _write_durably(temporary, content, mode)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        remove_abandoned(target.parent)
+        _write_and_rename(target, content, mode)
         _sync_folder(target.parent)
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
@@ -66,7 +73,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         folder = next(parent for parent in target.parents if parent.exists())  # missing ones would be made
         trial = _temporary(folder)
         os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        trial.unlink()
+        trial.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
 
@@ -92,8 +99,40 @@ def check_apart(path: str | os.PathLike[str], *sources: str | os.PathLike[str] |
             raise OutputError("would replace the file that it is made of", file=path, remedy="name another file")
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of :func:`atomic_write` whose writers are no longer alive.
+
+    Parameters
+    ----------
+    folder : Path
+        Looked at without its subfolders. What cannot be removed stays.
+    """
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(_PREFIX)]
+        for name in names:
+            if name.endswith(_SUFFIX):
+                _remove_if_abandoned(folder / name)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return
+        if _KEEPS_OPEN_FILES:
+            if time.time() - found.st_mtime > _CERTAINLY_ABANDONED_s:
+                path.unlink()
+            return
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if try_lock(descriptor):
+                path.unlink()  # if it was renamed meanwhile, its new name stays
+        finally:
+            os.close(descriptor)
+
+
 def _temporary(folder: Path) -> Path:
-    return folder / f".ptyonnx-{secrets.token_hex(8)}.tmp"
+    return folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
 
 
 def _refusal(path: str | os.PathLike[str], error: OSError | ValueError) -> OutputError:
@@ -104,7 +143,7 @@ def _refusal(path: str | os.PathLike[str], error: OSError | ValueError) -> Outpu
 
 
 def _mode_of(target: Path) -> int | None:
-    """Permissions of the file that is to be replaced, None where there is none."""
+    """Read, write and execute permissions of the file that is to be replaced, None where there is none."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
@@ -113,20 +152,45 @@ def _mode_of(target: Path) -> int | None:
         raise ValueError("not an ordinary file")
     if not os.access(target, os.W_OK):
         raise ValueError("write-protected")
-    return stat.S_IMODE(mode)
+    return stat.S_IMODE(mode) & 0o777
 
 
-def _write_durably(path: Path, content: bytes | Callable[[BinaryIO], None], mode: int | None) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
-    with os.fdopen(descriptor, "wb") as stream:
-        if callable(content):
-            content(stream)
-        else:
-            stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if mode is not None:
-        path.chmod(mode)
+def _write_and_rename(target: Path, content: bytes | Callable[[BinaryIO], None], mode: int | None) -> None:
+    temporary = _temporary(target.parent)
+    try:
+        with _create(temporary) as stream:
+            if callable(content):
+                content(stream)
+            else:
+                stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+            if mode is not None:
+                temporary.chmod(mode)
+            if _KEEPS_OPEN_FILES:
+                stream.close()
+            temporary.replace(target)  # still locked
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> BinaryIO:
+    """Create a file and lock it."""
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            locked = _KEEPS_OPEN_FILES or try_lock(descriptor)
+        except OSError:
+            locked = True  # no locks in this file system: nobody takes it for abandoned
+        if locked and path.exists():
+            break
+        os.close(descriptor)  # taken for abandoned before it was locked
+        path.unlink(missing_ok=True)
+    try:
+        return os.fdopen(descriptor, "wb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ptyonnx_bundles import atomic_write, check_writable
+from ptyonnx_bundles import atomic_write, check_writable, remove_abandoned
 from ptyonnx_bundles.errors import OutputError
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
@@ -58,6 +58,12 @@ def test_permissions_of_an_old_file_stay(target: Path) -> None:
     target.chmod(0o604)
     atomic_write(target, NEW)
     assert stat.S_IMODE(target.stat().st_mode) == 0o604
+
+
+def test_privileges_of_an_old_file_do_not_pass_to_the_new_content(target: Path) -> None:
+    target.chmod(0o6755)
+    atomic_write(target, NEW)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
 
 
 def test_a_link_stays_a_link(target: Path, tmp_path: Path) -> None:
@@ -231,6 +237,55 @@ while True:
             process.wait()
         content = target.read_bytes()
         assert content in {OLD, b"a" * 3_000_000, b"b" * 3_000_000}
+    atomic_write(target, NEW)
+    assert list(target.parent.iterdir()) == [target]
+
+
+HALF_WAY = """
+import sys, time
+from ptyonnx_bundles import atomic_write
+def write(stream):
+    stream.write(b"half")
+    stream.flush()
+    print("ready", flush=True)
+    sys.stdin.read()  # until the pipe is closed
+    stream.write(b" and half")
+atomic_write(sys.argv[1], write)
+"""
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_kill_left_goes_with_the_next_file_and_what_is_being_written_stays(target: Path, killed: bool) -> None:
+    other = target.with_name("other")
+    with subprocess.Popen(
+        [sys.executable, "-c", HALF_WAY, str(other)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        if killed:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert len(list(target.parent.iterdir())) == 2
+        atomic_write(target, NEW)
+        assert len(list(target.parent.iterdir())) == (1 if killed else 2)
+        process.communicate()
+    if not killed:
+        assert other.read_bytes() == b"half and half"
+        assert sorted(target.parent.iterdir()) == [other, target]
+
+
+def test_only_temporary_files_of_ours_are_taken_for_abandoned(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".ptyonnx-pipe.tmp")
+    (tmp_path / ".ptyonnx-folder.tmp").mkdir()
+    (tmp_path / ".ptyonnx-link.tmp").symlink_to("mine")
+    for name in ("mine", ".ptyonnx-notes", "ptyonnx-1.tmp"):
+        (tmp_path / name).write_bytes(OLD)
+    before = sorted(tmp_path.iterdir())
+    remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / ".ptyonnx-1.tmp").write_bytes(OLD)
+    remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_interrupted_by_the_keyboard_nothing_is_left(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
