@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["ONE", "PARTS", "UNKNOWN", "Declaration", "Limit", "Scale", "Source", "positive"]
+__all__ = ["ONE", "PARTS", "UNKNOWN", "ZERO", "Declaration", "Limit", "Scale", "Source", "positive"]
 
 ONE = "one"  # an amplitude that the network does not give
+ZERO = "zero"  # a phase that the network does not give
 UNKNOWN = "unknown"
 PARTS = ("amplitude", "phase", "real", "imaginary")
 _VALUES = ("amplitude", "intensity")
@@ -109,7 +110,8 @@ class Source(NamedTuple):
     tensor : str
         Name of an output; empty: the only one.
     channel : int or None
-        Which channel of it, or which block of C channels; None: all there are.
+        Which channel of it, or which block of C channels; where a last axis holds the parts, which of
+        them. None: all there are.
     """
 
     tensor: str
@@ -150,8 +152,13 @@ class Declaration:
         Last, outside of the network: nothing, ``log(1 + x)`` or ``log10(1 + x)``.
     mean_photons : float or "unknown" or None
         Per pattern of the scans that it was trained on.
-    amplitude, phase, real, imaginary : Source or None
-        Amplitude and phase (rad), or real and imaginary part. `amplitude` may be :data:`ONE`.
+    amplitude, phase : Source or None
+        The phase in rad. Where the network gives only one of them, the other is :data:`ONE` or :data:`ZERO`.
+    real, imaginary : Source or None
+        Instead of amplitude and phase.
+    object : Source or None
+        Instead of all four: an output with the real and the imaginary part in a last axis of 2, as
+        ONNX writes complex numbers and as a bundle gives the object.
     input : str or None
         Name of the tensor; needed only where there are several.
     N, gridsize : int or None
@@ -166,9 +173,10 @@ class Declaration:
     transform: str | None = None
     mean_photons: float | str | None = None
     amplitude: Source | str | None = None
-    phase: Source | None = None
+    phase: Source | str | None = None
     real: Source | None = None
     imaginary: Source | None = None
+    object: Source | None = None
     input: str | None = None
     N: int | None = None
     gridsize: int | None = None
@@ -181,12 +189,37 @@ class Declaration:
         ):
             if value is not None and value not in known:
                 raise SettingsError("no such choice", key=key, found=value, expected=" or ".join(known))
-        polar, cartesian = self.amplitude or self.phase, self.real or self.imaginary
-        if polar and cartesian:
+        ways = (self.amplitude or self.phase, self.real or self.imaginary, self.object)
+        if sum(way is not None for way in ways) > 1:
             raise SettingsError(
-                "say the same in two ways", key="--amplitude, --phase, --real, --imaginary",
-                remedy="declare amplitude and phase, or real and imaginary part",
+                "say the same in two ways", key="--amplitude, --phase, --real, --imaginary, --object",
+                remedy="declare amplitude and phase, or real and imaginary part, or the complex object",
             )  # fmt: skip
+        for part, constant in (("amplitude", ONE), ("phase", ZERO)):
+            value = getattr(self, part)
+            if isinstance(value, str) and value != constant:
+                raise SettingsError(
+                    "no such output", key=f"--{part}", found=value, expected=f"an output, or {constant}"
+                )
+        if self.amplitude == ONE and self.phase == ZERO:
+            raise SettingsError(
+                "leave nothing for the network to say", key="--amplitude, --phase", found=f"{ONE}, {ZERO}",
+                expected="at least one OUTPUT@CHANNEL",
+            )  # fmt: skip
+        self._check_channels()
+
+    def _check_channels(self) -> None:
+        """Refuse one channel for two parts; where no channel is said, there is only the first."""
+        seen: dict[tuple[str, int], str] = {}
+        for part, source in self.sources().items():
+            place = (source.tensor, source.channel or 0)
+            if place in seen:
+                raise SettingsError(
+                    "one channel for two parts of the object", key=f"--{seen[place]}, --{part}",
+                    found="@".join(str(word) for word in source if word is not None),
+                    remedy=f"give each its own; a network without phase has --phase {ZERO}, one without amplitude --amplitude {ONE}",
+                )  # fmt: skip
+            seen[place] = part
 
     def missing(self) -> tuple[str, ...]:
         """Name what is not declared and cannot be known otherwise, in the words of the command line."""
@@ -201,19 +234,23 @@ class Declaration:
         }
         if self.real or self.imaginary:
             asked |= {"--real OUTPUT@CHANNEL": self.real, "--imaginary OUTPUT@CHANNEL": self.imaginary}
-        else:
-            asked |= {"--phase OUTPUT@CHANNEL": self.phase}
+        elif self.object is None:
+            asked |= {f"--phase OUTPUT@CHANNEL|{ZERO}": self.phase, f"--amplitude OUTPUT@CHANNEL|{ONE}": self.amplitude}
         return tuple(name for name, value in asked.items() if value is None)
 
     def sources(self) -> Mapping[str, Source]:
-        """Parts of the object that come out of the network, by name."""
+        """Parts of the object that come out of the network, by name: those of `object`, too."""
+        if self.object is not None:
+            real, imaginary = (Source(self.object.tensor, index) for index in range(2))
+            return {"real": real, "imaginary": imaginary}
         parts = {part: getattr(self, part) for part in PARTS}
         return {part: source for part, source in parts.items() if isinstance(source, Source)}
 
-    def filled(self, preset: Mapping[str, object]) -> Declaration:
-        """Complete with what is known about a system; what was declared stays."""
+    def filled(self, known: Mapping[str, Any]) -> Declaration:
+        """Complete with what is known; what was declared stays, but for the system's name, which becomes the full one."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Declaration(**{**said, **{name: value for name, value in preset.items() if said[name] is None}})
+        new = {name: value for name, value in known.items() if said[name] is None or name == "system"}
+        return Declaration(**{**said, **new})
 
 
 def positive(text: str, key: str) -> float:

@@ -23,14 +23,14 @@ from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
 from ptyonnx_bundles.recipe import SMALLEST_N
 from ptyonnx_converters.batch import free_batch
-from ptyonnx_converters.declaration import ONE, UNKNOWN, Declaration, Source
+from ptyonnx_converters.declaration import ONE, PARTS, UNKNOWN, ZERO, Declaration, Source
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.memory import check_memory
 from ptyonnx_converters.native_values import Original, combined, prepared
 from ptyonnx_converters.older import converted, written_out
 from ptyonnx_converters.plain import needed_inputs, plain
 from ptyonnx_converters.presets import preset
-from ptyonnx_converters.surround import FIRST, LAST, PLANES, Layout, surrounded
+from ptyonnx_converters.surround import FIRST, FIRST_PARTS, LAST, LAST_PARTS, PLANES, Layout, surrounded
 from ptyonnx_converters.untrusted import load_untrusted, read_limited
 
 __all__ = ["convert"]
@@ -106,21 +106,14 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
 def _complete(declaration: Declaration, model: onnx.ModelProto, file: str) -> Declaration:
     """Fill in what the system's files always are; ask for the rest, all of it, by name."""
     channels = {value.name: _channels(value) for value in model.graph.output}
-    filled = declaration
-    if declaration.system is not None:
-        name, known = preset(declaration.system, channels)
-        if declaration.real or declaration.imaginary:
-            known = {key: value for key, value in known.items() if key not in ("amplitude", "phase")}
-        elif declaration.phase and not declaration.amplitude:
-            known.pop("amplitude", None)
-        filled = replace(declaration.filled(known), system=name)
-    filled = _named(filled, tuple(channels), file)
-    missing = list(filled.missing())
-    if filled.phase is not None and filled.amplitude is None:
-        if _left_over(filled.phase, channels):
-            missing.append(f"--amplitude OUTPUT@CHANNEL|{ONE}")
-        else:
-            filled = replace(filled, amplitude=ONE)
+    filled = _named(declaration, tuple(channels), file)
+    if filled.system is not None:
+        filled = preset(filled.system, channels).fill(filled)
+    if isinstance(filled.phase, Source) and filled.amplitude is None and _alone(filled, filled.phase, channels):
+        filled = replace(filled, amplitude=ONE)
+    elif isinstance(filled.amplitude, Source) and filled.phase is None and _alone(filled, filled.amplitude, channels):
+        filled = replace(filled, phase=ZERO)
+    missing = filled.missing()
     if missing:
         raise SettingsError(
             "conventions that no file states have to be declared", file=file,
@@ -132,21 +125,24 @@ def _complete(declaration: Declaration, model: onnx.ModelProto, file: str) -> De
 def _named(declaration: Declaration, outputs: tuple[str, ...], file: str) -> Declaration:
     """Give every source the full name of its tensor."""
     changes: dict[str, Any] = {}
-    for part, source in declaration.sources().items():
+    for part in (*PARTS, "object"):
+        source = getattr(declaration, part)
+        if not isinstance(source, Source):
+            continue
         name = source.tensor or (outputs[0] if len(outputs) == 1 else "")
         if name not in outputs:
             raise SettingsError(
                 "no such output", file=file, key=f"--{part}", found=name or "no name", expected=" or ".join(outputs)
             )
         changes[part] = Source(name, source.channel)
-    if isinstance(declaration.amplitude, str) and declaration.amplitude != ONE:
-        raise SettingsError("no such output", file=file, key="--amplitude", found=declaration.amplitude)
     return replace(declaration, **changes)
 
 
-def _left_over(phase: Source, channels: Mapping[str, int | None]) -> bool:
-    """Whether the file gives more than the phase: then it is not for us to say that the amplitude is 1."""
-    return len(channels) > 1 or phase.channel is not None or channels[phase.tensor] not in (1, None)
+def _alone(declared: Declaration, source: Source, channels: Mapping[str, int | None]) -> bool:
+    """Whether the file gives this part of the object and nothing else: then the other part is a constant."""
+    count = channels[source.tensor]
+    whole = source.channel is None if count is None else count in {1, (declared.gridsize or 1) ** 2}
+    return len(channels) == 1 and whole
 
 
 def _channels(value: onnx.ValueInfoProto) -> int | None:
@@ -154,7 +150,9 @@ def _channels(value: onnx.ValueInfoProto) -> int | None:
     shape = _shape(value)
     if len(shape) == 3:
         return 1
-    size = shape[1] if len(shape) == 4 else None
+    if len(shape) != 4:
+        return None
+    size = shape[3] if isinstance(shape[1], int) and shape[1] == shape[2] != shape[3] else shape[1]
     return size if isinstance(size, int) else None
 
 
@@ -254,19 +252,20 @@ def _outputs(original: Original, model: onnx.ModelProto, declared: Declaration, 
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     layouts: dict[str, Layout] = {}
     for part, source in declared.sources().items():
-        shape, N = found[source.tensor].shape, given.N
+        shape = found[source.tensor].shape
         if kinds[source.tensor] not in _FLOATS:
             raise ConversionError("the output is not of real numbers", file=file, key=source.tensor)
-        if len(shape) == 3 and shape[1:] == (N, N):
-            axes, count = PLANES, 1
-        elif len(shape) == 4 and shape[2:] == (N, N):
-            axes, count = FIRST, shape[1]
-        elif len(shape) == 4 and shape[1:3] == (N, N):
-            axes, count = LAST, shape[3]
-        else:
+        axes, count = _places(shape, given.N, given.channels)
+        if axes is None:
             raise ConversionError(
                 "the output is no image of the size of a pattern", file=file, key=source.tensor, found=shape,
-                expected=f"({len(example)}, channels, {N}, {N})",
+                expected=f"({len(example)}, channels, {given.N}, {given.N}), with or without a last axis of 2",
+            )  # fmt: skip
+        if declared.object is not None and (shape[-1] != 2 or axes == FIRST):
+            raise SettingsError(
+                "no complex object", file=file, key="--object", found=shape,
+                expected="the real and the imaginary part in a last axis of 2",
+                remedy="declare --real and --imaginary, or --amplitude and --phase",
             )  # fmt: skip
         wanted = given.channels if source.channel is None else (source.channel + 1) * given.channels
         if count < wanted or (source.channel is None and count != wanted):
@@ -278,6 +277,21 @@ def _outputs(original: Original, model: onnx.ModelProto, declared: Declaration, 
     return layouts
 
 
+def _places(shape: tuple[int, ...], N: int, channels: int) -> tuple[str | None, int]:
+    """Where the axes of an output lie, and how many channels it has: None where it holds no images."""
+    if len(shape) == 3 and shape[1:] == (N, N):
+        return PLANES, 1
+    if len(shape) == 4 and shape[2:] == (N, N):
+        return FIRST, shape[1]
+    if len(shape) == 4 and shape[1:3] == (N, N):
+        return LAST, shape[3]
+    if len(shape) == 5 and shape[1:4] == (channels, N, N):
+        return FIRST_PARTS, channels * shape[4]
+    if len(shape) == 5 and shape[1:4] == (N, N, channels):
+        return LAST_PARTS, channels * shape[4]
+    return None, 0
+
+
 def _conventions(
     declared: Declaration, given: _Input, model: onnx.ModelProto, content: bytes, name: str
 ) -> dict[str, Any]:
@@ -285,8 +299,9 @@ def _conventions(
     if declared.scale is None or declared.limit is None:
         raise TypeError("an incomplete declaration")
     parts: dict[str, Any] = {part: source.to_json() for part, source in declared.sources().items()}
-    if declared.amplitude == ONE:
-        parts["amplitude"] = ONE
+    parts |= {part: value for part in PARTS if isinstance(value := getattr(declared, part), str)}
+    if declared.object is not None:
+        parts = {"object": declared.object.tensor, "last_axis": "real, imaginary"}
     photons = declared.mean_photons
     return {
         "input": {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.declaration import Declaration, Limit, Scale
 from ptyonnx_converters.running import failures, open_session, reason
-from ptyonnx_converters.surround import LAST, PLANES, Layout
+from ptyonnx_converters.surround import FIRST_PARTS, LAST, LAST_PARTS, PLANES, Layout
 
 __all__ = ["Original", "combined", "prepared"]
 
@@ -56,7 +56,8 @@ class Original:
     def _run(self, values: NDArray[Any]) -> list[NDArray[Any]]:
         feeds = {
             value.name: np.zeros(
-                [size if isinstance(size, int) else len(values) for size in value.shape], _dtype(value.type)
+                [size if isinstance(size, int) and size >= 0 else len(values) for size in value.shape],
+                _dtype(value.type),
             )
             for value in self._session.get_inputs()
             if value.name != self._name
@@ -138,10 +139,16 @@ def combined(
     for part, source in declaration.sources().items():
         array = found[source.tensor].astype(np.float64)
         axes = outputs[source.tensor].axes
+        if axes in {FIRST_PARTS, LAST_PARTS}:
+            array = array[..., source.channel or 0]
+            parts[part] = array if axes == FIRST_PARTS else np.moveaxis(array, -1, 1)
+            continue
         array = array[:, np.newaxis] if axes == PLANES else np.moveaxis(array, -1, 1) if axes == LAST else array
         if source.channel is not None:
             array = array[:, source.channel * channels : (source.channel + 1) * channels]
         parts[part] = array
+    if "phase" not in parts and "amplitude" in parts:
+        return parts["amplitude"].astype(np.complex64)
     if "phase" in parts:
         return np.asarray(parts.get("amplitude", 1.0) * np.exp(1j * parts["phase"]), np.complex64)
     return np.asarray(parts["real"] + 1j * parts["imaginary"], np.complex64)

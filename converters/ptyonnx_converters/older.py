@@ -23,6 +23,7 @@ __all__ = ["converted", "written_out"]
 # What the version converter has no way down for, though nothing but names and permitted types has changed.
 _UNCHANGED = frozenset({"ConstantOfShape", "GridSample"})
 _OLD_MODES = {b"linear": b"bilinear", b"cubic": b"bicubic"}  # of GridSample, before operator set 20
+_RESIZE_CHANGED = 11  # operator set in which Resize began to say where pixels lie
 _ASIDE = "aside"  # a domain: what is in none of its own the version converter leaves alone
 _FAILURES = (RuntimeError, ValueError, onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError)
 
@@ -93,6 +94,8 @@ def converted(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
         result = model if version == OPSET else _other_version(model)
     except _FAILURES as error:
         raise _inconvertible(version, error, file) from None
+    if version < _RESIZE_CHANGED:
+        _keep_places(result.graph)
     result.ir_version = IR_VERSION
     del result.opset_import[:]
     result.opset_import.append(helper.make_opsetid("", OPSET))
@@ -135,3 +138,40 @@ def _rename_mode(node: onnx.NodeProto) -> None:
     for attribute in node.attribute:
         if attribute.name == "mode":
             attribute.s = _OLD_MODES.get(attribute.s, attribute.s)
+
+
+def _keep_places(graph: onnx.GraphProto) -> None:
+    """Make every Resize look where Upsample and the first Resize looked, which the version converter forgets.
+
+    Before operator set 11, pixel i of the result lay at i / scale. Between two pixels, "nearest" took the
+    one before where an axis grows, and the one behind where it shrinks. This is what onnxruntime does.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type != "Resize":
+            graph.node.append(node)
+            continue
+        given = constants.get(node.input[2])
+        factors = np.ones(1, np.float32) if given is None else numpy_helper.to_array(given)
+        grows, shrinks = bool((factors > 1).any()), bool((factors < 1).any())
+        mode = next((each.s for each in node.attribute if each.name == "mode"), b"nearest")
+        if mode != b"nearest" or not (grows and shrinks):
+            graph.node.append(_resize(node, mode, "ceil" if shrinks else "floor"))
+            continue
+        first, second = _resize(node, mode, "floor"), _resize(node, mode, "ceil")
+        first.name, second.input[0] = f"{node.name or node.output[0]}.grown", f"{node.output[0]}.grown"
+        first.output[0] = second.input[0]
+        for step, part in ((first, np.maximum(factors, 1)), (second, np.minimum(factors, 1))):
+            step.input[2] = f"{step.output[0]}.factors"
+            graph.initializer.append(numpy_helper.from_array(part, step.input[2]))
+        graph.node.extend([first, second])
+
+
+def _resize(node: onnx.NodeProto, mode: bytes, nearest: str) -> onnx.NodeProto:
+    """The node with its places written out."""
+    said: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+    said |= {"nearest_mode": nearest} if mode == b"nearest" else {}
+    return helper.make_node("Resize", list(node.input), list(node.output), node.name, **said)

@@ -20,10 +20,13 @@ from ptyonnx_bundles import IR_VERSION, OPSET
 from ptyonnx_converters.declaration import Declaration, Limit, Scale
 from ptyonnx_converters.plain import OWN, leading_to
 
-__all__ = ["FIRST", "LAST", "PLANES", "Layout", "surrounded"]
+__all__ = ["FIRST", "FIRST_PARTS", "LAST", "LAST_PARTS", "PLANES", "Layout", "surrounded"]
 
 # Where the axes of an array lie: (batch, channel, y, x), (batch, y, x, channel) or (batch, y, x).
 FIRST, LAST, PLANES = "channels first", "channels last", "no channels"
+# The same, and a last axis for the parts of the object: what lies there comes before the channels.
+FIRST_PARTS, LAST_PARTS = "channels first, parts last", "channels last, parts last"
+_PARTS_FIRST = {FIRST_PARTS: [0, 4, 1, 2, 3], LAST_PARTS: [0, 4, 3, 1, 2]}  # (batch, part, channel, y, x)
 _LEAST = np.float32(np.finfo(np.float32).tiny)  # instead of the maximum of a pattern without photons
 
 
@@ -33,7 +36,7 @@ class Layout(NamedTuple):
     Attributes
     ----------
     axes : str
-        :data:`FIRST`, :data:`LAST` or :data:`PLANES`.
+        :data:`FIRST`, :data:`LAST` or :data:`PLANES`; of an output also :data:`FIRST_PARTS` or :data:`LAST_PARTS`.
     dtype : int
         TensorProto.DataType.
     """
@@ -106,7 +109,7 @@ def surrounded(
     parts = {}
     for part, source in declaration.sources().items():
         value = renamed.get(OWN + source.tensor, OWN + source.tensor)
-        value = _first(back, part, value, outputs[source.tensor])
+        value = _first(back, part, value, outputs[source.tensor], N)
         parts[part] = value if source.channel is None else _block(back, part, value, source.channel, channels)
     _complex(back, parts)
     nodes = leading_to([*front.nodes, *own, *back.nodes], ["object"])
@@ -184,7 +187,7 @@ def _laid_out(chain: _Chain, value: str, layout: Layout) -> str:
     return value
 
 
-def _first(chain: _Chain, part: str, value: str, layout: Layout) -> str:
+def _first(chain: _Chain, part: str, value: str, layout: Layout, N: int) -> str:
     """An output as float32 (batch, channel, y, x)."""
     if layout.dtype != TensorProto.FLOAT:
         value = chain.add("Cast", [value], f"{part}.cast", to=TensorProto.FLOAT)
@@ -192,6 +195,9 @@ def _first(chain: _Chain, part: str, value: str, layout: Layout) -> str:
         value = chain.add("Unsqueeze", [value, chain.axes("output.channel", 1)], f"{part}.first")
     elif layout.axes == LAST:
         value = chain.add("Transpose", [value], f"{part}.first", perm=[0, 3, 1, 2])
+    elif layout.axes in _PARTS_FIRST:
+        value = chain.add("Transpose", [value], f"{part}.split", perm=_PARTS_FIRST[layout.axes])
+        value = chain.add("Reshape", [value, chain.axes("output.blocks", 0, -1, N, N)], f"{part}.first")
     return value
 
 
@@ -210,6 +216,9 @@ def _complex(chain: _Chain, parts: Mapping[str, str]) -> None:
         if "amplitude" in parts:
             real = chain.add("Mul", [parts["amplitude"], real], "object.real")
             imaginary = chain.add("Mul", [parts["amplitude"], imaginary], "object.imaginary")
+    elif "amplitude" in parts:
+        real = parts["amplitude"]
+        imaginary = chain.add("Mul", [real, chain.scalar("phase.none", 0)], "object.imaginary")
     else:
         real, imaginary = parts["real"], parts["imaginary"]
     last = chain.axes("complex.axis", -1)

@@ -75,6 +75,7 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
         except (RuntimeError, ValueError) as error:
             raise ConversionError(f"functions that cannot be written out ({reason(error)})", file=file) from None
     _refuse_unusual(model, file)
+    _free_unsized(model.graph)
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
@@ -89,6 +90,14 @@ def _refuse_external(model: onnx.ModelProto, file: str) -> None:
                 "the weights lie in another file (external data)", file=file, key=name,
                 remedy="save the model as a single file: onnx.save(onnx.load(FILE), NEW)",
             )  # fmt: skip
+
+
+def _free_unsized(graph: onnx.GraphProto) -> None:
+    """Leave an axis of size -1 without a size: so older exporters write one that is free."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_value == -1:
+                axis.Clear()
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

@@ -31,9 +31,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("--transform", metavar="KIND", help="Outside of the file: none, log1p or log10p (log10 of 1 + x).")
 @click.option("--mean-photons", metavar="NUMBER", help="Per pattern of its training scans, or unknown.")
 @click.option("--amplitude", metavar="OUTPUT", help="OUTPUT@CHANNEL, or one.")
-@click.option("--phase", metavar="OUTPUT", help="OUTPUT@CHANNEL, rad.")
+@click.option("--phase", metavar="OUTPUT", help="OUTPUT@CHANNEL, rad; or zero.")
 @click.option("--real", metavar="OUTPUT", help="OUTPUT@CHANNEL, instead of amplitude and phase.")
 @click.option("--imaginary", metavar="OUTPUT", help="OUTPUT@CHANNEL.")
+@click.option("--object", metavar="OUTPUT", help="Instead of all four: real and imaginary part in a last axis of 2.")
 @click.option("--size", type=click.IntRange(min=1), metavar="N", help="Of a pattern, where the file does not say.")
 @click.option("--gridsize", type=click.IntRange(min=1), metavar="NUMBER", help="Where several patterns enter together.")
 @click.option(
@@ -82,13 +83,13 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
 
 
 def _declaration(options: dict[str, Any]) -> Declaration:
-    from ptyonnx_converters.declaration import ONE, UNKNOWN, Declaration, Limit, Scale, Source, positive
+    from ptyonnx_converters.declaration import ONE, UNKNOWN, ZERO, Declaration, Limit, Scale, Source, positive
 
     def source(part: str) -> Source | None:
         text = options[part]
         return None if text is None else Source.parse(text, f"--{part}")
 
-    photons, amplitude = options["mean_photons"], options["amplitude"]
+    photons, amplitude, phase = (options[name] for name in ("mean_photons", "amplitude", "phase"))
     return Declaration(
         system=options["system"],
         input=options["input_name"],
@@ -99,9 +100,10 @@ def _declaration(options: dict[str, Any]) -> Declaration:
         transform=options["transform"],
         mean_photons=photons if photons in (None, UNKNOWN) else positive(photons, "--mean-photons"),
         amplitude=ONE if amplitude == ONE else source("amplitude"),
-        phase=source("phase"),
+        phase=ZERO if phase == ZERO else source("phase"),
         real=source("real"),
         imaginary=source("imaginary"),
+        object=source("object"),
         N=options["size"],
         gridsize=options["gridsize"],
     )
