@@ -22,6 +22,7 @@ from ptyonnx_bundles import (
     ForeignProducer,
     ForeignRecipe,
     check_apart,
+    check_writable,
     digests,
     read_bundle,
     write_bundle,
@@ -87,6 +88,7 @@ def adopt(
     _require("onnx", "pip install 'ptyonnx[adopt]'")
     _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
     check_apart(output, path)
+    check_writable(output)
     file = Path(path)
     settings = {"probe_big": probe_big, "amp_activation": amp_activation}
     network = _convert(file, declaration, {key: value for key, value in settings.items() if value is not None})

@@ -19,7 +19,7 @@ from ptyonnx.backends.weights import recipe_of, weights_of
 from ptyonnx.exporting import exportable, selftest_patterns
 from ptyonnx.run import Checkpoint, Run
 from ptyonnx.training.objective import expected_intensity, make_scene, overlap_weight
-from ptyonnx_bundles import Bundle, Recipe, atomic_write
+from ptyonnx_bundles import Bundle, Recipe, atomic_write, check_writable
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
 from ptyonnx_runtime.physics import WEIGHT_FLOOR, dft_matrix, intensity, pair_from_complex
 
@@ -78,6 +78,7 @@ def export_autoencoder(source: Run | Bundle, path: Path | str, *, which: Checkpo
     MissingDependencyError
         onnx, onnxruntime or the run's framework is not installed.
     """
+    check_writable(path)
     if isinstance(source, Run):
         exportable(source)
         recipe, weights, probe = source.recipe, source.weights(which), source.probe(which)

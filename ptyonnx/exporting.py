@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptyonnx import __version__, backends
 from ptyonnx.run import Checkpoint, Run
-from ptyonnx_bundles import Bundle, Digests, Manifest, digests, protocol_of, write_bundle
+from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
 from ptyonnx_bundles.errors import RunError
 from ptyonnx_converters.check import self_test
 
@@ -50,8 +50,11 @@ def export(
         The run failed, or has no weights yet.
     ConversionError
         ONNX does not compute what the native network computes; nothing is written.
+    OutputError
+        The file cannot be written.
     """
     exportable(run)
+    check_writable(path)
     weights, probe = run.weights(which), run.probe(which)
     engine = backends.load(run.backend)
     model, native = engine.convert(run.recipe, weights)

@@ -17,7 +17,7 @@ from ptyonnx.backends.weights import recipe_of, weights_of
 from ptyonnx.run import Record, Run, check_room, save_weights, standing_parts
 from ptyonnx.settings import Settings
 from ptyonnx.training.start import NETWORK_SETTINGS
-from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx_bundles import Bundle, Recipe, check_directory, make_folder
 from ptyonnx_bundles.errors import ConversionError, OutputError, RunError
 
 __all__ = ["import_bundle"]
@@ -58,8 +58,9 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
     """
     recipe, weights = recipe_of(bundle), weights_of(bundle)
     name = backends.canonical_name(backend)
-    _prove(bundle, name)
     directory = Path(directory)
+    check_directory(directory)
+    _prove(bundle, name)
     manifest = bundle.manifest
     record = Record.model_validate(
         {
@@ -77,6 +78,7 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
     settings = _settings(bundle, recipe)
     with _staged(directory) as folder:
         run = Run(folder / "new", record, settings)
+        run.checkpoints.mkdir(parents=True)
         for which in ("best", "last"):
             save_weights(run.checkpoints / f"{which}.safetensors", weights, bundle.probe)
         run.write()
@@ -89,7 +91,7 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
 def _staged(directory: Path) -> Iterator[Path]:
     """A folder on the same disk, in which a run becomes complete before an older one goes."""
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(directory.resolve().parent, directory)
         with tempfile.TemporaryDirectory(prefix=".importing-", dir=_near(directory)) as folder:
             yield Path(folder)
     except OSError as error:

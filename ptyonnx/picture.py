@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.errors import OutputError
+from ptyonnx_bundles.terminal import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,8 +52,11 @@ def draw(result: Reconstruction) -> Figure:
         scale_bar(axes, result.object.shape[1], result.object_pixel_size_m)
     _residual(figure, right, result)
     figure.suptitle(
-        f"{result.scan_name}, {result.bundle.name}: R-factor {result.r_factor:.3f} "
-        f"(vacuum {result.vacuum_r_factor:.3f})"
+        visible(
+            f"{result.scan_name}, {result.bundle.name}: R-factor {result.r_factor:.3f} "
+            f"(vacuum {result.vacuum_r_factor:.3f})"
+        ),
+        parse_math=False,  # a dollar in the name of a file is no formula
     )
     return figure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptyonnx_bundles import atomic_write
+from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def export_profile(
     for package, remedy in (("onnx", "pip install 'ptyonnx[adopt]'"), ("onnxruntime", "pip install 'ptyonnx[cpu]'")):
         if find_spec(package) is None:
             raise MissingDependencyError(f"profiles need {package}, which is not installed", remedy=remedy)
+    check_writable(path)
     from ptyonnx_converters import to_ptychovit
 
     atomic_write(path, to_ptychovit.convert(bundle, batch, norm=norm, zero_frequency=zero_frequency))

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime import reconstruct as runtime
 from ptyonnx_runtime.flux import FluxChoice
 from ptyonnx_runtime.reconstruct import PhaseChoice
@@ -78,7 +79,7 @@ class Reconstruction(runtime.Reconstruction):
 
     def __repr__(self) -> str:
         height, width = self.object.shape
-        return (
+        return visible(
             f"<Reconstruction of {self.scan_name} with {self.bundle.name}: {height} x {width} px, "
             f"{len(self.residual)} patterns, R-factor {self.r_factor:.3f} (vacuum {self.vacuum_r_factor:.3f})>"
         )

@@ -32,8 +32,17 @@ from safetensors.numpy import save as save_tensors
 
 from ptyonnx.history import best_epoch, read_history, summary
 from ptyonnx.settings import Settings
-from ptyonnx_bundles import Manifest, Physics, Producer, Recipe, TrainingData, atomic_write
-from ptyonnx_bundles.errors import BundleError, RunError
+from ptyonnx_bundles import (
+    Manifest,
+    Physics,
+    Producer,
+    Recipe,
+    TrainingData,
+    atomic_write,
+    check_directory,
+    make_folder,
+)
+from ptyonnx_bundles.errors import BundleError, OutputError, RunError
 
 __all__ = [
     "Checkpoint",
@@ -42,6 +51,7 @@ __all__ = [
     "check_room",
     "exported_bundle",
     "load_weights",
+    "make_directory",
     "make_room",
     "save_weights",
     "standing_parts",
@@ -186,13 +196,34 @@ def _goes_with(directory: Path, source: Path) -> bool:
 
 
 def make_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    """Remove the files of a run that stands there, and nothing else; parameters and errors of :func:`check_room`."""
+    """Remove the files of a run that stands there, and nothing else; parameters and errors of :func:`check_room`.
+
+    Afterwards the directory is there, with an empty folder for checkpoints.
+    """
     check_room(directory, overwrite=overwrite, source=source)
+    check_directory(directory)
     for part in standing_parts(directory):
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+    make_directory(directory)
+
+
+def make_directory(directory: Path) -> None:
+    """Make the directory of a run, and the folder above it where only its last part is missing.
+
+    Raises
+    ------
+    OutputError
+        More is missing, or a file stands in the way.
+    """
+    target = directory.resolve()
+    try:
+        make_folder(target.parent, directory)
+        (target / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError.unwritable(directory, error) from None
 
 
 def standing_parts(directory: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
 
-from ptyonnx_bundles.atomic import atomic_write, check_apart, check_writable, remove_abandoned
+from ptyonnx_bundles.atomic import atomic_write, check_apart, check_directory, check_writable, remove_abandoned
 from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import graph_digest, weight_digest
 from ptyonnx_bundles.foreign_graph import check_foreign_graph
@@ -25,6 +25,7 @@ from ptyonnx_bundles.manifest import (
 from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
 from ptyonnx_bundles.onnx_file import IR_VERSION, OPSET, OnnxFile, OnnxNode, OnnxValue, read_onnx
 from ptyonnx_bundles.operators import FOREIGN_OPERATORS
+from ptyonnx_bundles.places import check_name, make_folder
 from ptyonnx_bundles.recipe import Convolution, Node, Recipe
 
 __all__ = [
@@ -55,11 +56,14 @@ __all__ = [
     "TrainingData",
     "atomic_write",
     "check_apart",
+    "check_directory",
     "check_foreign_graph",
     "check_graph",
+    "check_name",
     "check_writable",
     "digests",
     "graph_digest",
+    "make_folder",
     "parse_manifest",
     "protocol_of",
     "read_bundle",

@@ -17,8 +17,9 @@ from typing import BinaryIO
 
 from ptyonnx_bundles.errors import OutputError
 from ptyonnx_bundles.locks import try_lock
+from ptyonnx_bundles.places import check_folder, check_name, make_folder
 
-__all__ = ["atomic_write", "check_apart", "check_writable", "remove_abandoned"]
+__all__ = ["atomic_write", "check_apart", "check_directory", "check_writable", "remove_abandoned"]
 
 _PREFIX, _SUFFIX = ".ptyonnx-", ".tmp"
 _KEEPS_OPEN_FILES = os.name == "nt"  # Windows neither renames nor removes a file that is open
@@ -35,7 +36,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
     Parameters
     ----------
     path : path-like
-        Missing folders are made.
+        Its folder is made where only the last part of it is missing, and that is logged.
     content : bytes or callable
         All of the new file, or what writes it into the open temporary file.
 
@@ -46,7 +47,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
     """
     try:
         target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent, path)
         mode = _mode_of(target)
         remove_abandoned(target.parent)
         _write_and_rename(target, content, mode)
@@ -67,13 +68,32 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     OutputError
         It could not.
     """
+    check_name(path, OutputError)
     try:
         target = Path(os.path.realpath(path))
         _mode_of(target)
-        folder = next(parent for parent in target.parents if parent.exists())  # missing ones would be made
-        trial = _temporary(folder)
-        os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        trial.unlink(missing_ok=True)
+        _try(check_folder(target.parent, path))
+    except (OSError, ValueError) as error:
+        raise _refusal(path, error) from None
+
+
+def check_directory(path: str | os.PathLike[str]) -> None:
+    """Find out, before the work, whether files could be written into a directory that may be missing.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory: it is itself what the user named, so the folder above it may be missing, too.
+
+    Raises
+    ------
+    OutputError
+        It could not be made, or nothing written into it.
+    """
+    check_name(path, OutputError)
+    try:
+        target = Path(os.path.realpath(path))
+        _try(target if os.path.lexists(target) else check_folder(target.parent, path))
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
 
@@ -129,6 +149,13 @@ def _remove_if_abandoned(path: Path) -> None:
                 path.unlink()  # if it was renamed meanwhile, its new name stays
         finally:
             os.close(descriptor)
+
+
+def _try(folder: Path) -> None:
+    """Make a file in a folder, and take it away again."""
+    trial = _temporary(folder)
+    os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    trial.unlink(missing_ok=True)
 
 
 def _temporary(folder: Path) -> Path:

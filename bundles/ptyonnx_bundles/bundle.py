@@ -33,6 +33,7 @@ from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
 from ptyonnx_bundles.onnx_file import OnnxFile, append_metadata, metadata_texts, read_onnx, strip_metadata
 from ptyonnx_bundles.recipe import Recipe
 from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.terminal import visible
 
 __all__ = ["Bundle", "SelfTest", "digests", "read_bundle", "write_bundle"]
 
@@ -147,7 +148,7 @@ class Bundle:
     def __repr__(self) -> str:
         physics = self.manifest.physics
         photons = "unknown" if physics.mean_photons is None else f"{physics.mean_photons:.3g}"
-        return (
+        return visible(
             f"<Bundle {self.name}: N={physics.N}, gridsize={physics.gridsize}, {physics.probe_modes} probe mode(s), "
             f"{photons} photons per pattern, trained with {self.trained_with}>"
         )

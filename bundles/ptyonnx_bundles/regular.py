@@ -6,12 +6,15 @@ import stat
 from pathlib import Path
 
 from ptyonnx_bundles.errors import PtyonnxError
+from ptyonnx_bundles.places import check_name
 
 __all__ = ["check_regular"]
 
 
 def check_regular(path: Path, error: type[PtyonnxError], remedy: str) -> None:
-    """Refuse what stands there and is no regular file; what is absent or out of reach is for the reader to say.
+    """Refuse what stands there and is no regular file, or whose name is not text.
+
+    What is absent or out of reach is for the reader to say.
 
     Parameters
     ----------
@@ -21,6 +24,7 @@ def check_regular(path: Path, error: type[PtyonnxError], remedy: str) -> None:
     remedy : str
         What to give instead.
     """
+    check_name(path, error)
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):

@@ -14,6 +14,7 @@ from importlib import import_module
 
 import click
 
+from ptyonnx.cli.output import say, say_aside, say_lines
 from ptyonnx.cli.verb import WithExamples, with_debug
 
 __all__ = ["VERBS", "main"]
@@ -55,7 +56,7 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
         from ptyonnx import __version__
 
-        click.echo(f"ptyonnx {__version__}")
+        say(f"ptyonnx {__version__}")
         context.exit()
 
 
@@ -78,7 +79,7 @@ def commands(context: click.Context) -> None:
       ptyonnx reconstruct run/bundle.onnx --data scan.npz -o result.h5 --plot result.png
     """
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        say_lines(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,11 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         if "--debug" in given:
             traceback.print_exception(error)
-        click.echo(f"ptyonnx: error: {' '.join(error.format_message().split())}", err=True)
+        say_aside(f"ptyonnx: error: {' '.join(error.format_message().split())}")
         return REFUSED
     except click.Abort as stop:
         reason = str(stop.__cause__ or "")
-        click.echo(f"ptyonnx: interrupted; {reason or 'nothing half-written was left behind'}", err=True)
+        say_aside(f"ptyonnx: interrupted; {reason or 'nothing half-written was left behind'}")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptyonnx.cli.output import say
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -69,17 +70,15 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
     physics, selftest = bundle.manifest.physics, bundle.selftest
     known = "unknown: every scan brings its own" if probe is None else f"{physics.probe_modes} mode(s)"
     photons = physics.mean_photons
-    click.echo(f"bundle    {bundle.path}")
-    click.echo(
+    say(f"bundle    {bundle.path}")
+    say(
         f"network   {bundle.trained_with}, N = {physics.N}, gridsize {physics.gridsize}, {len(bundle.graph.nodes)} nodes"
     )
-    click.echo(f"probe     {known}")
-    click.echo(
-        f"photons   {'unknown: amplitudes are taken as they are' if photons is None else f'{photons:.4g} per pattern'}"
-    )
-    click.echo(f"self-test {_compared(bundle)}, within {selftest.tolerance:.2g} for one and for several patterns")
-    click.echo(f"weights   {bundle.manifest.digests.weights}")
-    click.echo(f"graph     {bundle.manifest.digests.graph}")
+    say(f"probe     {known}")
+    say(f"photons   {'unknown: amplitudes are taken as they are' if photons is None else f'{photons:.4g} per pattern'}")
+    say(f"self-test {_compared(bundle)}, within {selftest.tolerance:.2g} for one and for several patterns")
+    say(f"weights   {bundle.manifest.digests.weights}")
+    say(f"graph     {bundle.manifest.digests.graph}")
 
 
 def _declaration(options: dict[str, Any]) -> Declaration:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptyonnx.cli.output import say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
     found = compare(first, second, scan, tolerance=tolerance)
     if report is not None:
         write_report(report, report_of(found, first, second, None if scan is None else scan.name))
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(_sections(found)))
+    say_lines(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(_sections(found)))
     return 0 if found.passed else _BEYOND
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptyonnx.cli.output import say
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -122,9 +123,9 @@ def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licenc
     check_writable(output)
     load_quietly(opened.backend)
     bundle = export(opened, output, which=checkpoint, licence=licence, notes=notes)
-    click.echo(f"bundle    {bundle.path}")
-    click.echo(f"weights   {bundle.manifest.digests.weights}")
-    click.echo(f"graph     {bundle.manifest.digests.graph}")
+    say(f"bundle    {bundle.path}")
+    say(f"weights   {bundle.manifest.digests.weights}")
+    say(f"graph     {bundle.manifest.digests.graph}")
 
 
 def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None:
@@ -143,13 +144,11 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
     _check_output(path, bundle.path)
     export_profile(bundle, path, profile["profile"], batch=profile["batch"], norm=norm, zero_frequency=str(place))
     photons, N = bundle.manifest.physics.mean_photons, bundle.manifest.physics.N
-    click.echo(f"file      {path}")
-    click.echo(
-        f"input     input [{profile['batch']}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}"
-    )
-    click.echo(f"output    output [{profile['batch']}, 2, {N}, {N}]: amplitude, phase (rad)")
+    say(f"file      {path}")
+    say(f"input     input [{profile['batch']}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}")
+    say(f"output    output [{profile['batch']}, 2, {N}, {N}]: amplitude, phase (rad)")
     exposure = "" if photons is None else f" x mean counts per pattern / {photons:.4g}"
-    click.echo(f"norm      {norm:g}{exposure}")
+    say(f"norm      {norm:g}{exposure}")
 
 
 def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> None:
@@ -165,6 +164,6 @@ def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> N
     if isinstance(opened, Run):
         load_quietly(opened.backend, "autoencoder")
     written = export_autoencoder(opened, output, which=checkpoint)
-    click.echo(f"file      {written.path}")
-    click.echo(f"object    {written.object_difference:.2g} from {written.reference}, {OBJECT_TOLERANCE:g} allowed")
-    click.echo(f"amplitude {written.amplitude_difference:.2g} of the largest, {AMPLITUDE_TOLERANCE:g} allowed")
+    say(f"file      {written.path}")
+    say(f"object    {written.object_difference:.2g} from {written.reference}, {OBJECT_TOLERANCE:g} allowed")
+    say(f"amplitude {written.amplitude_difference:.2g} of the largest, {AMPLITUDE_TOLERANCE:g} allowed")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ptyonnx.cli.output import say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 __all__ = ["command"]
@@ -37,7 +38,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     from ptyonnx.cli.tables import columns
     from ptyonnx.importing import import_bundle
     from ptyonnx.run import check_room, exported_bundle
-    from ptyonnx_bundles import check_writable, read_bundle
+    from ptyonnx_bundles import check_directory, read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
     if backend is None:
@@ -45,11 +46,11 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     name = backends.canonical_name(backend)
     opened = read_bundle(exported_bundle(bundle))
     output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
-    check_writable(output / "run.json")
+    check_directory(output)
     check_room(output, overwrite=overwrite, source=opened.path)
     load_quietly(name, "engine")
     run = import_bundle(opened, name, output, overwrite=overwrite)
-    click.echo(
+    say_lines(
         columns(
             [
                 ("backend", run.backend),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptyonnx.cli.output import say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def command(bundle: Path, as_json: bool) -> None:
     opened = read_bundle(exported_bundle(bundle))
     description = _describe(opened)
     if as_json:
-        click.echo(json.dumps(description, indent=2))
+        say_lines(json.dumps(description, indent=2))
     else:
-        click.echo(columns(_rows(opened, description)))
+        say_lines(columns(_rows(opened, description)))
 
 
 def _describe(bundle: Bundle) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptyonnx.cli.output import redraw, say_aside, say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def command(backends: str, as_json: bool, **options: Any) -> int:
             timeout_s=TIMEOUT_s if options["timeout"] is None else options["timeout"],
             progress=progress,
         )
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(filter(None, _sections(found))))
+    say_lines(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(filter(None, _sections(found))))
     return 0 if found.passed else _BEYOND
 
 
@@ -154,16 +155,16 @@ def _progress() -> Iterator[Callable[[str, str], None]]:
 
     def report(implementation: str, stage: str) -> None:
         if shown:
-            click.echo(f"\r\x1b[K{implementation}: {stage} …", err=True, nl=False)
+            redraw(f"{implementation}: {stage} …")
         elif implementation not in seen:
-            click.echo(f"examining {implementation}", err=True)
+            say_aside(f"examining {implementation}")
         seen.add(implementation)
 
     try:
         yield report
     finally:
         if shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            redraw()
 
 
 def _sections(found: Parity) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-import click
+from ptyonnx.cli.output import safe, say_aside
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -67,9 +67,9 @@ class TrainingBars:
 
     def _say(self, line: str) -> None:
         if self._bar is None:
-            click.echo(line, err=True)
+            say_aside(line)
         else:
-            self._bar.write(line, file=sys.stderr)
+            self._bar.write(safe(line), file=sys.stderr)
 
     def _close(self) -> None:
         if self._bar is not None:

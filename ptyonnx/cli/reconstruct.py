@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptyonnx.cli.output import note, say
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
 
     for name in _OBSOLETE:
         if options[name] is not None:
-            click.echo(f"note: {name} has no effect here: the bundle says all, and every pattern is used", err=True)
+            note(f"{name} has no effect here: the bundle says all, and every pattern is used")
     if data is None:
         raise SettingsError("missing", key="--data", remedy="name the scan to reconstruct: --data scan.npz")
     name = _engine_name(options["engine"], options["backend"])
@@ -101,15 +102,15 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     seconds = perf_counter() - start
     result.save(output)
     if result.r_factor >= _HARDLY * result.vacuum_r_factor:
-        click.echo("note: the object explains the patterns hardly better than vacuum does, or worse", err=True)
-    click.echo(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
+        note("the object explains the patterns hardly better than vacuum does, or worse")
+    say(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
     where = result.provider if engine is None else f"{result.provider} in {result.engine}"
-    click.echo(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {where})")
-    click.echo(f"photons   {result.flux}")
-    click.echo(f"result    {output}")
+    say(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {where})")
+    say(f"photons   {result.flux}")
+    say(f"result    {output}")
     if plot is not None:
         result.plot(plot)
-        click.echo(f"picture   {plot}")
+        say(f"picture   {plot}")
 
 
 def _engine_name(engine: str | None, backend: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptyonnx.cli.output import say
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
         name=output.name,
     )
     write_scan(output, scan)
-    click.echo(
+    say(
         f"{output}: {len(scan)} patterns of {scan.N} x {scan.N}, {scan.mean_photons:.3g} photons per pattern, "
         f"{len(probe)} probe mode(s), object {obj.shape[0]} x {obj.shape[1]}"
     )

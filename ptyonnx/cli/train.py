@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from ptyonnx.cli.output import say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
     """Where the run goes and with which backend."""
     from ptyonnx import backends
     from ptyonnx.run import check_room
-    from ptyonnx_bundles import check_writable
+    from ptyonnx_bundles import check_directory
     from ptyonnx_bundles.errors import SettingsError
 
     if resume and overwrite:
@@ -166,7 +167,7 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
     if configuration.data is None:
         raise SettingsError("missing", key="--data", remedy="name the scan to train on: --data scan.npz")
     output = configuration.output or Path("runs") / f"{configuration.data.stem}-{backend}"
-    check_writable(output / "run.json")
+    check_directory(output)
     check_room(output, overwrite=overwrite)
     return output, backend
 
@@ -221,7 +222,7 @@ def _report(run: Run, exporting: bool) -> None:
     from ptyonnx.exporting import export
 
     bundle = export(run, run.directory / "bundle.onnx").path if exporting else run.bundle
-    click.echo(
+    say_lines(
         columns(
             [
                 ("backend", run.backend),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import cleandoc
 from typing import Any, TypeVar
 
 import click
+
+from ptyonnx.cli.output import note
 
 __all__ = ["Refusal", "Verb", "WithExamples", "with_debug"]
 
@@ -38,8 +41,11 @@ class Verb(WithExamples):
     """A command that takes ``--train_data`` for ``--train-data`` and reports errors in one line."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, whatever the spelling."""
-        return super().parse_args(ctx, [_hyphenated(argument) for argument in args])
+        """Parse, whatever the spelling, and refuse what is not text before anything is done with it."""
+        rest = super().parse_args(ctx, [_hyphenated(argument) for argument in args])
+        for parameter in self.get_params(ctx):
+            _check_text(parameter, ctx.params.get(parameter.name or ""))
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb and turn what the user can mend into a refusal."""
@@ -70,21 +76,29 @@ def _hyphenated(argument: str) -> str:
     return name.replace("_", "-") + equals + value
 
 
+def _check_text(parameter: click.Parameter, value: object) -> None:
+    """Refuse bytes that are no UTF-8: a result, a record or a page could not name them."""
+    for each in value if isinstance(value, tuple) else (value,):
+        try:
+            (os.fspath(each) if isinstance(each, os.PathLike) else str(each)).encode()
+        except UnicodeEncodeError:
+            name = parameter.metavar if isinstance(parameter, click.Argument) else parameter.opts[-1]
+            raise Refusal(f"'{name}': not UTF-8, found {each}; rename the file, or leave the text out") from None
+
+
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
     """Say aloud what the libraries log as warnings."""
     import logging
 
-    from ptyonnx_bundles.terminal import visible
-
     class Notes(logging.Handler):
         said: set[str] = set()  # noqa: RUF012 - the class lives as long as one command
 
         def emit(self, record: logging.LogRecord) -> None:
-            text = visible(record.getMessage())
+            text = record.getMessage()
             if text not in self.said:  # two bundles and one scan would say everything twice
                 self.said.add(text)
-                click.echo(f"note: {text}", err=True)
+                note(text)
 
     notes = Notes(logging.WARNING)
     for name in _LOGGERS:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ptyonnx.cli.output import say, say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 __all__ = ["command"]
@@ -35,9 +36,9 @@ def command(bundle: Path, provider: str, threads: int, as_json: bool) -> int:
     found = verify(opened, provider, threads)
     home = "what was recorded when it was adopted" if opened.is_foreign else "the native network"
     if as_json:
-        click.echo(json.dumps({**vars(found), "passed": found.passed}))
+        say_lines(json.dumps({**vars(found), "passed": found.passed}))
     else:
-        click.echo(
+        say(
             f"{bundle}: digests are right; on {found.provider} the self-test is {found.difference:.2g} "
             f"from {home}, {found.tolerance:.2g} allowed: {'passed' if found.passed else 'FAILED'}"
         )

@@ -13,7 +13,7 @@ from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import Task, prepare, scan_digest
-from ptyonnx_bundles import Bundle, Manifest, Physics, Producer, TrainingData
+from ptyonnx_bundles import Bundle, Manifest, Physics, Producer, TrainingData, check_directory
 from ptyonnx_bundles.errors import MissingDependencyError, OutputError, PtyonnxError, RunError, SettingsError
 from ptyonnx_runtime.scan import Scan
 
@@ -76,10 +76,11 @@ def train(
     if resume and initial is not None:
         raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
     name = backends.canonical_name(backend)
+    directory = Path(directory)
+    check_directory(directory)
     engine = backends.load(name)
     observer = observer or Unobserved()
     _check_machine(engine, settings)
-    directory = Path(directory)
     if resume:
         run = _earlier_run(directory, name, scan)
         if run.record.state == "complete":

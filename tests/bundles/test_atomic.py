@@ -33,7 +33,7 @@ def assert_untouched(target: Path) -> None:
 
 
 def test_new_file_in_a_new_folder(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "c.onnx"
+    path = tmp_path / "a" / "c.onnx"
     atomic_write(path, NEW)
     assert path.read_bytes() == NEW
     assert list(path.parent.iterdir()) == [path]
@@ -118,7 +118,7 @@ def test_a_file_in_the_place_of_a_folder(target: Path) -> None:
 
 def test_a_place_is_found_writable_without_being_touched(target: Path, tmp_path: Path) -> None:
     check_writable(target)
-    check_writable(tmp_path / "a" / "b" / "c.onnx")
+    check_writable(tmp_path / "a" / "c.onnx")
     assert_untouched(target)
 
 
