@@ -7,13 +7,21 @@ are fitted together, in the least-squares sense, where both images are known:
     minimise over s, phi, k, d:   sum_r |s exp(i (phi + k . (r - c))) a(r - d) - b(r)|**2
 
 by Gauss-Newton steps from two starts: no ramp and no shift, and a rough guess of both from mean
-phase steps and an upsampled cross-correlation [1]_. The better end counts. Between pixels the image
-is interpolated by quintic splines.
+phase steps and an upsampled cross-correlation [1]_. Between pixels the image is interpolated by
+quintic splines, which at a shift of 0 give back every pixel, those at the edge included.
+
+Of two ends, the one that moves the image less is kept unless the other explains significantly more
+of the difference. The test is the F test for two more parameters: independent noise in each pixel
+exceeds `_SIGNIFICANT` in 5 of 100 000 comparisons [2]_. A shift below what the data resolve is
+therefore no shift, two equally good ends do not tie, and the result does not depend on how a
+processor rounds. Next to unknown pixels a shifted image depends on invented values. Those pixels are
+left out unless the shift changes the image by less than a tenth of the difference that remains.
 
 References
 ----------
 .. [1] M. Guizar-Sicairos, S. T. Thurman and J. R. Fienup, "Efficient subpixel image registration
    algorithms", Opt. Lett. 33 (2008) 156; scikit-image's `phase_cross_correlation`.
+.. [2] G. A. F. Seber and A. J. Lee, "Linear Regression Analysis", 2nd ed. (2003), section 4.3.
 """
 
 from __future__ import annotations
@@ -35,8 +43,11 @@ _ORDER: Literal[5] = 5  # of the splines
 _BORDER_PX = 4  # next to unknown pixels splines see invented ones: not used for the fit
 _MOST_STEPS = 30
 _MOST_HALVINGS = 6
-_NO_SHIFT_PX = 1e-3  # less moves the border's invented values by nothing that counts
+_SIGNIFICANT = 10.0  # noise alone gives a larger F(2, many) with a probability of exp(-10)
+_ROUNDINGS = 32.0  # units in the last place: ten or so operations on the way to either image, and in the model
+_LITTLE = 0.1  # of the difference that remains: invented values may err by so much
 _SUPPORT_PX = 3  # half of what a quintic spline looks at
+_PADDING_PX = 12  # what lies beyond counts for less than 1e-4 at the array's edge
 _STEP_PX = 1e-6  # of the shift, and of the ramp over the whole image in radians: converged
 _LARGEST_SHIFT = 0.25  # of the image's side; beyond, the two show different places
 _LARGEST_FIT_PX = 640  # side of the middle part that is fitted; more would cost time and tell nothing new
@@ -71,7 +82,7 @@ class Alignment:
         y, x = self.ramp_rad_per_px
         down, right = self.shift_px
         phase = math.remainder(-(self.phase_rad + y * down + x * right), 2 * math.pi)
-        return Alignment(1 / self.amplitude_scale, phase, (-y, -x), (-down, -right))
+        return Alignment(1 / self.amplitude_scale, phase, (0.0 - y, 0.0 - x), (0.0 - down, 0.0 - right))
 
     def to_dict(self) -> dict[str, Any]:
         """Names and numbers, for JSON."""
@@ -101,12 +112,13 @@ def align(image: Image, reference: Image) -> tuple[Alignment, NDArray[np.complex
     centre = tuple(float(axis.mean()) for axis in np.nonzero(common))
     part = _middle(common, centre)
     fit = _Fit(image[part], reference[part], (centre[0] - part[0].start, centre[1] - part[1].start))
-    best = min((fit.improve(start) for start in fit.starts()), key=fit.misfit)
+    best = fit.best()
     log_scale, phase, *rest = (float(number) for number in best)
     ramp, shift = (rest[0], rest[1]), (rest[2], rest[3])
+    border = _SUPPORT_PX if fit.invents(best) else 0
     if fit.shape != image.shape:
         fit = _Fit(image, reference, centre)
-    known = fit.known(best, _SUPPORT_PX if max(np.abs(shift)) > _NO_SHIFT_PX else 0)
+    known = fit.known(best, border)
     if not (known & fit.known_b).any():
         raise ObjectError("the two images have no pixel in common")
     alignment = Alignment(math.exp(log_scale), math.remainder(phase, 2 * math.pi), ramp, shift)
@@ -142,7 +154,7 @@ class _Fit:
         self._a = _filled(image, self._known_a)
         self._b = _filled(reference, self.known_b)
         self._splines = [
-            ndimage.spline_filter(part, order=_ORDER, output=np.float64, mode="nearest")
+            ndimage.spline_filter(_continued(part), order=_ORDER, output=np.float64, mode="mirror")
             for part in (self._a.real, self._a.imag)
         ]
         self._depth_a = _depth(self._known_a)
@@ -150,14 +162,36 @@ class _Fit:
         self._border = _BORDER_PX if inner >= _FEWEST_PIXELS else 0
         self._pixels = inner if inner >= _FEWEST_PIXELS else int(common.sum())
         self._common = common
+        self._rounding = float(np.mean(np.abs(self._b[common]) ** 2)) * (_ROUNDINGS * np.finfo(np.float64).eps) ** 2
         axes = [np.arange(size) - middle for size, middle in zip(image.shape, centre, strict=True)]
         self._y, self._x = np.meshgrid(*axes, indexing="ij", sparse=True)
         self._extent = np.maximum(np.array(image.shape, float), 2)
 
-    def starts(self) -> list[NDArray[np.float64]]:
-        """From where to search: first, nothing but a factor."""
+    def best(self) -> NDArray[np.float64]:
+        """The parameters that explain the difference; of equally good ones those that move the image least."""
         plain = self._with_factor(np.zeros(6))
-        return [plain] if self._pixels < _FEWEST_PIXELS else [plain, self._guess()]
+        if self._pixels < _FEWEST_PIXELS:
+            return plain
+        still = self._improve(plain, moving=False)
+        if self.misfit(still) <= self._rounding:
+            return still
+        moved, guessed = self._improve(plain), self._improve(self._guess())
+        best = guessed if self._explains_more(guessed, moved) else moved
+        still = self._improve(self._with_factor(best * [0, 0, 1, 1, 0, 0]), moving=False)
+        return best if self._explains_more(best, still) else still
+
+    def _explains_more(self, parameters: NDArray[np.float64], simpler: NDArray[np.float64]) -> bool:
+        """Whether the misfit falls by more than noise and rounding account for."""
+        least, misfit = (max(self.misfit(each), self._rounding) for each in (parameters, simpler))
+        return self._pixels * (misfit - least) > _SIGNIFICANT * least
+
+    def invents(self, parameters: NDArray[np.float64]) -> bool:
+        """Whether the shift changes the image so much that values interpolated from unknown pixels would count."""
+        if not any(parameters[4:]):
+            return False
+        down, right = self._slopes(parameters, self.model(parameters))
+        change = (parameters[4] * down + parameters[5] * right)[self._part(parameters)]
+        return float(np.mean(np.abs(change) ** 2)) > _LITTLE**2 * self.misfit(parameters)
 
     def _with_factor(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same ramp and shift with the best scale and phase for them."""
@@ -186,9 +220,9 @@ class _Fit:
         moved = self._a
         if any(shift):
             real, imag = (
-                ndimage.shift(spline, shift, order=_ORDER, mode="nearest", prefilter=False) for spline in self._splines
+                ndimage.shift(spline, shift, order=_ORDER, mode="mirror", prefilter=False) for spline in self._splines
             )
-            moved = real + 1j * imag
+            moved = (real + 1j * imag)[_PADDING_PX:-_PADDING_PX, _PADDING_PX:-_PADDING_PX]
         return np.asarray(
             moved * np.exp(complex(log_scale, phase) + 1j * (ramp_y * self._y + ramp_x * self._x)), np.complex128
         )
@@ -212,12 +246,14 @@ class _Fit:
         value = float(np.mean(np.abs((model - self._b)[part]) ** 2))
         return value if math.isfinite(value) else math.inf
 
-    def improve(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _improve(self, parameters: NDArray[np.float64], *, moving: bool = True) -> NDArray[np.float64]:
         """Gauss-Newton steps, halved where they do not help, until they are too small to matter."""
         model, part = self.model(parameters), self._part(parameters)
         misfit = self._misfit(parameters, model, part)
-        for _ in range(_MOST_STEPS if self._pixels >= _FEWEST_PIXELS and misfit > 0 else 0):
-            step = self._step(parameters, model, part)
+        for _ in range(_MOST_STEPS):
+            if misfit <= self._rounding:
+                break
+            step = self._step(parameters, model, part, moving=moving)
             for _ in range(_MOST_HALVINGS):
                 tried = parameters + step
                 trial = self.model(tried), self._part(tried)
@@ -232,11 +268,14 @@ class _Fit:
                 break
         return parameters
 
-    def _step(self, parameters: NDArray[np.float64], model: Array, part: Mask) -> NDArray[np.float64]:
+    def _slopes(self, parameters: NDArray[np.float64], model: Array) -> list[Array]:
+        """How the model changes with the shift. Moving the image leaves the ramp where it is: its slope does not count."""
+        return [1j * ramp * model - slope for ramp, slope in zip(parameters[2:4], np.gradient(model), strict=True)]
+
+    def _step(self, parameters: NDArray[np.float64], model: Array, part: Mask, *, moving: bool) -> NDArray[np.float64]:
         """The step that would end at the minimum if the model were linear."""
-        # Moving the image leaves the ramp where it is: its slope does not count.
-        moved = [1j * ramp * model - slope for ramp, slope in zip(parameters[2:4], np.gradient(model), strict=True)]
-        columns = [model, 1j * model, 1j * self._y * model, 1j * self._x * model, *moved]
+        columns = [model, 1j * model, 1j * self._y * model, 1j * self._x * model]
+        columns += self._slopes(parameters, model) if moving else [np.zeros_like(model)] * 2
         scale = np.array([1, 1, *(2 / self._extent), 1, 1])  # all columns of about one size
         jacobian = np.stack([column[part] for column in columns], axis=1) * scale
         normal = (jacobian.conj().T @ jacobian).real
@@ -272,6 +311,11 @@ def _filled(image: Image, known: Mask) -> Array:
         return image.astype(np.complex128)
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     return np.asarray(image[tuple(nearest)], np.complex128)
+
+
+def _continued(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The image beyond its array, turned about the pixels of the edge: value and slope go on."""
+    return np.pad(image, _PADDING_PX, mode="reflect", reflect_type="odd")
 
 
 def _depth(mask: Mask) -> NDArray[np.float64]:

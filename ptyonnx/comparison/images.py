@@ -30,6 +30,8 @@ __all__ = [
 
 CENTRAL = (0.23, 0.77)  # of each axis: where a scan's overlap is complete
 LARGEST_SCALE = 100.0  # of amplitudes, 10 000 of photons: more is no choice of units, one of the two is dead
+# Of one phase: two complex products and the arctangent err by eps each, the mean of phases up to pi by pi eps.
+_PHASE_ROUNDING_RAD = 8 * float(np.finfo(np.float64).eps)
 _WHOLE_PIXEL = 1e-6  # px: origins of canvases are whole numbers up to rounding
 
 Image = NDArray[np.complexfloating[Any, Any]]
@@ -165,7 +167,7 @@ def phase_correlation(image: Image, reference: Image, central: tuple[float, floa
     Returns
     -------
     float
-        1 where they agree, 0 where one of them has no contrast.
+        1 where they agree, 0 where one of them has no contrast: where its phases scatter by no more than rounding.
 
     Raises
     ------
@@ -180,8 +182,10 @@ def phase_correlation(image: Image, reference: Image, central: tuple[float, floa
     middle = np.conj(np.mean(b / np.maximum(np.abs(b), np.finfo(np.float32).tiny)))
     factor = global_factor(a, b)
     first, second = (phase - phase.mean() for phase in (np.angle(factor * a * middle), np.angle(b * middle)))
-    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / norm if norm > 0 else 0.0
+    contrast = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    if min(contrast) <= _PHASE_ROUNDING_RAD * math.sqrt(a.size):
+        return 0.0
+    return float(first @ second) / (contrast[0] * contrast[1])
 
 
 def on_canvas(image: Image, origin_px: tuple[float, float], shape: tuple[int, int]) -> Image:
