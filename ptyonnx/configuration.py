@@ -7,7 +7,7 @@ Names of PtychoPINN are translated by `ptychopinn_names`; what the settings mean
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
@@ -15,7 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ptyonnx import ptychopinn_names
+from ptyonnx.ptychopinn_names import BLOCKS, KNOWN, RENAMED
 from ptyonnx.settings import Settings
+from ptyonnx.strict_yaml import parse_yaml, read_yaml
 from ptyonnx_bundles.errors import SettingsError
 
 __all__ = ["Configuration", "Said", "configure", "parse_assignments"]
@@ -99,6 +101,8 @@ class Said(NamedTuple):
 
 _OWN_NAMES = set(Configuration.model_fields) - {"settings", "notes"}
 _TEXTS = _OWN_NAMES - {"N"}  # files, folders and kinds: a folder may be called on or 2026
+_TEXT_KEYS = _TEXTS | {name for name, renamed in RENAMED.items() if renamed in _TEXTS}
+_PATHS = {"data", "test_data", "output", "probe"}
 _NAMES = _OWN_NAMES | set(Settings.model_fields)
 
 
@@ -126,9 +130,9 @@ def configure(
         Unreadable file, unknown name, one setting said twice, or an unusable value.
     """
     path = None if file is None else Path(file)
-    said_in_file = [] if path is None else [Said(value, key, path) for key, value in _read_yaml(path)]
+    said_in_file = [] if path is None else _read_file(path)
     said_by_flag = [
-        Said(value if key in _TEXTS else _plain(value), f"--{key}")
+        Said(value if key in _TEXT_KEYS else _plain(value), f"--{key}")
         for key, value in (flags or {}).items()
         if value is not None
     ]
@@ -138,13 +142,13 @@ def configure(
     merged = {**from_file, **from_flags}
     _settle_loss(merged)
     notes = dict.fromkeys(file_notes + flag_notes)
-    if "batch_size" in merged and any(_name(said) in ptychopinn_names.KNOWN for said in said_in_file + said_by_flag):
+    if "batch_size" in merged and any(_name(said) in KNOWN for said in said_in_file + said_by_flag):
         notes[ptychopinn_names.BATCH_SIZE] = None
     return _validate(merged, tuple(notes))
 
 
 def parse_assignments(assignments: Iterable[str]) -> list[Said]:
-    """``key=value`` pairs, values read as YAML scalars.
+    """``key=value`` pairs, values read as YAML scalars, names and paths as they are.
 
     Raises
     ------
@@ -156,7 +160,10 @@ def parse_assignments(assignments: Iterable[str]) -> list[Said]:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise SettingsError("not an assignment", key="--set", found=assignment, expected="key=value")
-        said.append(Said(_plain(value), key.strip()))
+        one = Said(_plain(value), key.strip())
+        if _name(one) in _TEXT_KEYS and one.value is not None:
+            one = _at_home(one._replace(value=value))
+        said.append(one)
     return said
 
 
@@ -214,9 +221,9 @@ def _add(resolved: dict[str, Said], name: str, said: Said) -> None:
 
 
 def _check_name(name: str, said: Said) -> None:
-    if name in _NAMES or name in ptychopinn_names.KNOWN:
+    if name in _NAMES or name in KNOWN:
         return
-    near = difflib.get_close_matches(name, sorted(_NAMES | ptychopinn_names.KNOWN), n=1)
+    near = difflib.get_close_matches(name, sorted(_NAMES | KNOWN), n=1)
     raise SettingsError(
         "no such setting", file=said.file, key=said.key, remedy=f"did you mean '{near[0]}'?" if near else
         "'ptyonnx train --help' lists them",
@@ -250,37 +257,31 @@ def _plain(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        read = yaml.safe_load(value)
+        read = parse_yaml(value).content
     except yaml.YAMLError:
         return value
     return read if isinstance(read, bool | int | float | None) else value
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML keeps the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> list[tuple[str, object]]:
-    """Keys and values of a YAML file, PtychoPINN's blocks flattened."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise SettingsError(f"cannot be read ({error.strerror})", file=path, remedy="check the path") from None
-    except UnicodeDecodeError:
-        raise SettingsError("not a text file", file=path, expected="YAML") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"not YAML{place}: {getattr(error, 'problem', error)}", file=path) from None
-    if content is None:
-        return []
+def _read_file(path: Path) -> list[Said]:
+    """What a YAML file says, PtychoPINN's blocks flattened."""
+    document = read_yaml(path, texts=_TEXT_KEYS)
+    content = {} if document.content is None else document.content
     if not isinstance(content, dict):
         raise SettingsError("not a mapping", file=path, found=type(content).__name__, expected="lines of 'key: value'")
-    return [(str(key), value) for key, value in ptychopinn_names.flatten(content)]
+    said_here = _NAMES | KNOWN | BLOCKS
+    own = {key: value for key, value in content.items() if key in said_here or key not in document.templates}
+    return [_at_home(Said(value, str(key), path)) for key, value in ptychopinn_names.flatten(own)]
+
+
+def _at_home(said: Said) -> Said:
+    """Put the home directory in the place of a path's ``~``, as a shell does with flags."""
+    name = _name(said)
+    if RENAMED.get(name, name) not in _PATHS or not isinstance(said.value, str) or not said.value.startswith("~"):
+        return said
+    try:
+        return said._replace(value=str(Path(said.value).expanduser()))
+    except RuntimeError:
+        raise SettingsError(
+            "no such home directory", file=said.file, key=said.key, found=said.value, remedy="write the path in full"
+        ) from None

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 __all__ = [
     "BATCH_SIZE",
+    "BLOCKS",
     "KNOWN",
     "LOSS_WEIGHTS",
     "OPTIONAL_VALUE",
@@ -104,8 +105,9 @@ KNOWN = frozenset({*RENAMED, *REPLACED, *LOSS_WEIGHTS, MODEL_TYPE})
 OPTIONAL_VALUE = frozenset({*REPLACED, "probe_trainable"})
 """As flags they may stand alone, which means true."""
 
-_BLOCKS = ("model", "data", "sampling", "loss", "tf_loss")
 _PREFIXED_BLOCKS = {"gradient_clip": "gradient_clip_"}
+BLOCKS = frozenset({"model", "data", "sampling", "loss", "tf_loss", *_PREFIXED_BLOCKS})
+"""Keys whose values may be mappings of settings."""
 
 
 class Translation(NamedTuple):
@@ -157,7 +159,7 @@ def loss_of_weights(weights: Mapping[str, object]) -> str | None:
 def flatten(content: Mapping[object, object]) -> Iterator[tuple[object, object]]:
     """Keys and values with PtychoPINN's blocks (``model:``, ``sampling:`` …) opened."""
     for key, value in content.items():
-        if isinstance(value, Mapping) and (key in _BLOCKS or key in _PREFIXED_BLOCKS):
+        if isinstance(value, Mapping) and key in BLOCKS:
             prefix = _PREFIXED_BLOCKS.get(str(key), "")
             yield from ((f"{prefix}{inner}", content) for inner, content in value.items())
         else:

@@ -32,6 +32,7 @@ from safetensors.numpy import save as save_tensors
 
 from ptyonnx.history import best_epoch, read_history, summary
 from ptyonnx.settings import Settings
+from ptyonnx.strict_yaml import read_yaml
 from ptyonnx_bundles import (
     Manifest,
     Physics,
@@ -43,6 +44,7 @@ from ptyonnx_bundles import (
     make_folder,
 )
 from ptyonnx_bundles.errors import BundleError, OutputError, RunError
+from ptyonnx_bundles.regular import read_text
 
 __all__ = [
     "Checkpoint",
@@ -57,6 +59,8 @@ __all__ = [
     "standing_parts",
 ]
 
+_NO_RUN = "name a directory that 'ptyonnx train' made"
+_LARGEST_RECORD_BYTES = 2**22  # a manifest of 1 MiB is the largest that is part of it
 _PARTS = ("checkpoints", "history.csv", "bundle.onnx", "settings.yaml", "run.json")
 
 State = Literal["training", "interrupted", "failed", "complete", "imported"]
@@ -104,9 +108,7 @@ class Run:
             Missing, or not a run directory.
         """
         directory = Path(directory)
-        record = _parse(directory / "run.json", Record.model_validate_json)
-        settings = _parse(directory / "settings.yaml", lambda text: Settings.model_validate(yaml.safe_load(text)))
-        return cls(directory, record, settings)
+        return cls(directory, _record(directory / "run.json"), _settings(directory / "settings.yaml"))
 
     def write(self, **changes: Any) -> Run:
         """Write the run's files, with the given fields of the record changed."""
@@ -278,14 +280,17 @@ def exported_bundle(path: Path) -> Path:
     return exported
 
 
-def _parse(path: Path, parse: Any) -> Any:
+def _record(path: Path) -> Record:
+    text = read_text(path, RunError, _LARGEST_RECORD_BYTES, expected="the record of a run", remedy=_NO_RUN)
     try:
-        return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(
-            f"cannot be read ({error.strerror})", file=path, remedy="name a directory that 'ptyonnx train' made"
-        ) from None
+        return Record.model_validate_json(text)
     except ValidationError as error:
         raise RunError.from_validation(error, file=path) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise RunError("not a run: unreadable", file=path) from None
+
+
+def _settings(path: Path) -> Settings:
+    content = read_yaml(path, error=RunError, remedy=_NO_RUN).content
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        raise RunError.from_validation(error, file=path) from None

@@ -159,7 +159,7 @@ def test_an_unusable_value_names_file_and_key_in_one_line(yaml_file: Write, text
         ("- a\n- b\n", "not a mapping"),
         ("epochs: [", "not YAML in line"),
         ("epochs: 1\nepochs: 2\n", "stands twice"),
-        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        ("!!python/object/apply:os.system ['true']", "unusable YAML"),
         ("epochs: 3\nnepochs: 4\n", "said twice"),
         ("mae_weight: 0.5\nnll_weight: 0.5\n", "cannot be mixed"),
         ("mae_weight: 1\n", "cannot be mixed"),
