@@ -105,7 +105,8 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
 
 def _complete(declaration: Declaration, model: onnx.ModelProto, file: str) -> Declaration:
     """Fill in what the system's files always are; ask for the rest, all of it, by name."""
-    channels = {value.name: _channels(value) for value in model.graph.output}
+    found = [value for value in model.graph.output if needed_inputs(model, [value.name])]  # a probe says nothing
+    channels = {value.name: _channels(value) for value in found or model.graph.output}
     filled = _named(declaration, tuple(channels), file)
     if filled.system is not None:
         filled = preset(filled.system, channels).fill(filled)

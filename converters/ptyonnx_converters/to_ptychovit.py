@@ -1,8 +1,10 @@
 """Out again: write a bundle's network as ptychoml and holoptycho load PtychoViT today.
 
 One input `input` float32 [batch, 1, N, N], the amplitude `sqrt(counts / norm * 1e4)`; one output
-`output` float32 [batch, 2, N, N], amplitude and phase in rad; the batch is a number. What the file
-computes is compared with the bundle before it is handed on.
+`output` float32 [batch, 2, N, N], amplitude and phase in rad; the batch is a number. Where the bundle has
+a probe, its strongest mode goes with it as two more outputs, `probe_real` and `probe_imag`, float32 [N, N]:
+the pipelines find the orientation of the detector and the part of a patch that is worth stitching from it.
+What the file computes is compared with the bundle before it is handed on.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_converters.plain import leading_to
 from ptyonnx_converters.running import failures, open_session, reason
 
-__all__ = ["INPUT", "OUTPUT", "TIMES", "TOLERANCE", "convert"]
+__all__ = ["INPUT", "OUTPUT", "PROBE", "TIMES", "TOLERANCE", "convert"]
 
 INPUT, OUTPUT = "input", "output"
+PROBE = ("probe_real", "probe_imag")
 TIMES = 1e4  # ptychoml: sqrt(counts / norm * 1e4)
 TOLERANCE = 1e-4  # complex object: the same operators, fused in another way
 
@@ -66,10 +69,12 @@ def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: 
         )  # fmt: skip
     model = onnx.load_model_from_string(bundle.model)
     _write_interface(model.graph, batch, physics.N, math.sqrt(norm / TIMES), zero_frequency)
+    _add_probe(model.graph, bundle.probe)
     del model.metadata_props[:]
     model.doc_string = (
         f"{bundle.name} for PtychoViT pipelines: input amplitude sqrt(counts / {norm:g} * 1e4), zero frequency at the "
-        f"{zero_frequency}; output amplitude, phase (rad). Weights {bundle.manifest.digests.weights}."
+        f"{zero_frequency}; output amplitude, phase (rad){'; probe_real, probe_imag' if len(bundle.probe) else ''}. "
+        f"Weights {bundle.manifest.digests.weights}."
     )
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
@@ -99,6 +104,17 @@ def _write_interface(graph: onnx.GraphProto, batch: int, N: int, factor: float, 
     graph.initializer.extend(kept)
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [batch, 1, N, N]))
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, 2, N, N]))
+
+
+def _add_probe(graph: onnx.GraphProto, probe: NDArray[np.complex64]) -> None:
+    """Give the strongest mode out as constants: weights that are outputs, found by name as either of them."""
+    if not len(probe):
+        return
+    strongest = probe[np.argmax(np.sum(np.abs(probe) ** 2, axis=(1, 2)))]
+    for name, part in zip(PROBE, (strongest.real, strongest.imag), strict=True):
+        array = np.ascontiguousarray(part, np.float32)
+        graph.initializer.append(numpy_helper.from_array(array, name))
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(array.shape)))
 
 
 def _front(graph: onnx.GraphProto, factor: float, N: int, zero_frequency: str) -> tuple[list[onnx.NodeProto], str]:
@@ -206,9 +222,9 @@ def _check(bundle: Bundle, content: bytes, shape: tuple[int, ...], norm: float, 
     if zero_frequency == "corner":
         fed = np.ascontiguousarray(np.fft.ifftshift(fed, axes=(-2, -1)))
     session, original = open_session(content), open_session(bundle.model)
-    (given,), (made,) = session.get_inputs(), session.get_outputs()
-    found = (given.name, given.type, given.shape, made.name, made.type, made.shape)
-    wanted = (INPUT, "tensor(float)", list(shape), OUTPUT, "tensor(float)", [shape[0], 2, *shape[2:]])
+    found = {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+    wanted = {INPUT: ("tensor(float)", list(shape)), OUTPUT: ("tensor(float)", [shape[0], 2, *shape[2:]])}
+    wanted |= {name: ("tensor(float)", list(shape[2:])) for name in PROBE if len(bundle.probe)}
     if found != wanted:
         raise ConversionError("the file has another interface than the profile", found=found, expected=wanted)
     (result,) = session.run([OUTPUT], {INPUT: fed})

@@ -147,6 +147,10 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
     say(f"file      {path}")
     say(f"input     input [{profile['batch']}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}")
     say(f"output    output [{profile['batch']}, 2, {N}, {N}]: amplitude, phase (rad)")
+    if len(bundle.probe):
+        say(f"probe     probe_real, probe_imag [{N}, {N}]: the strongest of {len(bundle.probe)} mode(s)")
+    else:
+        say("probe     none in the bundle: the pipeline cannot check the orientation or crop by the probe")
     exposure = "" if photons is None else f" x mean counts per pattern / {photons:.4g}"
     say(f"norm      {norm:g}{exposure}")
 
