@@ -8,6 +8,7 @@ Running the network is the business of `runner`, reading and writing files that 
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import Flux, FluxChoice
@@ -100,6 +102,7 @@ def reconstruct(
     phases: PhaseChoice = "auto",
     progress: Progress | None = None,
     engine: Engine | None = None,
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> Reconstruction:
     """Reconstruct the object of a scan.
 
@@ -126,6 +129,8 @@ def reconstruct(
     engine : Engine, optional
         What computes the patches, one batch at a time and with threads of its own; `provider` is
         that of the engine then. By default onnxruntime.
+    limit_s : float
+        Seconds that the graph of a foreign bundle may take for each batch.
 
     Raises
     ------
@@ -135,10 +140,20 @@ def reconstruct(
         The provider is unknown or does not work here.
     NotFiniteError
         The network gives NaN, infinity or numbers beyond 1e12 for a pattern.
+    WorkerError
+        A foreign graph killed its process, or took too long.
     """
-    runner = Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
     if phases not in get_args(PhaseChoice):
         raise SettingsError("no such choice", key="phases", found=phases, expected="auto, overlap or network")
+    with Runner(
+        bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux, limit_s=limit_s
+    ) as runner:
+        return _reconstructed(bundle, scan, runner, phases, progress)
+
+
+def _reconstructed(
+    bundle: Bundle, scan: Scan, runner: Runner, phases: PhaseChoice, progress: Progress | None
+) -> Reconstruction:
     frame = frame_of(scan)
     probe = illumination(bundle, scan, runner.flux)
     canvas = Canvas(frame, patch_weight(conventions(bundle), probe_weight(probe)))
@@ -175,9 +190,9 @@ def reconstruct(
 
 def _stitch(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
     """Fill the canvas with patches as the network made them."""
-    placed = in_order(lambda members: runner.place(members, canvas), runner.batches(), runner.workers)
-    for tiles in runner.watched(placed, progress):
-        canvas.add(tiles)
+    with closing(runner.in_order(lambda members: runner.place(members, canvas))) as placed:
+        for tiles in runner.watched(placed, progress):
+            canvas.add(tiles)
 
 
 def _stitch_agreeing(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
@@ -191,9 +206,9 @@ def _stitch_agreeing(canvas: Canvas, runner: Runner, progress: Progress | None) 
             spool.put(number, tiles)
             return overlaps.sums(tiles)
 
-        sums = in_order(prepare, enumerate(runner.batches()), runner.workers)
-        for part in runner.watched(sums, progress):
-            overlaps.add(part)
+        with closing(in_order(prepare, enumerate(runner.batches()), runner.workers, runner.close)) as sums:
+            for part in runner.watched(sums, progress):
+                overlaps.add(part)
         factors = overlaps.phases()
 
         def turned(numbered: tuple[int, NDArray[np.int64]]) -> Tiles:
@@ -201,8 +216,9 @@ def _stitch_agreeing(canvas: Canvas, runner: Runner, progress: Progress | None) 
             first = number * runner.patches_per_batch
             return spool.get(number).rotated(factors[first : first + runner.patches_per_batch])
 
-        for tiles in in_order(turned, enumerate(runner.batches()), runner.workers):
-            canvas.add(tiles)
+        with closing(in_order(turned, enumerate(runner.batches()), runner.workers)) as placed:
+            for tiles in placed:
+                canvas.add(tiles)
 
 
 def _misfit(model: ForwardModel, scan: Scan, runner: Runner) -> Misfit:

@@ -5,13 +5,15 @@ What becomes of the patches is the business of `reconstruct`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import NotFiniteError, ScanError, SettingsError
 from ptyonnx_runtime.engine import Engine
@@ -65,10 +67,16 @@ def predict(
     batch_size: int | None = None,
     flux: FluxChoice = "match",
     engine: Engine | None = None,
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> Iterator[Patches]:
     """The network's patches, batch by batch, in the order of the groups; parameters as in `reconstruct`."""
-    runner = Runner(bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux)
-    yield from in_order(runner.run, runner.batches(), runner.workers)
+    with (
+        Runner(
+            bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux, limit_s=limit_s
+        ) as runner,
+        closing(runner.in_order(runner.run)) as found,
+    ):
+        yield from found
 
 
 def patches(
@@ -80,6 +88,7 @@ def patches(
     batch_size: int | None = None,
     flux: FluxChoice = "match",
     engine: Engine | None = None,
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> NDArray[np.complex64]:
     """One patch per pattern, all in memory; parameters as in `reconstruct`.
 
@@ -89,14 +98,26 @@ def patches(
         The mean over the groups that a pattern belongs to.
     """
     result = np.zeros((len(scan), scan.N, scan.N), np.complex64)
-    batches = predict(bundle, scan, provider=provider, threads=threads, batch_size=batch_size, flux=flux, engine=engine)
+    batches = predict(
+        bundle,
+        scan,
+        provider=provider,
+        threads=threads,
+        batch_size=batch_size,
+        flux=flux,
+        engine=engine,
+        limit_s=limit_s,
+    )
     for found in batches:
         np.add.at(result, found.pattern, found.values * found.share[:, np.newaxis, np.newaxis].astype(np.float32))
     return result
 
 
 class Runner:
-    """An engine with everything that was decided before the first batch."""
+    """An engine with everything that was decided before the first batch.
+
+    A context manager: an engine that was not given ends with it.
+    """
 
     def __init__(
         self,
@@ -108,6 +129,7 @@ class Runner:
         threads: int,
         batch_size: int | None,
         flux: FluxChoice,
+        limit_s: float,
     ) -> None:
         _check_fit(bundle, scan)
         if batch_size is not None and batch_size < 1:
@@ -123,12 +145,29 @@ class Runner:
         self.flux = match_flux(bundle, scan, flux)
         # onnxruntime on the CPU: several batches at a time with one thread each: threads that never
         # wait for each other, and stitching overlaps with the network.
-        self.engine: Engine | Session = engine or Session(bundle, provider, threads=1)
-        on_cpu = self.engine.provider == "cpu"
         self.residual_workers = threads or cores()
+        self._closing = ExitStack()
+        self.engine: Engine | Session = engine or self._closing.enter_context(
+            Session(bundle, provider, 1, limit_s=limit_s, callers=self.residual_workers)
+        )
+        on_cpu = self.engine.provider == "cpu"
         self.workers = self.residual_workers if on_cpu and engine is None else 1
         budget = _GPU_CHUNK_PX if not on_cpu else _NETWORK_CHUNK_PX if engine is None else _SHARED_CHUNK_PX
         self._size = batch_size or max(1, budget // (self.groups.shape[1] * scan.N**2))
+
+    def close(self) -> None:
+        """End the runner's own engine, whatever it computes."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def in_order(self, function: Callable[[NDArray[np.int64]], Result]) -> Generator[Result]:
+        """Results for every batch, from all workers; to be closed by whoever may not read all of them."""
+        return in_order(function, self.batches(), self.workers, abandon=self.close)
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
         """Groups that run together: (group, channel) indices of patterns."""

@@ -1,33 +1,35 @@
 """Open a bundle in onnxruntime, on the processor that was asked for and on no other.
 
 A bundle is handed over as bytes, never as a path (onnxruntime would follow links out of its
-folder), and no custom operator library is ever registered. What is computed with the session
-is the business of `verify` and `reconstruct`.
+folder), and no custom operator library is ever registered. A native graph, which is prescribed by its
+recipe, runs in this process; a foreign one in a process of its own (`foreign_process`). What is
+computed with the session is the business of `verify` and `reconstruct`.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import re
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles import Bundle, ForeignManifest
+from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, LARGEST_FOREIGN_BYTES, Confinement, limit_memory
 from ptyonnx_bundles.cores import cores
-from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
-from ptyonnx_bundles.telemetry import refuse_telemetry
+from ptyonnx_bundles.errors import ProviderError
 from ptyonnx_runtime.activations import value_names, with_every_value
+from ptyonnx_runtime.installation import failures, first_line, require_onnxruntime, unavailable
 from ptyonnx_runtime.memory import NOT_BOUNDED, bound_memory
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["PROVIDERS", "Session", "providers", "require_onnxruntime"]
+__all__ = ["PROVIDERS", "Manner", "Session", "open_here", "providers"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -39,9 +41,6 @@ PROVIDERS = {
 }
 # TensorRT compiles for minutes and CoreML may compute in half precision: only on request.
 _AUTO = ("cuda", "directml", "openvino", "cpu")
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
-# Which node and how much; between the two it tells a place in its source.
-_SHORTAGE = re.compile(r"running (\w+) node\. Name:'([^']*)'.*((?:Available memory of|Failed to allocate memory).*)")
 _LOG_FATAL = 4  # onnxruntime raises what it also logs; users see one line
 
 _logger = logging.getLogger(__name__)
@@ -62,16 +61,35 @@ def providers() -> tuple[str, ...]:
     return tuple(name for name in ordered if PROVIDERS[name] in built_in)
 
 
-class _Manner(NamedTuple):
-    """How a graph is opened."""
+class Manner(NamedTuple):
+    """How a graph is opened.
 
-    threads: int  # 0: as many as there are cores
-    bounded: bool  # whether its memory is
-    fused: bool = True  # and laid out anew; else operator by operator, as it is written
+    Attributes
+    ----------
+    threads : int
+        For one run; 0: as many as there are cores.
+    fused : bool
+        Whether it is fused and laid out anew; else it runs operator by operator, as it is written.
+    largest_bytes : int or None
+        Memory for a stranger's graph, in a process of its own; None: this project's own graph.
+    """
+
+    threads: int
+    fused: bool = True
+    largest_bytes: int | None = None
+
+
+class _Graph(Protocol):
+    """A graph that is ready to run, here or in a process of its own."""
+
+    def run(self, outputs: Sequence[str] | None, feeds: dict[str, NDArray[np.float32]], /) -> list[Any]: ...
 
 
 class Session:
-    """A bundle, ready to compute; one with a foreign graph within :data:`LARGEST_FOREIGN_BYTES` on the CPU.
+    """A bundle, ready to compute. A context manager, which ends what a foreign bundle runs in.
+
+    A foreign graph runs in a process of its own, with at most 4 GiB of memory (where the CPU computes it)
+    and `limit_s` for each batch; a native graph runs in this one.
 
     Parameters
     ----------
@@ -81,6 +99,10 @@ class Session:
         any other name is used or is an error: never silently another one.
     threads : int
         Threads for one run on the CPU; 0: as many as there are cores.
+    limit_s : float
+        Seconds that a foreign graph may take to be opened, and for each batch.
+    callers : int
+        Threads that may call :meth:`run` of a foreign bundle at a time; others wait for their turn.
 
     Attributes
     ----------
@@ -95,14 +117,26 @@ class Session:
         The provider is unknown, not built in, or does not work on this machine.
     MissingDependencyError
         onnxruntime is not installed.
+    WorkerError
+        A foreign graph killed its process, or took too long to be opened.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, provider: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "auto",
+        threads: int = 0,
+        *,
+        limit_s: float = DEFAULT_LIMIT_S,
+        callers: int = 1,
+    ) -> None:
         self._bundle = bundle
-        self._manner = _Manner(threads, bounded=isinstance(bundle.manifest, ForeignManifest))
-        self.provider, self._session = _open(bundle.model, provider, self._manner)
+        self._manner = Manner(threads, largest_bytes=LARGEST_FOREIGN_BYTES if bundle.is_foreign else None)
+        self._limit_s = limit_s
+        self._closing = ExitStack()
+        self.provider, self._graph = self._open(bundle.model, provider, self._manner, callers)
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Patches of the object from measured amplitudes. May be called from several threads.
@@ -120,8 +154,10 @@ class Session:
         ------
         ProviderError
             The provider could not compute this batch, for example for lack of memory.
+        WorkerError
+            A foreign graph killed its process, or took too long.
         """
-        (output,) = self._compute(self._session, None, diffraction)
+        (output,) = self._compute(self._graph, None, diffraction)
         patches: NDArray[np.complex64] = output.view(np.complex64)[..., 0]
         return patches
 
@@ -142,45 +178,86 @@ class Session:
 
         Raises
         ------
-        ProviderError
+        ProviderError, WorkerError
             As for :meth:`run`.
         """
         names = value_names(self._bundle.graph)
         values = self._compute(self._unfused, names, diffraction)
         return {name: value for name, value in zip(names, values, strict=True) if value.dtype == np.float32}
 
-    @cached_property
-    def _unfused(self) -> onnxruntime.InferenceSession:
-        model = with_every_value(self._bundle.model, self._bundle.graph)
-        return _open(model, self.provider, self._manner._replace(fused=False))[1]
+    def close(self) -> None:
+        """End the process of a foreign bundle, whatever it computes; a native one has none."""
+        self._closing.close()
 
-    def _compute(
-        self,
-        session: onnxruntime.InferenceSession,
-        names: Sequence[str] | None,
-        diffraction: NDArray[np.float32],
-    ) -> list[Any]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def _unfused(self) -> _Graph:
+        model = with_every_value(self._bundle.model, self._bundle.graph)
+        return self._open(model, self.provider, self._manner._replace(fused=False), 1)[1]
+
+    def _open(self, model: bytes, provider: str, manner: Manner, callers: int) -> tuple[str, _Graph]:
+        if manner.largest_bytes is None:
+            return open_here(model, provider, manner)
+        if os.name != "posix":
+            _logger.warning("%s: here a foreign network runs without a limit on its time", self._bundle.name)
+            return open_here(model, provider, manner)
+        from ptyonnx_runtime import foreign_process
+
+        confinement = Confinement(self._limit_s, manner.largest_bytes)
+        graph = foreign_process.start(
+            model, provider, manner, name=self._bundle.name, confinement=confinement, callers=callers
+        )
+        self._closing.callback(graph.close)
+        return str(graph.about["provider"]), graph
+
+    def _compute(self, graph: _Graph, names: Sequence[str] | None, diffraction: NDArray[np.float32]) -> list[Any]:
         try:
-            outputs: list[Any] = session.run(names, {"diffraction": np.ascontiguousarray(diffraction, np.float32)})
-        except _failures() as error:
+            return graph.run(names, {"diffraction": np.ascontiguousarray(diffraction, np.float32)})
+        except failures() as error:
+            largest = self._manner.largest_bytes
             raise ProviderError(
-                f"could not compute a batch of {len(diffraction)} on {self.provider} ({_first_line(error)})",
-                file=self._bundle.name, remedy="try a smaller batch size, fewer threads or another provider",
+                f"could not compute a batch of {len(diffraction)} on {self.provider} ({first_line(error)})",
+                file=self._bundle.name, expected=largest and f"a network that needs at most {largest / 2**30:.4g} GiB",
+                remedy="try a smaller batch size, fewer threads or another provider",
             ) from None  # fmt: skip
-        return outputs
 
     def __repr__(self) -> str:
         return f"<Session {self._bundle.name} on {self.provider}>"
 
 
-def _open(model: bytes, provider: str, manner: _Manner) -> tuple[str, onnxruntime.InferenceSession]:
+def open_here(model: bytes, provider: str, manner: Manner) -> tuple[str, onnxruntime.InferenceSession]:
+    """Open a graph in this process.
+
+    Parameters
+    ----------
+    model : bytes
+    provider : str
+        As for :class:`Session`.
+    manner : Manner
+
+    Returns
+    -------
+    provider : str
+        The one in use.
+    session : InferenceSession
+
+    Raises
+    ------
+    ProviderError, MissingDependencyError
+        As for :class:`Session`.
+    """
     available = providers()
     if provider == "auto":
         candidates = tuple(name for name in _AUTO if name in available)
     elif provider in available:
         candidates = (provider,)
     elif provider in PROVIDERS:
-        raise _unavailable(provider, "onnxruntime was built without it", available)
+        raise unavailable(provider, "onnxruntime was built without it", available)
     else:
         raise ProviderError(
             f"unknown provider '{provider}'", expected=f"auto, {', '.join(PROVIDERS)}",
@@ -192,10 +269,10 @@ def _open(model: bytes, provider: str, manner: _Manner) -> tuple[str, onnxruntim
         if session is not None:
             return name, session
         _logger.warning("provider %s cannot be used here (%s)", name, reason)
-    raise _unavailable(candidates[-1], reason, available)
+    raise unavailable(candidates[-1], reason, available)
 
 
-def _try(model: bytes, name: str, manner: _Manner) -> tuple[onnxruntime.InferenceSession | None, str]:
+def _try(model: bytes, name: str, manner: Manner) -> tuple[onnxruntime.InferenceSession | None, str]:
     """A session on exactly this provider, or the reason why there is none."""
     ort = require_onnxruntime()
     options = ort.SessionOptions()
@@ -209,76 +286,18 @@ def _try(model: bytes, name: str, manner: _Manner) -> tuple[onnxruntime.Inferenc
         options.enable_mem_pattern = False  # DirectML refuses it
     wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if name == "tensorrt" else [PROVIDERS[name]]
     try:
-        if manner.bounded:
-            bound_memory(options)
-        left_out = NOT_BOUNDED if manner.bounded else ()
+        left_out: tuple[str, ...] = ()
+        if manner.largest_bytes is not None:
+            left_out = NOT_BOUNDED
+            bound_memory(options, manner.largest_bytes)
+            if name == "cpu":  # drivers of others reserve far more addresses than they use memory
+                limit_memory(manner.largest_bytes, len(model), options.intra_op_num_threads)
         session = ort.InferenceSession(
             model, options, providers=wanted, enable_fallback=0, disabled_optimizers=list(left_out)
         )
-    except _failures() as error:
-        return None, _first_line(error)
+    except failures() as error:
+        return None, first_line(error)
     session.disable_fallback()
     if PROVIDERS[name] not in session.get_providers():
         return None, "its driver or libraries were not found"
     return session, ""
-
-
-def _unavailable(name: str, reason: str, available: tuple[str, ...]) -> ProviderError:
-    installed = _installed()
-    if "onnxruntime" in installed and "onnxruntime-gpu" in installed:
-        return ProviderError(
-            f"provider '{name}' is not available: onnxruntime and onnxruntime-gpu are both installed "
-            "and overwrite each other",
-            remedy="pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'ptyonnx[gpu]' (or [cpu])",
-        )
-    return ProviderError(
-        f"provider '{name}' is not available ({reason})", found=f"this machine has {', '.join(available)}",
-        remedy="pip uninstall -y onnxruntime, then pip install 'ptyonnx[gpu]'"
-        if name in ("cuda", "tensorrt") and "onnxruntime-gpu" not in installed
-        else "choose one of these, or auto",
-    )  # fmt: skip
-
-
-def _installed() -> tuple[str, ...]:
-    """Distributions that provide the module onnxruntime."""
-    found = []
-    for package in _PACKAGES:
-        try:
-            importlib.metadata.distribution(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        found.append(package)
-    return tuple(found)
-
-
-def require_onnxruntime() -> Any:
-    """Import onnxruntime, which is installed by an extra: CPU and GPU builds exclude each other.
-
-    Raises
-    ------
-    MissingDependencyError
-        It is not installed.
-    """
-    refuse_telemetry()
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingDependencyError(
-            "onnxruntime is not installed",
-            remedy="pip install 'ptyonnx[cpu]', or 'ptyonnx[gpu]' for NVIDIA GPUs; never both",
-        ) from None
-    return onnxruntime
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: its own exceptions share no base class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
-    return (RuntimeError, ValueError, MemoryError, *own)
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    shortage = _SHORTAGE.search(line)
-    return "{} '{}': {}".format(*shortage.groups()) if shortage else line

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_runtime.session import Session
 
 __all__ = ["Verification", "verify"]
@@ -37,22 +38,26 @@ class Verification:
         return self.difference <= self.tolerance
 
 
-def verify(bundle: Bundle, provider: str = "auto", threads: int = 0) -> Verification:
+def verify(
+    bundle: Bundle, provider: str = "auto", threads: int = 0, *, limit_s: float = DEFAULT_LIMIT_S
+) -> Verification:
     """Run the self-test of a bundle.
 
     Parameters
     ----------
     bundle : Bundle
-    provider, threads
+    provider, threads, limit_s
         See :class:`ptyonnx_runtime.session.Session`.
 
     Raises
     ------
     ProviderError
         The provider is unknown or does not work on this machine.
+    WorkerError
+        A foreign graph killed its process, or took too long.
     """
-    session = Session(bundle, provider, threads)
-    found = session.run(bundle.selftest.diffraction)
+    with Session(bundle, provider, threads, limit_s=limit_s) as session:
+        found = session.run(bundle.selftest.diffraction)
     difference = float(np.max(np.abs(found - bundle.selftest.object)))
     return Verification(
         session.provider, difference if np.isfinite(difference) else float("inf"), bundle.selftest.tolerance

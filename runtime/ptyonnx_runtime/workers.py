@@ -7,7 +7,7 @@ cores; handing results out in order keeps what is summed from them reproducible.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,8 +17,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def in_order(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    abandon: Callable[[], None] | None = None,
+) -> Generator[Result]:
     """Results of `function` in the order of `items`, at most ``2 * workers`` of them waiting.
+
+    When it ends, no thread works any longer. Whoever may not read it to its end closes it
+    (`contextlib.closing`): an exception on the reader's side does not.
 
     Parameters
     ----------
@@ -27,6 +35,9 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
     items : iterable
     workers : int
         Number of threads.
+    abandon : callable, optional
+        Called when results are no longer wanted, after an error or an interruption: ends what `function`
+        is waiting for, so that the threads end soon.
     """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ptyonnx") as executor:
@@ -37,5 +48,8 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # an error or an interruption: do not work on what nobody will read
+        except BaseException:  # an error or an interruption: do not work on what nobody will read
             executor.shutdown(wait=False, cancel_futures=True)
+            if abandon is not None:
+                abandon()
+            raise

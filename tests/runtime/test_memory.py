@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from ptyonnx_bundles import FOREIGN, Bundle, digests, write_bundle
 from ptyonnx_bundles.errors import ProviderError
-from ptyonnx_runtime import memory
+from ptyonnx_runtime import session as sessions
 from ptyonnx_runtime.session import Session
 
 N = 64
@@ -25,7 +25,7 @@ PLANE_BYTES = 4 * N * N
 
 @pytest.fixture(autouse=True)
 def limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "LARGEST_FOREIGN_BYTES", LIMIT)
+    monkeypatch.setattr(sessions, "LARGEST_FOREIGN_BYTES", LIMIT)
 
 
 def swollen(folder: Path, size_bytes: int, source: str, copies: int = 1) -> Bundle:
@@ -100,14 +100,12 @@ def test_a_graph_within_the_limit_computes_what_it_did(tmp_path: Path, source: s
 def test_sessions_are_bounded_one_by_one(tmp_path: Path) -> None:
     """Each has the whole limit, however many there are."""
     bundle = swollen(tmp_path, LIMIT // 3, "diffraction")
-    sessions = [Session(bundle, "cpu", threads=1) for _ in range(4)]
-    results = [session.run(patterns(bundle)) for session in sessions]
+    results = [session.run(patterns(bundle)) for session in [Session(bundle, "cpu", threads=1) for _ in range(4)]]
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
 
 
-def test_a_native_graph_is_not_bounded(bundles: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "LARGEST_FOREIGN_BYTES", 2**12)
-    Session(make_foreign_bundle(tmp_path / "foreign.onnx"), "cpu")
+def test_a_native_graph_is_not_bounded(bundles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "LARGEST_FOREIGN_BYTES", 2**12)
     bundle = bundles()
     assert np.isfinite(Session(bundle, "cpu").run(np.ones((8, 1, N, N), np.float32))).all()

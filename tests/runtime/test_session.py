@@ -9,7 +9,7 @@ import pytest
 from bundle_factory import run_model
 
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
-from ptyonnx_runtime import session as sessions
+from ptyonnx_runtime import installation
 from ptyonnx_runtime.session import PROVIDERS, Session, providers
 
 CPU = PROVIDERS["cpu"]
@@ -75,7 +75,7 @@ def test_without_onnxruntime_the_command_to_type_is_named(bundles: Any, monkeypa
 
 
 def test_two_builds_of_onnxruntime_beside_each_other_are_named(bundles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "_installed", lambda: ("onnxruntime", "onnxruntime-gpu"))
+    monkeypatch.setattr(installation, "_installed", lambda: ("onnxruntime", "onnxruntime-gpu"))
     with pytest.raises(ProviderError, match="both installed and overwrite each other; pip uninstall"):
         Session(bundles(), "cuda")
 

@@ -111,7 +111,7 @@ def _train(engine: backends.Backend, trial: Trial) -> NDArray[np.float64]:
 def _look_at_onnxruntime(trial: Trial, name: str, folder: Path) -> Evidence:
     """What onnxruntime makes of an exported model: its output as users get it, and every value on the way."""
     from ptyonnx_runtime.activations import value_names, with_every_value
-    from ptyonnx_runtime.session import require_onnxruntime
+    from ptyonnx_runtime.installation import require_onnxruntime
 
     _say(f"{STAGE}loading")
     onnxruntime = require_onnxruntime()

@@ -1,0 +1,143 @@
+"""Messages between a process and its child: a few words in JSON, and arrays as they lie in memory.
+
+Neither side evaluates anything that it is sent. The parent does not trust the child, which runs a
+stranger's graph: dtypes, shapes and sizes are checked before memory is taken for them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NUMBERS", "Deadline", "Message", "receive", "send"]
+
+NUMBERS = "biufc"  # kinds of NumPy's dtypes
+
+_LENGTH = struct.Struct("<I")
+_LARGEST_WORDS = 2**20  # bytes
+_MOST_DIMENSIONS = 32
+
+
+class Message(NamedTuple):
+    """What one side says.
+
+    Attributes
+    ----------
+    words : mapping of str to JSON
+    arrays : list of ndarray
+    """
+
+    words: Mapping[str, Any]
+    arrays: Sequence[NDArray[Any]] = ()
+
+
+class Deadline:
+    """A moment after which nobody waits any longer.
+
+    Parameters
+    ----------
+    limit_s : float
+        From now; infinity: never.
+    """
+
+    def __init__(self, limit_s: float = math.inf) -> None:
+        self._end = time.monotonic() + limit_s
+
+    def apply(self, line: socket.socket) -> None:
+        """Let the next operation on a socket end in time.
+
+        Raises
+        ------
+        TimeoutError
+            It is too late already.
+        """
+        left_s = self._end - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        line.settimeout(None if math.isinf(left_s) else left_s)
+
+
+def send(line: socket.socket, message: Message, deadline: Deadline) -> None:
+    """Send a message.
+
+    Parameters
+    ----------
+    line : socket
+    message : Message
+    deadline : Deadline
+
+    Raises
+    ------
+    TimeoutError, OSError
+        The other side does not read, or is gone.
+    """
+    arrays = [np.asarray(array, order="C") for array in message.arrays]
+    described = [[array.dtype.str, array.shape] for array in arrays]
+    words = json.dumps([message.words, described]).encode()
+    deadline.apply(line)
+    line.sendall(_LENGTH.pack(len(words)) + words)
+    for array in arrays:
+        if array.nbytes:
+            deadline.apply(line)
+            line.sendall(array.reshape(-1).view(np.uint8).data)
+
+
+def receive(line: socket.socket, largest_bytes: int, deadline: Deadline) -> Message:
+    """Wait for a message.
+
+    Parameters
+    ----------
+    line : socket
+    largest_bytes : int
+        Of all arrays together.
+    deadline : Deadline
+
+    Raises
+    ------
+    EOFError
+        The other side is gone.
+    TimeoutError
+        It says nothing.
+    ValueError
+        It says what nobody says here, or too much.
+    """
+    head = bytearray(_LENGTH.size)
+    _fill(line, head, deadline)
+    (length,) = _LENGTH.unpack(head)
+    if length > _LARGEST_WORDS:
+        raise ValueError("a message of too many words")
+    text = bytearray(length)
+    _fill(line, text, deadline)
+    words, described = json.loads(text)
+    shapes = [(np.dtype(name), tuple(map(int, shape))) for name, shape in described]
+    for dtype, shape in shapes:
+        if dtype.kind not in NUMBERS or len(shape) > _MOST_DIMENSIONS or any(size < 0 for size in shape):
+            raise ValueError("a message with something else than arrays of numbers")
+    if sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes) > largest_bytes:
+        raise ValueError("a message with too large arrays")
+    arrays = []
+    for dtype, shape in shapes:
+        array = np.empty(shape, dtype)
+        if array.nbytes:
+            _fill(line, array.reshape(-1).view(np.uint8).data, deadline)
+        arrays.append(array)
+    return Message(words, arrays)
+
+
+def _fill(line: socket.socket, into: bytearray | memoryview, deadline: Deadline) -> None:
+    """Read until a buffer is full."""
+    rest = memoryview(into)
+    while rest:
+        deadline.apply(line)
+        count = line.recv_into(rest)
+        if not count:
+            raise EOFError
+        rest = rest[count:]

@@ -1,0 +1,287 @@
+"""The parent's side: start a child, hand it a graph, wait for what it computes no longer than is allowed, and end it.
+
+The child is a fresh interpreter and no fork: it holds nothing of the parent's, and a script needs no
+``if __name__ == "__main__"``. It ends when its graph is closed or forgotten, and when the parent ends,
+in whatever way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles import errors
+from ptyonnx_bundles.confinement.channel import Deadline, Message, receive, send
+from ptyonnx_bundles.confinement.service import HEAPS
+from ptyonnx_bundles.errors import PtyonnxError, SettingsError, WorkerError
+
+__all__ = ["DEFAULT_LIMIT_S", "LARGEST_FOREIGN_BYTES", "ConfinedGraph", "Confinement"]
+
+DEFAULT_LIMIT_S = 60.0  # a batch takes milliseconds, and a large network on a busy machine a few seconds
+LARGEST_FOREIGN_BYTES = 2**32  # as much as `adopt` allows a whole batch
+_START_S = 60.0  # for an interpreter and its libraries, from a slow disk
+_END_S = 10.0  # for the system to end a process that was killed
+_WORDS = 2000  # characters of what a child says that cannot start
+_PROGRAM = "import sys; n = int(sys.argv[1]); sys.path[:] = sys.argv[2:n + 2]; del sys.argv[1:n + 2]; from {} import main; main()"
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What a stranger's graph may take.
+
+    Attributes
+    ----------
+    limit_s : float
+        Seconds to open the graph, and for each batch.
+    largest_bytes : int
+        Memory beside libraries and weights; see :func:`~ptyonnx_bundles.confinement.service.limit_memory`.
+    """
+
+    limit_s: float = DEFAULT_LIMIT_S
+    largest_bytes: int = LARGEST_FOREIGN_BYTES
+
+    def __post_init__(self) -> None:
+        if not self.limit_s > 0:
+            raise SettingsError("must be positive", key="limit_s", found=self.limit_s)
+
+
+class ConfinedGraph:
+    """A graph that runs in a process of its own. A context manager; :meth:`close` ends the process.
+
+    Parameters
+    ----------
+    module : str
+        Its `main` is what the child runs; it calls :func:`~ptyonnx_bundles.confinement.service.serve`.
+    model : bytes
+    settings : mapping of str to JSON
+        For the child's opener.
+    name : str
+        The graph's file, named in errors.
+    confinement : Confinement
+    callers : int
+        Threads that may call :meth:`run` at a time; others wait for their turn.
+
+    Attributes
+    ----------
+    about : mapping of str to JSON
+        What the child said about the graph.
+
+    Raises
+    ------
+    WorkerError
+        The child did not start, died, or took too long.
+    PtyonnxError
+        What the child raised.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        model: bytes,
+        settings: Mapping[str, Any],
+        *,
+        name: str,
+        confinement: Confinement,
+        callers: int = 1,
+    ) -> None:
+        self._name, self._confinement = name, confinement
+        self._lock = threading.Lock()
+        self._verdict: WorkerError | None = None
+        pairs = [socket.socketpair() for _ in range(callers)]
+        theirs = [pair[1] for pair in pairs]
+        try:
+            self._process = _start(module, theirs)
+        finally:
+            for line in theirs:
+                line.close()
+        self._idle: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        for line, _ in pairs:
+            self._idle.put(line)
+        self._end = weakref.finalize(self, _kill, self._process, self._idle, os.getpid())
+        self.about = self._open(model, settings)
+
+    def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run the graph.
+
+        Parameters
+        ----------
+        outputs : sequence of str, optional
+            Names; by default all.
+        feeds : mapping of str to ndarray
+            Every input by name.
+
+        Raises
+        ------
+        WorkerError
+            It killed its process, or took too long; the process has ended, and so does every further call.
+        RuntimeError
+            It cannot be computed, in the words of the library that tried.
+        """
+        names = None if outputs is None else list(outputs)
+        with self._line() as line:
+            deadline = Deadline(self._confinement.limit_s)
+            send(line, Message({"outputs": names, "feeds": list(feeds)}, list(feeds.values())), deadline)
+            reply = receive(line, self._confinement.largest_bytes, deadline)
+        if "failed" in reply.words:
+            raise RuntimeError(str(reply.words["failed"]))
+        return list(reply.arrays)
+
+    def close(self) -> None:
+        """End the process, at once and whatever it computes. More than once is no error."""
+        with self._lock:
+            self._verdict = self._verdict or WorkerError("was closed", file=self._name)
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, model: bytes, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        largest_bytes = self._confinement.largest_bytes
+        with self._line() as line:
+            receive(line, largest_bytes, Deadline(_START_S))
+            assert self._process.stderr is not None
+            self._process.stderr.close()  # from here on it says nothing there
+            deadline = Deadline(self._confinement.limit_s)
+            words = {**settings, "largest_bytes": largest_bytes}
+            send(line, Message(words, [np.frombuffer(model, np.uint8)]), deadline)
+            reply = receive(line, largest_bytes, deadline).words
+        if "refused" in reply:
+            self.close()
+            raise _error(reply["refused"])
+        for logger, text in reply["notes"]:
+            logging.getLogger(str(logger)).warning("%s", text)
+        about: Mapping[str, Any] = reply["about"]
+        return about
+
+    @contextmanager
+    def _line(self) -> Iterator[socket.socket]:
+        """Take one line to the child; whatever goes wrong on it ends the child."""
+        line = self._take()
+        try:
+            yield line
+        except TimeoutError:
+            self._fail(line, f"computes for longer than {self._confinement.limit_s:g} s and was stopped")
+        except (EOFError, ConnectionError):
+            self._fail(line, None)
+        except (ValueError, KeyError, TypeError):  # the child is no longer what was started
+            self._fail(line, "made its process answer with nonsense")
+        except BaseException:  # an interruption: nobody will read the answer
+            line.close()
+            self.close()
+            raise
+        if self._end.alive:
+            self._idle.put(line)
+        else:
+            line.close()
+
+    def _take(self) -> socket.socket:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._idle.get(timeout=0.1)
+            with self._lock:
+                if self._verdict is not None:
+                    raise self._verdict
+
+    def _fail(self, line: socket.socket, problem: str | None) -> NoReturn:
+        """End the child and say why: for all threads in the words of the first that saw it."""
+        line.close()
+        with self._lock:
+            if self._verdict is None:
+                self._verdict = self._died() if problem is None else self._stopped(problem)
+            verdict = self._verdict
+        self._end()
+        raise verdict from None
+
+    def _stopped(self, problem: str) -> WorkerError:
+        return WorkerError(
+            f"the network {problem}", file=self._name,
+            remedy="give it more time where it is known to be that slow: limit_s=600; else do not use this file",
+        )  # fmt: skip
+
+    def _died(self) -> WorkerError:
+        """Say what a child died of that was not killed by this process."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        code, words = self._process.returncode, _words(self._process)
+        if words is not None:
+            return WorkerError(
+                "the process for it did not start", file=self._name, found=words, expected=f"{sys.executable} to run",
+            )  # fmt: skip
+        cause = "did not answer" if code is None else f"exit code {code}" if code >= 0 else _signal(-code)
+        return WorkerError(
+            f"the network killed the process that computed it ({cause})", file=self._name,
+            expected=f"a network that computes within {self._confinement.largest_bytes / 2**30:.4g} GiB",
+            remedy="the file is damaged or hostile: do not use it; nothing else was harmed",
+        )  # fmt: skip
+
+
+def _start(module: str, lines: Sequence[socket.socket]) -> subprocess.Popen[bytes]:
+    numbers = [line.fileno() for line in lines]
+    program = _PROGRAM.format(module)
+    path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - '' is the working folder
+    command = [sys.executable, "-I", "-c", program, str(len(path)), *path, *map(str, numbers)]
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # NumPy has nothing to do
+    environment = {**os.environ, **one, "MALLOC_ARENA_MAX": str(HEAPS)}
+    try:
+        return subprocess.Popen(  # noqa: S603 - this interpreter, with a module of our own
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            pass_fds=numbers, start_new_session=True,  # Ctrl-C is for the parent, which ends its child
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise WorkerError("no process can be started", found=error, expected=f"{sys.executable} to run") from None
+
+
+def _kill(process: subprocess.Popen[bytes], idle: queue.SimpleQueue[socket.socket], owner: int) -> None:
+    """End a child, unless this is a fork of the process that it belongs to."""
+    with contextlib.suppress(queue.Empty):  # a line in use is closed by whoever uses it
+        while True:
+            idle.get_nowait().close()
+    if os.getpid() != owner:
+        return
+    process.kill()
+    for pipe in (process.stdin, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
+
+
+def _words(process: subprocess.Popen[bytes]) -> str | None:
+    """The last line of a child that could not start; None for one that did."""
+    if process.stderr is None or process.stderr.closed:
+        return None
+    lines = process.stderr.read(_WORDS * 50).decode("utf-8", "replace").strip().splitlines()
+    return (lines or ["nothing"])[-1][:_WORDS]
+
+
+def _signal(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _error(said: Mapping[str, Any]) -> PtyonnxError:
+    """The error that a child raised, again."""
+    kind = getattr(errors, str(said["type"]), PtyonnxError) if said["type"] in errors.__all__ else PtyonnxError
+    parts = {part: said[part] for part in ("file", "key", "found", "expected", "remedy")}
+    error: PtyonnxError = kind(str(said["problem"]), **parts)
+    return error

@@ -1,0 +1,53 @@
+"""A foreign bundle's graph in a process of its own: what the child runs, and how `session` starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ptyonnx_bundles.confinement import ConfinedGraph, Confinement, Opened, serve
+from ptyonnx_runtime.installation import failures
+from ptyonnx_runtime.session import Manner, open_here
+
+__all__ = ["main", "start"]
+
+
+def start(
+    model: bytes, provider: str, manner: Manner, *, name: str, confinement: Confinement, callers: int
+) -> ConfinedGraph:
+    """Open a graph in a process of its own.
+
+    Parameters
+    ----------
+    model : bytes
+    provider, manner
+        See :func:`ptyonnx_runtime.session.open_here`.
+    name : str
+        Of the bundle, for errors.
+    confinement : Confinement
+    callers : int
+        Threads that will run it at a time.
+
+    Returns
+    -------
+    ConfinedGraph
+        `about` has the ``"provider"`` in use.
+
+    Raises
+    ------
+    ProviderError, MissingDependencyError, WorkerError
+        See :class:`ptyonnx_runtime.session.Session`.
+    """
+    settings = {"provider": provider, "threads": manner.threads, "fused": manner.fused}
+    return ConfinedGraph(__name__, model, settings, name=name, confinement=confinement, callers=callers)
+
+
+def main() -> None:
+    """Serve as the child."""
+    serve(_open)
+
+
+def _open(model: bytes, settings: Mapping[str, Any]) -> Opened:
+    manner = Manner(settings["threads"], settings["fused"], settings["largest_bytes"])
+    provider, session = open_here(model, settings["provider"], manner)
+    return Opened(session.run, failures(), {"provider": provider})
