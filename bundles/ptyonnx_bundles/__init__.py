@@ -2,7 +2,7 @@
 
 from ptyonnx_bundles.atomic import atomic_write, check_apart, check_directory, check_writable, remove_abandoned
 from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
-from ptyonnx_bundles.digest import graph_digest, weight_digest
+from ptyonnx_bundles.digest import bundle_digest, graph_digest, weight_digest
 from ptyonnx_bundles.foreign_graph import check_foreign_graph
 from ptyonnx_bundles.foreign_recipe import ForeignRecipe
 from ptyonnx_bundles.graph import check_graph
@@ -55,6 +55,7 @@ __all__ = [
     "SelfTest",
     "TrainingData",
     "atomic_write",
+    "bundle_digest",
     "check_apart",
     "check_directory",
     "check_foreign_graph",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.atomic import atomic_write
-from ptyonnx_bundles.digest import graph_digest, text_digest, weight_digest
+from ptyonnx_bundles.digest import bundle_digest, graph_digest, text_digest, weight_digest
 from ptyonnx_bundles.errors import BundleError, DigestError
 from ptyonnx_bundles.foreign_graph import check_foreign_graph
 from ptyonnx_bundles.graph import check_graph
@@ -103,6 +103,16 @@ class Bundle:
     def weights(self) -> Mapping[str, NDArray[np.generic]]:
         """Every initializer of the graph by canonical name, read-only."""
         return self.graph.initializers
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 over everything in the file that means something, to be published beside it; 64 hex digits.
+
+        Graph, weights, manifest, probe and self-test take part, not how the file is encoded; see *Digests* in the
+        specification.
+        """
+        stated = self.manifest.digests
+        return bundle_digest(stated.weights, stated.graph, self.graph.metadata[DIGEST_KEY])
 
     @property
     def name(self) -> str:

@@ -3,7 +3,8 @@
 The weight digest covers every initializer bit for bit; the graph digest covers topology,
 attributes and interfaces without the weights. Bundles whose two digests are equal compute
 the same function, whatever framework they come from. The text digest covers what a bundle
-says beside its graph.
+says beside its graph. The bundle digest covers these three: everything that means something.
+None of them has a key: they show damage, and who made a bundle only where they are published.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles.onnx_file import OnnxFile
 
-__all__ = ["graph_digest", "text_digest", "weight_digest"]
+__all__ = ["bundle_digest", "graph_digest", "text_digest", "weight_digest"]
 
 
 def weight_digest(weights: Mapping[str, NDArray[Any]]) -> str:
@@ -92,6 +93,22 @@ def text_digest(texts: Sequence[str]) -> str:
         digest.update(b"\n" if index else b"")
         digest.update(text.encode())
     return digest.hexdigest()
+
+
+def bundle_digest(weights: str, graph: str, metadata: str) -> str:
+    """SHA-256 over the other three: one number for everything in a bundle that means something.
+
+    Parameters
+    ----------
+    weights, graph, metadata : str
+        What :func:`weight_digest`, :func:`graph_digest` and :func:`text_digest` gave.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(_compact({"weights": weights, "graph": graph, "metadata": metadata})).hexdigest()
 
 
 def _compact(value: object) -> bytes:

@@ -77,6 +77,7 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
     say(f"probe     {known}")
     say(f"photons   {'unknown: amplitudes are taken as they are' if photons is None else f'{photons:.4g} per pattern'}")
     say(f"self-test {_compared(bundle)}, within {selftest.tolerance:.2g} for one and for several patterns")
+    say(f"digest    {bundle.digest}")
     say(f"weights   {bundle.manifest.digests.weights}")
     say(f"graph     {bundle.manifest.digests.graph}")
 

@@ -124,6 +124,7 @@ def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licenc
     load_quietly(opened.backend)
     bundle = export(opened, output, which=checkpoint, licence=licence, notes=notes)
     say(f"bundle    {bundle.path}")
+    say(f"digest    {bundle.digest}")
     say(f"weights   {bundle.manifest.digests.weights}")
     say(f"graph     {bundle.manifest.digests.graph}")
 

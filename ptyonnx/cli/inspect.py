@@ -26,6 +26,10 @@ _SETTINGS_PER_LINE = 5
 def command(bundle: Path, as_json: bool) -> None:
     """Show what a bundle is, what it was trained on and how.
 
+    The digest covers everything that means something: graph, weights, manifest, probe and self-test. Compare it
+    with the one that the sender published. The digests of weights and graph are equal where two bundles are the
+    same function.
+
     Example:
       ptyonnx inspect bundle.onnx
       ptyonnx inspect bundle.onnx --json | jq .manifest.physics
@@ -52,6 +56,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
     return {
         "file": str(bundle.path),
         "bytes": len(bundle.model),
+        "digest": bundle.digest,
         "parameters": _parameters(bundle),
         "nodes": len(graph.nodes),
         "opset": graph.opset,
@@ -102,6 +107,7 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
     settings = [f"{name}={value}" for name, value in manifest.settings.items()]
     for start in range(0, len(settings), _SETTINGS_PER_LINE):
         yield "" if start else "settings", ", ".join(settings[start : start + _SETTINGS_PER_LINE])
+    yield "digest", bundle.digest
     yield "weights", manifest.digests.weights
     yield "graph", manifest.digests.graph
     yield "created", manifest.created.isoformat()
