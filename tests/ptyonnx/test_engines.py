@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from bundle_factory import example_weights, make_bundle
+from float32_bounds import of_functions, of_network
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
@@ -22,10 +23,8 @@ from ptyonnx_bundles.errors import BundleError, ProviderError, SettingsError
 from ptyonnx_runtime.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
 
+pytestmark = pytest.mark.numerical
 NATIVE = pytest.mark.parametrize("name", backends.BACKENDS)
-TOLERANCE = 5e-5  # of a complex object, see converters/README.md
-# Values grow to about 100 inside; float32 sums of up to 288 products, relative to the layer's largest.
-RELATIVE_TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["gridsize1", "gridsize2"])
@@ -46,6 +45,12 @@ def scan(bundle: Bundle) -> Scan:
     return simulate(obj, bundle.probe, scan_positions("fermat", obj.shape, 32, count=40))
 
 
+def exact_and_allowed(
+    bundle: Bundle, diffraction: NDArray[np.float32]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    return of_network(bundle.manifest.recipe, bundle.weights, diffraction)
+
+
 def values_in_onnxruntime(bundle: Bundle, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Every node an output of the graph, nothing optimised: built with onnx, not with our code."""
     model = onnx.load_from_string(bundle.model)
@@ -63,8 +68,11 @@ def test_a_framework_computes_the_patches_that_onnxruntime_computes(bundle: Bund
     assert (engine.name, engine.provider) == (name, "cpu")
     found = engine.run(bundle.selftest.diffraction)
     assert (found.dtype, found.shape) == (np.complex64, bundle.selftest.object.shape)
-    assert np.std(found) > 0.01
-    np.testing.assert_allclose(found, bundle.selftest.object, rtol=0, atol=TOLERANCE)
+    exact, allowed = exact_and_allowed(bundle, bundle.selftest.diffraction)
+    assert np.std(found) > 300 * allowed["object"]
+    for computed in (found, bundle.selftest.object):
+        np.testing.assert_allclose(computed.view(np.float32).reshape(exact["object"].shape), exact["object"], rtol=0,
+                                   atol=allowed["object"])  # fmt: skip
 
 
 @NATIVE
@@ -72,11 +80,12 @@ def test_every_layer_of_a_framework_has_its_canonical_name_and_onnxruntimes_valu
     diffraction = bundle.selftest.diffraction
     engine = open_engine(bundle, name, threads=1)
     found, expected = engine.activations(diffraction), values_in_onnxruntime(bundle, diffraction)
+    exact, allowed = exact_and_allowed(bundle, diffraction)
     assert list(found) == [node.name for node in bundle.manifest.recipe.nodes()] == list(expected)
     for layer, value in found.items():
         assert (value.dtype, value.shape) == (np.float32, expected[layer].shape), layer
-        atol = RELATIVE_TOLERANCE * float(np.abs(expected[layer]).max())
-        np.testing.assert_allclose(value, expected[layer], rtol=0, atol=atol, err_msg=layer)
+        for computed in (value, expected[layer]):
+            np.testing.assert_allclose(computed, exact[layer], rtol=0, atol=allowed[layer], err_msg=layer)
     assert found["object"].tobytes() == engine.run(diffraction).tobytes()
 
 
@@ -88,8 +97,13 @@ def test_a_framework_stitches_the_object_that_onnxruntime_does(bundle: Bundle, s
     assert (found.engine, found.provider) == (name, "cpu")
     np.testing.assert_array_equal(found.mask, expected.mask)
     seen = ~expected.mask
-    np.testing.assert_allclose(found.object[seen], expected.object[seen], rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(found.residual, expected.residual, rtol=1e-4)
+    recipe = bundle.manifest.recipe
+    some = np.asarray(scan.diffraction[: 4 * recipe.channels]).reshape(4, recipe.channels, recipe.N, recipe.N)
+    # Stitching takes means of patches, which err less than a patch does; each engine errs on its own, in both parts.
+    atol = 2 * exact_and_allowed(bundle, some)[1]["object"]
+    np.testing.assert_allclose(found.object[seen], expected.object[seen], rtol=0, atol=atol)
+    # The R-factor of a pattern is a ratio of norms, and no norm changes by more than the object does.
+    np.testing.assert_allclose(found.residual, expected.residual, rtol=0, atol=atol)
 
 
 @NATIVE
@@ -126,9 +140,9 @@ def test_an_engine_that_is_given_computes_one_batch_at_a_time_of_the_size_that_i
     result = reconstruct(bundle, scan, engine=engine, threads=4, batch_size=3)
     assert set(engine.sizes[:-1]) == {3}
     assert result.engine == "watched"
-    np.testing.assert_allclose(result.object[~result.mask], 1, atol=1e-6)
+    np.testing.assert_allclose(result.object[~result.mask], 1, atol=of_functions())
     assert result.r_factor == pytest.approx(result.vacuum_r_factor, rel=1e-5)
-    np.testing.assert_allclose(patches(bundle, scan, engine=engine), 1, atol=1e-6)
+    np.testing.assert_allclose(patches(bundle, scan, engine=engine), 1, atol=of_functions())
     assert sum(len(found.pattern) for found in predict(bundle, scan, engine=engine)) >= len(scan)
 
 

@@ -25,11 +25,12 @@ import ptyonnx
 from ptyonnx import backends
 from ptyonnx.cli import main
 from ptyonnx.comparison.parity import Parity, Row, judge
-from ptyonnx.comparison.parity.arbiter import arbitrate
+from ptyonnx.comparison.parity.arbiter import arbitrate, gradients_along
 from ptyonnx.comparison.parity.children import examine
 from ptyonnx.comparison.parity.evidence import Evidence
+from ptyonnx.comparison.parity.judge import other_branches
 from ptyonnx.comparison.parity.result import Verdict
-from ptyonnx.comparison.parity.tolerances import tolerances
+from ptyonnx.comparison.parity.tolerances import quantities, scales, tolerances
 from ptyonnx.comparison.parity.trial import Trial, of_recipe
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError, ScanError, SettingsError, WorkerError
@@ -145,18 +146,22 @@ def test_both_frameworks_export_the_same_function_and_onnxruntime_computes_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_gradients_of_both_frameworks_agree_to_a_hundred_thousandth_of_the_layers_largest(
-    seed: int, tmp_path: Path
-) -> None:
-    recipe = Recipe(N=64)
-    trial = of_recipe(recipe, ptyonnx.load_scan(SAMPLE), seed=seed, steps=2, threads=1)
-    a, b = (examined(trial, tmp_path / name, name, [""])[""].gradients for name in backends.BACKENDS)
-    assert set(a) == set(b) == set(recipe.weight_shapes())
-    for layer in (layer.name for layer in recipe.convolutions()):
-        parts = [f"{layer}.{part}" for part in ("weight", "bias")]
-        largest = max(np.abs(a[part]).max() for part in parts)
-        assert max(np.abs(a[part] - b[part]).max() for part in parts) <= 1e-5 * largest, layer
+@pytest.mark.numerical
+def test_gradients_of_both_frameworks_differ_by_rounding_and_by_the_branches_they_took(tmp_path: Path) -> None:
+    """On a real scan. Each errs as far as float32 may, on the branches of its own rectifiers and poolings."""
+    recipe = Recipe(N=64, filters_scale=0.25)
+    trial = of_recipe(recipe, ptyonnx.load_scan(SAMPLE), seed=0, steps=2, threads=1)
+    exact = arbitrate(trial)
+    allowed, sizes = tolerances(trial, exact, lambda _: None), scales(dict(quantities(exact)))
+    found = [examined(trial, tmp_path / name, name, [""])[""] for name in backends.BACKENDS]
+    along = [gradients_along(trial, each.branches) for each in found]
+    pixels = sum(taken.size for taken in exact.branches.values())
+    for each in found:
+        assert other_branches(exact, each) < 1e-4 * pixels  # near a threshold, and nowhere else
+    for weight in recipe.weight_shapes():
+        apart, branches = (each[0][weight] - each[1][weight] for each in ([f.gradients for f in found], along))
+        tolerance = 2 * allowed["gradient", weight] * sizes["gradient", weight]
+        np.testing.assert_allclose(apart, branches, rtol=0, atol=tolerance, err_msg=weight)
 
 
 @pytest.mark.slow

@@ -8,12 +8,14 @@ import numpy as np
 import onnx
 import pytest
 from bundle_factory import make_bundle
+from float32_bounds import of_network
 from onnx.reference import ReferenceEvaluator
 
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_runtime.activations import value_names, with_every_value
 from ptyonnx_runtime.session import Session
 
+pytestmark = pytest.mark.numerical
 RECIPE = Recipe(N=32, gridsize=2, filters_scale=0.0625, depth=2)
 
 
@@ -48,15 +50,18 @@ def test_values_are_those_of_the_reference_implementation(bundle: Bundle) -> Non
     )
     found = Session(bundle, threads=1).activations(bundle.selftest.diffraction)
     assert found.keys() == expected.keys()
+    _, allowed = of_network(RECIPE, bundle.weights, bundle.selftest.diffraction)
     for name, value in found.items():
         assert value.dtype == np.float32
-        np.testing.assert_allclose(
-            value, expected[name], rtol=1e-4, atol=1e-5 * np.abs(expected[name]).max(), err_msg=name
-        )
+        # The reference computes in float32, too: each may err as far.
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=2 * allowed[name], err_msg=name)
 
 
 def test_the_last_value_is_what_the_session_computes(bundle: Bundle, tmp_path: Path) -> None:
-    session = Session(make_bundle(tmp_path / "one.onnx", Recipe(N=32, filters_scale=0.0625)), threads=1)
+    recipe = Recipe(N=32, filters_scale=0.0625)
+    one = make_bundle(tmp_path / "one.onnx", recipe)
+    session = Session(one, threads=1)
     diffraction = bundle.selftest.diffraction[:, :1]
     last = session.activations(diffraction)["object"].view(np.complex64)[..., 0]
-    np.testing.assert_allclose(last, session.run(diffraction), atol=1e-5)
+    _, allowed = of_network(recipe, one.weights, diffraction)
+    np.testing.assert_allclose(last, session.run(diffraction), rtol=0, atol=2 * allowed["object"])
