@@ -2,12 +2,12 @@
 
 The size of every value is inferred, node by node, from the size of the input. Nothing of the graph
 is computed but the few numbers that shapes are made of. A size that is not known this way is
-refused: a network of images has no need of sizes that depend on what was measured.
+refused: a network of images has no need of sizes that depend on what was measured. What onnxruntime
+needs beside the values is added (`workspace.py`); the weights, which are in the file, are not.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import onnx
@@ -15,6 +15,7 @@ import onnx
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.plain import leading_to
 from ptyonnx_converters.sizes import Value, made, weight
+from ptyonnx_converters.workspace import Layouts, workspace_bytes
 
 __all__ = ["check_memory"]
 
@@ -58,6 +59,8 @@ def check_memory(
     last = {name: index for index, node in enumerate(nodes) for name in node.input}
     last |= {value.name: len(nodes) for value in model.graph.output}
     varying = set(inputs)
+    layouts = Layouts(nodes, inputs, [value.name for value in model.graph.output], known.keys() - varying)
+    held = sum(layouts.held_bytes(name, known[name]) for name in inputs)
     opset = next(each.version for each in model.opset_import if each.domain in {"", "ai.onnx"})
     for index, node in enumerate(nodes):
         new = made(node, known, opset)
@@ -70,12 +73,14 @@ def check_memory(
                 )  # fmt: skip
         known |= new
         # Opening a graph computes what is constant in it, and keeps it; its weights are in the file already.
-        held += 0 if node.op_type == "Constant" else sum(value.size_bytes for value in new.values())
-        if held + _workspace(node, known) > allowed:
-            raise _too_large(node.output[0], held + _workspace(node, known), allowed, batch, file)
+        held += 0 if node.op_type == "Constant" else sum(layouts.held_bytes(name, known[name]) for name in new)
+        taken = held + workspace_bytes(node, known)
+        if taken > allowed:
+            raise _too_large(node.output[0], taken, allowed, batch, file)
         if not varying.isdisjoint(node.input):
             varying.update(new)
-        held -= sum(known[name].size_bytes for name in {*node.input, *new} & varying if last.get(name, index) <= index)
+        done = {name for name in {*node.input, *new} & varying if last.get(name, index) <= index}
+        held -= sum(layouts.held_bytes(name, known[name]) for name in done)
 
 
 def _too_large(name: str, found: int, allowed: int, batch: int, file: str | None) -> ConversionError:
@@ -84,11 +89,3 @@ def _too_large(name: str, found: int, allowed: int, batch: int, file: str | None
         found=f"{found / 2**20:.4g} MiB for {batch} pattern(s)", expected=f"at most {allowed // 2**20}",
         remedy="export the network with a smaller batch" if batch > 1 else None,
     )  # fmt: skip
-
-
-def _workspace(node: onnx.NodeProto, known: Mapping[str, Value]) -> int:
-    """What a transposed convolution takes beside its result: every pixel times every element of its kernel."""
-    if node.op_type != "ConvTranspose":
-        return 0
-    image, kernel = (known[name] for name in node.input[:2])
-    return image.size_bytes * math.prod(kernel.shape[1:])
