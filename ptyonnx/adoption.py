@@ -21,12 +21,14 @@ from ptyonnx_bundles import (
     ForeignPhysics,
     ForeignProducer,
     ForeignRecipe,
+    SelfTest,
     check_apart,
     check_writable,
     digests,
     read_bundle,
     write_bundle,
 )
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, Confinement
 from ptyonnx_bundles.errors import BundleError, ConversionError, MissingDependencyError, ObjectError, SettingsError
 from ptyonnx_bundles.manifest import FOREIGN_PROTOCOL
 from ptyonnx_bundles.regular import check_regular
@@ -54,6 +56,7 @@ def adopt(
     amp_activation: str | None = None,
     licence: str | None = None,
     notes: str = "",
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> Bundle:
     """Make a bundle of a network that another system trained.
 
@@ -71,6 +74,8 @@ def adopt(
         Settings that an older PtychoPINN bundle of PyTorch does not say itself.
     licence, notes : str, optional
         For the manifest.
+    limit_s : float
+        Seconds that the network may take to be opened, and for each run while it is tried.
 
     Returns
     -------
@@ -84,6 +89,8 @@ def adopt(
         Not such a file, or not a network that can be a bundle; nothing is written.
     SettingsError
         A convention is not declared, or does not fit the file.
+    WorkerError
+        The network killed the process that tried it, or took too long.
     """
     _require("onnx", "pip install 'ptyonnx[adopt]'")
     _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
@@ -91,15 +98,19 @@ def adopt(
     check_writable(output)
     file = Path(path)
     settings = {"probe_big": probe_big, "amp_activation": amp_activation}
-    network = _convert(file, declaration, {key: value for key, value in settings.items() if value is not None})
+    confinement = Confinement(limit_s)
+    network = _convert(
+        file, declaration, confinement, {key: value for key, value in settings.items() if value is not None}
+    )
     modes = np.zeros((0, network.N, network.N), np.complex64) if probe is None else probe
     if modes.shape[1:] != (network.N, network.N):
         raise ObjectError(
             "a probe of another size than the network's patterns", key="--probe", found=modes.shape,
             expected=f"(mode, {network.N}, {network.N})",
         )  # fmt: skip
-    described = {"licence": licence, "notes": notes or network.notes}
-    return _write(network, Path(output), file, modes, described)
+    photons = network.mean_photons or _UNKNOWN_PHOTONS
+    selftest = _proved(network, file, example_patterns(network.N, network.gridsize**2, photons, modes), confinement)
+    return _write(network, Path(output), modes, selftest, {"licence": licence, "notes": notes or network.notes})
 
 
 def example_patterns(
@@ -132,18 +143,24 @@ def example_patterns(
     return np.asarray(np.sqrt(counts), np.float32)
 
 
-def _write(
-    network: ForeignNetwork, output: Path, file: Path, probe: NDArray[np.complex64], described: dict[str, str | None]
-) -> Bundle:
+def _proved(network: ForeignNetwork, file: Path, patterns: NDArray[np.float32], confinement: Confinement) -> SelfTest:
     from ptyonnx_converters.proof import proved
 
-    patterns = example_patterns(network.N, network.gridsize**2, network.mean_photons or _UNKNOWN_PHOTONS, probe)
     try:
-        selftest = proved(network, patterns)
+        return proved(network, patterns, str(file), confinement)
     except ConversionError as error:
         raise ConversionError(
             error.problem, file=file, key=error.key, found=error.found, expected=error.expected, remedy=error.remedy
         ) from error
+
+
+def _write(
+    network: ForeignNetwork,
+    output: Path,
+    probe: NDArray[np.complex64],
+    selftest: SelfTest,
+    described: dict[str, str | None],
+) -> Bundle:
     manifest = ForeignManifest(
         protocol=FOREIGN_PROTOCOL,
         recipe=ForeignRecipe(
@@ -163,7 +180,9 @@ def _write(
     return write_bundle(output, network.model, manifest, probe, selftest)
 
 
-def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) -> ForeignNetwork:
+def _convert(
+    path: Path, declaration: Declaration, confinement: Confinement, settings: Mapping[str, Any]
+) -> ForeignNetwork:
     """A ZIP archive is a PtychoPINN bundle or refused: no ONNX file is one."""
     from ptyonnx_converters import from_onnx, from_ptychopinn
 
@@ -175,7 +194,7 @@ def _convert(path: Path, declaration: Declaration, settings: Mapping[str, Any]) 
                 "settings of a PtychoPINN bundle, which this is not", file=path, key=_options(settings),
                 remedy="leave these options out",
             )  # fmt: skip
-        return from_onnx.convert(path, declaration)
+        return from_onnx.convert(path, declaration, confinement)
     from_ptychopinn.check_archive(path)
     said = [
         each.name

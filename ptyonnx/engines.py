@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ptyonnx import backends
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import ProviderError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.session import Session
@@ -30,7 +31,14 @@ def canonical_engine(name: str) -> str:
     return backends.resolve(name, ALIASES, "engine")
 
 
-def open_engine(bundle: Bundle, engine: str = Session.name, *, provider: str = "auto", threads: int = 0) -> Engine:
+def open_engine(
+    bundle: Bundle,
+    engine: str = Session.name,
+    *,
+    provider: str = "auto",
+    threads: int = 0,
+    limit_s: float = DEFAULT_LIMIT_S,
+) -> Engine:
     """Make a bundle ready to compute.
 
     Parameters
@@ -44,6 +52,8 @@ def open_engine(bundle: Bundle, engine: str = Session.name, *, provider: str = "
     threads : int
         Threads for one run on the CPU; 0: as many as there are cores. A framework has them for the
         whole process.
+    limit_s : float
+        Seconds that a foreign graph may take to be opened, and for each batch.
 
     Raises
     ------
@@ -58,7 +68,7 @@ def open_engine(bundle: Bundle, engine: str = Session.name, *, provider: str = "
     """
     name = canonical_engine(engine)
     if name == Session.name:
-        return Session(bundle, provider, threads)
+        return Session(bundle, provider, threads, limit_s=limit_s)
     if provider not in _DEVICES:
         raise ProviderError(
             f"the engine {name} has no provider '{provider}'", expected="auto, cpu or cuda",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptyonnx_bundles import atomic_write, check_writable
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, Confinement
 from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,7 +18,14 @@ PROFILES = ("ptychovit",)
 
 
 def export_profile(
-    bundle: Bundle, path: Path | str, profile: str, *, batch: int, norm: float = 1e4, zero_frequency: str = "centre"
+    bundle: Bundle,
+    path: Path | str,
+    profile: str,
+    *,
+    batch: int,
+    norm: float = 1e4,
+    zero_frequency: str = "centre",
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> None:
     """Write a file for another system, atomically.
 
@@ -33,6 +41,8 @@ def export_profile(
         What the other system divides counts by.
     zero_frequency : {"centre", "corner"}
         Where it has the zero frequency.
+    limit_s : float
+        Seconds that the graph of a foreign bundle may take to be opened, and for each run while it is tried.
 
     Raises
     ------
@@ -51,4 +61,6 @@ def export_profile(
     check_writable(path)
     from ptyonnx_converters import to_ptychovit
 
-    atomic_write(path, to_ptychovit.convert(bundle, batch, norm=norm, zero_frequency=zero_frequency))
+    confinement = Confinement(limit_s)
+    content = to_ptychovit.convert(bundle, batch, norm=norm, zero_frequency=zero_frequency, confinement=confinement)
+    atomic_write(path, content)

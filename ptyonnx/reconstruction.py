@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime import reconstruct as runtime
 from ptyonnx_runtime.flux import FluxChoice
@@ -107,6 +108,7 @@ def reconstruct(
     phases: PhaseChoice = "auto",
     progress: Progress | None = None,
     engine: Engine | None = None,
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> Reconstruction:
     """Reconstruct the object of a scan; parameters of :func:`ptyonnx_runtime.reconstruct.reconstruct`."""
     found = runtime.reconstruct(
@@ -119,5 +121,6 @@ def reconstruct(
         phases=phases,
         progress=progress,
         engine=engine,
+        limit_s=limit_s,
     )
     return Reconstruction(**vars(found))

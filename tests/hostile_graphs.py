@@ -88,7 +88,11 @@ def _memory() -> _Part:
 
 
 def _endless() -> _Part:
-    nodes = [helper.make_node("Expand", ["tiny", "square"], ["product0"])]
+    nodes = [
+        helper.make_node("ReduceMax", ["diffraction"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["largest", "tiny"], ["number"]),
+        helper.make_node("Expand", ["number", "square"], ["product0"]),
+    ]
     nodes += [
         helper.make_node("MatMul", [f"product{index}", "product0"], [f"product{index + 1}"])
         for index in range(_PRODUCTS)

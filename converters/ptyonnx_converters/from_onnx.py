@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
 from ptyonnx_bundles.recipe import SMALLEST_N
@@ -37,6 +38,7 @@ __all__ = ["convert"]
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 _MOST_GRIDSIZE = 4
+_CONFINEMENT = Confinement()
 
 
 class _Input(NamedTuple):
@@ -49,7 +51,7 @@ class _Input(NamedTuple):
     batch: int
 
 
-def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
+def convert(path: Path, declaration: Declaration, confinement: Confinement = _CONFINEMENT) -> ForeignNetwork:
     """Bring in a network.
 
     Parameters
@@ -58,6 +60,8 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
         An ONNX file.
     declaration : Declaration
         What its conventions are.
+    confinement : Confinement
+        What the file's graph may take while it is tried.
 
     Returns
     -------
@@ -70,6 +74,8 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
         Not a network that can be a bundle; the message says why.
     SettingsError
         A convention is not declared, or does not fit the file.
+    WorkerError
+        The graph killed the process that tried it, or took too long.
     """
     file = str(path)
     content = read_limited(path)
@@ -79,7 +85,7 @@ def convert(path: Path, declaration: Declaration) -> ForeignNetwork:
     given = _input(model, declared, needed_inputs(model, names), file)
     standard = written_out(model, file)
     check_memory(standard, _fed(model, given, file), given.N, given.batch or 1, file)
-    original = Original(content, file, given.name, names, given.batch)
+    original = Original(content, file, given.name, names, given.batch, confinement=confinement)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
     outputs = _outputs(original, model, declared, given)
 

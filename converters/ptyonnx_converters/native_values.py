@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.declaration import Declaration, Limit, Scale
-from ptyonnx_converters.running import failures, open_session, reason
+from ptyonnx_converters.running import failures, open_foreign, reason
 from ptyonnx_converters.surround import FIRST_PARTS, LAST, LAST_PARTS, PLANES, Layout
 
 __all__ = ["Original", "combined", "prepared"]
 
 
 class Original:
-    """The file as it came, in onnxruntime.
+    """The file as it came, in onnxruntime, in a process of its own.
 
     Parameters
     ----------
@@ -33,12 +34,15 @@ class Original:
     outputs : sequence of str
     batch : int
         The number of patterns that it takes; 0: any.
+    confinement : Confinement
     """
 
-    def __init__(self, content: bytes, file: str, name: str, outputs: list[str], batch: int) -> None:
+    def __init__(
+        self, content: bytes, file: str, name: str, outputs: list[str], batch: int, *, confinement: Confinement
+    ) -> None:
         self.file, self._name, self._outputs, self._batch = file, name, outputs, batch
         try:
-            self._session = open_session(content)
+            self._graph = open_foreign(content, file, confinement)
         except failures() as error:
             raise self._failure("cannot be opened by onnxruntime", error) from None
 
@@ -55,15 +59,14 @@ class Original:
 
     def _run(self, values: NDArray[Any]) -> list[NDArray[Any]]:
         feeds = {
-            value.name: np.zeros(
-                [size if isinstance(size, int) and size >= 0 else len(values) for size in value.shape],
-                _dtype(value.type),
+            name: np.zeros(
+                [size if isinstance(size, int) and size >= 0 else len(values) for size in shape], _dtype(kind)
             )
-            for value in self._session.get_inputs()
-            if value.name != self._name
+            for name, kind, shape in self._graph.about["inputs"]
+            if name != self._name
         }
         try:
-            found: list[NDArray[Any]] = self._session.run(self._outputs, {**feeds, self._name: values})
+            found = self._graph.run(self._outputs, {**feeds, self._name: values})
         except failures() as error:
             raise self._failure(f"cannot be run by onnxruntime on {values.dtype} {values.shape}", error) from None
         if any(array.ndim == 0 or len(array) != len(values) for array in found):

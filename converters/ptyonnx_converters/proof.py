@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import SelfTest
+from ptyonnx_bundles.confinement import ConfinedGraph, Confinement
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.memory import check_memory
-from ptyonnx_converters.running import failures, open_session, reason
+from ptyonnx_converters.running import failures, open_foreign, reason
 
 __all__ = ["TOLERANCE", "proved"]
 
@@ -25,9 +24,12 @@ TOLERANCE = 1e-4
 _HALF_TOLERANCE = 5e-3  # the same, where the original computes in float16, whose roundings are 5e-4
 _LARGEST_TOLERANCE = 1e-2  # of the bundle format
 _KEPT = 2  # groups in the bundle's self-test
+_CONFINEMENT = Confinement()
 
 
-def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTest:
+def proved(
+    network: ForeignNetwork, diffraction: NDArray[np.float32], file: str, confinement: Confinement = _CONFINEMENT
+) -> SelfTest:
     """Run original and graph on the same patterns, together and one by one.
 
     Parameters
@@ -35,6 +37,10 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
     network : ForeignNetwork
     diffraction : (B, C, N, N) float32, amplitude
         At least three groups.
+    file : str
+        Where the network came from.
+    confinement : Confinement
+        What the graph may take.
 
     Returns
     -------
@@ -45,6 +51,8 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
     ------
     ConversionError
         The graph is not valid, fixed to a number of patterns, mixes patterns, or computes something else.
+    WorkerError
+        The graph killed the process that ran it, or took too long.
     """
     model = onnx.load_model_from_string(network.model)
     try:
@@ -52,8 +60,13 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise _unfit(f"the graph is not valid once its batch is free ({reason(error)})") from None
     check_memory(model, {"diffraction": (1, *diffraction.shape[1:])}, diffraction.shape[-1], 1, None)
-    together, apart = _both(network.model, diffraction)
-    expected = network.native(diffraction) if network.native else _run(_session(network.model, plain=True), diffraction)
+    with _opened(network.model, file, confinement) as graph:
+        together, apart = _both(graph, diffraction)
+    if network.native:
+        expected = network.native(diffraction)
+    else:
+        with _opened(network.model, file, confinement, plain=True) as graph:
+            expected = _run(graph, diffraction)
     if not np.isfinite(expected).all():
         raise ConversionError(
             "the original gives NaN or infinity on test patterns",
@@ -77,12 +90,13 @@ def proved(network: ForeignNetwork, diffraction: NDArray[np.float32]) -> SelfTes
     return SelfTest(diffraction[:_KEPT], expected[:_KEPT], tolerance)
 
 
-def _both(model: bytes, diffraction: NDArray[np.float32]) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+def _both(
+    graph: ConfinedGraph, diffraction: NDArray[np.float32]
+) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """All patterns at once, and one after the other."""
-    session = _session(model)
     try:
-        together = _run(session, diffraction)
-        apart = np.concatenate([_run(session, diffraction[index : index + 1]) for index in range(len(diffraction))])
+        together = _run(graph, diffraction)
+        apart = np.concatenate([_run(graph, diffraction[index : index + 1]) for index in range(len(diffraction))])
     except failures() as error:
         raise _unfit(f"the graph runs on one number of patterns only ({reason(error)})") from None
     if together.shape != apart.shape:
@@ -101,14 +115,14 @@ def _unfit(problem: str) -> ConversionError:
     )
 
 
-def _session(model: bytes, *, plain: bool = False) -> Any:
+def _opened(model: bytes, file: str, confinement: Confinement, *, plain: bool = False) -> ConfinedGraph:
     try:
-        return open_session(model, plain=plain)
+        return open_foreign(model, file, confinement, plain=plain)
     except failures() as error:
         raise _unfit(f"onnxruntime does not open the graph ({reason(error)})") from None
 
 
-def _run(session: Any, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-    (result,) = session.run(["object"], {"diffraction": diffraction})
+def _run(graph: ConfinedGraph, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+    (result,) = graph.run(["object"], {"diffraction": diffraction})
     patches: NDArray[np.complex64] = result.view(np.complex64)[..., 0]
     return patches

@@ -1,22 +1,24 @@
 """Run a model in onnxruntime on the CPU, to compare it with another: quietly, from bytes, without telemetry.
 
-Reconstructing is the runtime's business; here graphs are only tried.
+What was made of this project's own networks runs in this process. A stranger's graph runs in one of its own, with
+limits on memory and time. Reconstructing is the runtime's business; here graphs are only tried.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx_bundles.confinement import ConfinedGraph, Confinement, Opened, limit_memory, serve
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_bundles.telemetry import refuse_telemetry
 from ptyonnx_converters.exporters import require
 
-__all__ = ["compute", "failures", "open_session", "reason"]
+__all__ = ["OpenGraph", "compute", "failures", "interface", "main", "open_foreign", "open_session", "reason"]
 
 _LOG_FATAL = 4  # onnxruntime raises what it also logs
 
@@ -32,6 +34,78 @@ def open_session(model: bytes, *, plain: bool = False) -> Any:
     if plain:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bool = False) -> ConfinedGraph:
+    """Open a stranger's model in a process of its own.
+
+    Parameters
+    ----------
+    model : bytes
+    name : str
+        The file, named in errors.
+    confinement : Confinement
+    plain : bool
+        Without any optimisation of its graph.
+
+    Returns
+    -------
+    ConfinedGraph
+        `about` is what :func:`interface` says.
+
+    Raises
+    ------
+    RuntimeError
+        onnxruntime does not open it.
+    WorkerError
+        It killed its process, or took too long.
+    """
+    try:
+        return ConfinedGraph(__name__, model, {"plain": plain}, name=name, confinement=confinement)
+    except ConversionError as error:
+        raise RuntimeError(error.problem) from None
+
+
+class OpenGraph:
+    """A model of this project's own, open in this process, as :class:`ConfinedGraph` is in another."""
+
+    def __init__(self, model: bytes) -> None:
+        self._session = open_session(model)
+        self.about = interface(self._session)
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run it."""
+        found: list[NDArray[Any]] = self._session.run(list(outputs), dict(feeds))
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def interface(session: Any) -> dict[str, list[list[Any]]]:
+    """Inputs and outputs of an open model: name, type in onnxruntime's words, and shape of each."""
+    sides = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
+    return {side: [[value.name, value.type, list(value.shape)] for value in values] for side, values in sides.items()}
+
+
+def main() -> None:
+    """Serve as the child that a stranger's model runs in."""
+    serve(_open)
+
+
+def _open(model: bytes, settings: Mapping[str, Any]) -> Opened:
+    refuse_telemetry()
+    import onnxruntime  # noqa: F401 - before memory is limited
+
+    limit_memory(settings["largest_bytes"], len(model), cores())
+    raised: tuple[type[Exception], ...] = (MemoryError, *failures())
+    try:
+        session = open_session(model, plain=settings["plain"])
+    except raised as error:
+        raise ConversionError(reason(error)) from None
+    return Opened(session.run, failures(), interface(session))
 
 
 def compute(model: bytes, outputs: Sequence[str], feeds: Mapping[str, NDArray[np.float32]]) -> list[Any]:

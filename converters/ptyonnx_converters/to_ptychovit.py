@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import ConfinedGraph, Confinement
 from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_converters.plain import leading_to
-from ptyonnx_converters.running import failures, open_session, reason
+from ptyonnx_converters.running import OpenGraph, failures, open_foreign, reason
 
 __all__ = ["INPUT", "OUTPUT", "PROBE", "TIMES", "TOLERANCE", "convert"]
 
@@ -28,9 +29,18 @@ INPUT, OUTPUT = "input", "output"
 PROBE = ("probe_real", "probe_imag")
 TIMES = 1e4  # ptychoml: sqrt(counts / norm * 1e4)
 TOLERANCE = 1e-4  # complex object: the same operators, fused in another way
+_CONFINEMENT = Confinement()
+_Graph = ConfinedGraph | OpenGraph
 
 
-def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: str = "centre") -> bytes:
+def convert(
+    bundle: Bundle,
+    batch: int,
+    *,
+    norm: float = TIMES,
+    zero_frequency: str = "centre",
+    confinement: Confinement = _CONFINEMENT,
+) -> bytes:
     """Write a bundle's network with the interface of a deployed PtychoViT.
 
     Parameters
@@ -43,6 +53,8 @@ def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: 
         What the pipeline divides counts by. With 1e4 the network gets the square roots of counts.
     zero_frequency : {"centre", "corner"}
         Where the pipeline has it.
+    confinement : Confinement
+        What the graph of a foreign bundle may take while the file is tried.
 
     Returns
     -------
@@ -55,6 +67,8 @@ def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: 
         A choice that does not exist.
     ConversionError
         The bundle takes several patterns at a time, or the file computes something else.
+    WorkerError
+        A foreign graph killed the process that tried it, or took too long.
     """
     if batch < 1 or not (math.isfinite(norm) and norm > 0) or zero_frequency not in ("centre", "corner"):
         raise SettingsError(
@@ -82,7 +96,8 @@ def convert(bundle: Bundle, batch: int, *, norm: float = TIMES, zero_frequency: 
         raise ConversionError(f"the network cannot have a fixed batch ({reason(error)})", file=bundle.name) from None
     content: bytes = model.SerializeToString(deterministic=True)
     try:
-        _check(bundle, content, (batch, 1, physics.N, physics.N), norm, zero_frequency)
+        with _opened(content, bundle, confinement) as graph, _opened(bundle.model, bundle, confinement) as original:
+            _check(bundle, (graph, original), batch, norm, zero_frequency)
     except failures() as error:
         raise ConversionError(f"onnxruntime does not run the file ({reason(error)})", file=bundle.name) from None
     return content
@@ -214,20 +229,25 @@ def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _check(bundle: Bundle, content: bytes, shape: tuple[int, ...], norm: float, zero_frequency: str) -> None:
-    """Load and feed the file as the pipelines do; its object must be the bundle's."""
+def _opened(model: bytes, bundle: Bundle, confinement: Confinement) -> _Graph:
+    return open_foreign(model, bundle.name, confinement) if bundle.is_foreign else OpenGraph(model)
+
+
+def _check(bundle: Bundle, graphs: tuple[_Graph, _Graph], batch: int, norm: float, zero_frequency: str) -> None:
+    """Feed the file as the pipelines do; its object must be the bundle's."""
+    graph, original = graphs
+    shape = (batch, *bundle.selftest.diffraction.shape[1:])
     diffraction = np.resize(bundle.selftest.diffraction, shape)
     counts = diffraction.astype(np.float64) ** 2
     fed = np.sqrt(counts / norm * TIMES).astype(np.float32)
     if zero_frequency == "corner":
         fed = np.ascontiguousarray(np.fft.ifftshift(fed, axes=(-2, -1)))
-    session, original = open_session(content), open_session(bundle.model)
-    found = {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+    found = {name: (kind, list(size)) for side in graph.about.values() for name, kind, size in side}
     wanted = {INPUT: ("tensor(float)", list(shape)), OUTPUT: ("tensor(float)", [shape[0], 2, *shape[2:]])}
     wanted |= {name: ("tensor(float)", list(shape[2:])) for name in PROBE if len(bundle.probe)}
     if found != wanted:
         raise ConversionError("the file has another interface than the profile", found=found, expected=wanted)
-    (result,) = session.run([OUTPUT], {INPUT: fed})
+    (result,) = graph.run([OUTPUT], {INPUT: fed})
     first = diffraction[: len(bundle.selftest.diffraction)]
     (expected,) = original.run(["object"], {"diffraction": first})
     patches = result[: len(first), 0] * np.exp(1j * result[: len(first), 1].astype(np.float64))

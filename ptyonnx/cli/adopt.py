@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptyonnx.cli.output import say
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
@@ -44,6 +44,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--amp-activation", "--amp_activation", metavar="NAME", help="The same: sigmoid or silu.")
 @click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
 @click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
+@with_limit
 @with_debug
 def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -> None:
     """Make a bundle of a network that another system trained.
@@ -65,7 +66,7 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
     check_writable(output)
     declaration = _declaration(options)
     probe = None if probe_file is None else load_probe(probe_file)
-    others = {name: options[name] for name in ("probe_big", "amp_activation", "licence", "notes")}
+    others = {name: options[name] for name in ("probe_big", "amp_activation", "licence", "notes", "limit_s")}
     bundle = adopt(file, output, declaration, probe=probe, **others)
     physics, selftest = bundle.manifest.physics, bundle.selftest
     known = "unknown: every scan brings its own" if probe is None else f"{physics.probe_modes} mode(s)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptyonnx.cli.output import say_lines
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx.comparison import Comparison, ImageComparison, Subject, WeightDifference
@@ -34,6 +34,7 @@ _WORDS = {True: "same", False: "differ", None: "–"}
 @click.option("--provider", default="auto", metavar="NAME", help="Where to run. [auto]")
 @click.option("--report", type=_PATH, metavar="FILE", help="Also a page for a browser, .html: tables, plots, images.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@with_limit
 @with_debug
 def command(a: str, b: str, data: Path | None, report: Path | None, as_json: bool, **options: Any) -> int:
     """Compare two bundles, or two engines of one, on four levels.
@@ -65,7 +66,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
         check_apart(report, a, b, data)
         check_report_path(report)
 
-    first, second = (_opened(open_subject(each, options["provider"])) for each in (a, b))
+    first, second = (_opened(open_subject(each, options["provider"], options["limit_s"])) for each in (a, b))
     declared = {name: options[name] for name in ("values", "axes", "zero_frequency")}
     scan = None if data is None else load_scan(data, **declared)
     tolerance = TOLERANCE if options["tolerance"] is None else options["tolerance"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptyonnx.cli.output import say
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx.run import Checkpoint
@@ -23,6 +23,7 @@ _OPTIONS = {  # which of what is written they have an effect on, and what to do 
     "batch": ({"profile"}, _FOR_PROFILES),
     "norm": ({"profile"}, _FOR_PROFILES),
     "zero_frequency": ({"profile"}, _FOR_PROFILES),
+    "limit_s": ({"profile"}, _FOR_PROFILES),
 }
 
 
@@ -44,6 +45,7 @@ _OPTIONS = {  # which of what is written they have an effect on, and what to do 
 @click.option("--batch", type=click.IntRange(min=1), metavar="NUMBER", help="Profile: patterns per call.")
 @click.option("--norm", type=float, metavar="NUMBER", help="Profile: what counts are divided by. [10000]")
 @click.option("--zero-frequency", metavar="PLACE", help="Profile: centre or corner. [centre]")
+@with_limit
 @with_debug
 def command(
     source: Path,
@@ -143,7 +145,8 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
     path, norm = Path(str(output)), 1e4 if profile["norm"] is None else profile["norm"]
     place = {None: "centre", "center": "centre"}.get(profile["zero_frequency"], profile["zero_frequency"])
     _check_output(path, bundle.path)
-    export_profile(bundle, path, profile["profile"], batch=profile["batch"], norm=norm, zero_frequency=str(place))
+    choices = {"batch": profile["batch"], "norm": norm, "limit_s": profile["limit_s"]}
+    export_profile(bundle, path, profile["profile"], zero_frequency=str(place), **choices)
     photons, N = bundle.manifest.physics.mean_photons, bundle.manifest.physics.N
     say(f"file      {path}")
     say(f"input     input [{profile['batch']}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptyonnx.cli.output import note, say
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
@@ -50,6 +50,7 @@ def _ptychopinn(function: Any) -> Any:
 @click.option("--model-path", type=_PATH, hidden=True)
 @click.option("--output-dir", type=_PATH, hidden=True)
 @_ptychopinn
+@with_limit
 @with_debug
 def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     """Reconstruct the object of a scan with a bundle.
@@ -98,6 +99,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
             phases=options["phases"],
             progress=progress,
             engine=engine,
+            limit_s=options["limit_s"],
         )
     seconds = perf_counter() - start
     result.save(output)

@@ -12,7 +12,7 @@ import click
 
 from ptyonnx.cli.output import note
 
-__all__ = ["Refusal", "Verb", "WithExamples", "with_debug"]
+__all__ = ["Refusal", "Verb", "WithExamples", "with_debug", "with_limit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +66,17 @@ class Verb(WithExamples):
 def with_debug(function: F) -> F:
     """Add ``--debug``; :func:`ptyonnx.cli.main` looks for it."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the trace of an error.")(function)
+
+
+def with_limit(function: F) -> F:
+    """Add ``--limit-s`` to a verb that may run a foreign graph."""
+    return click.option(
+        "--limit-s",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        default=60.0,
+        help="That a network of another system may take for a batch. [60]",
+    )(function)
 
 
 def _hyphenated(argument: str) -> str:

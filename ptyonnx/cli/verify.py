@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ptyonnx.cli.output import say, say_lines
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 __all__ = ["command"]
 
@@ -19,8 +19,9 @@ _FAILED = 1  # exit code
 @click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
 @click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@with_limit
 @with_debug
-def command(bundle: Path, provider: str, threads: int, as_json: bool) -> int:
+def command(bundle: Path, provider: str, threads: int, limit_s: float, as_json: bool) -> int:
     """Check a bundle and run its self-test on this machine. Exit code 1 if it fails.
 
     Example:
@@ -33,7 +34,7 @@ def command(bundle: Path, provider: str, threads: int, as_json: bool) -> int:
     from ptyonnx_runtime.verify import verify
 
     opened = read_bundle(exported_bundle(bundle))
-    found = verify(opened, provider, threads)
+    found = verify(opened, provider, threads, limit_s=limit_s)
     home = "what was recorded when it was adopted" if opened.is_foreign else "the native network"
     if as_json:
         say_lines(json.dumps({**vars(found), "passed": found.passed}))

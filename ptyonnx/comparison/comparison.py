@@ -21,6 +21,7 @@ from ptyonnx.comparison.stitched import ImageComparison, Images, compare_stitche
 from ptyonnx.comparison.subject import Subject, open_subject
 from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
 from ptyonnx_bundles import Bundle, ForeignRecipe
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime.scan import Scan
@@ -158,6 +159,7 @@ def compare(
     *,
     tolerance: float = TOLERANCE,
     provider: str = "auto",
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> Comparison:
     """Compare two bundles, or what two engines make of them.
 
@@ -170,7 +172,7 @@ def compare(
     tolerance : float
         Largest allowed difference of the complex object: between two engines of the same function
         absolute; otherwise in parts of the rms amplitude, once what ptychography leaves free is removed.
-    provider : str
+    provider, limit_s
         See :class:`ptyonnx_runtime.session.Session`.
 
     Raises
@@ -184,7 +186,7 @@ def compare(
     """
     if math.isnan(tolerance) or tolerance < 0:
         raise SettingsError("must not be negative", key="tolerance", found=tolerance)
-    first, second = open_subject(a, provider), open_subject(b, provider)
+    first, second = (open_subject(each, provider, limit_s) for each in (a, b))
     identity = compare_identity(first, second)
     activations, patches, images = _run(first, second, scan, identity, tolerance)
     return Comparison(

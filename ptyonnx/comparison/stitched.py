@@ -273,7 +273,9 @@ def compare_stitched(
 
 
 def _stitch(subject: Subject, engine: Engine, scan: Scan) -> Reconstruction:
-    return reconstruct(subject.bundle, scan, provider=subject.provider, engine=subject.given(engine))
+    return reconstruct(
+        subject.bundle, scan, provider=subject.provider, engine=subject.given(engine), limit_s=subject.limit_s
+    )
 
 
 def _sentence(image: ImageComparison, passed: bool, tolerance: float) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ptyonnx.engines import ALIASES, canonical_engine, open_engine
 from ptyonnx.run import exported_bundle
 from ptyonnx_bundles import Bundle, read_bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.session import PROVIDERS, Session
@@ -33,12 +34,15 @@ class Subject:
         See :class:`ptyonnx_runtime.session.Session`.
     opened : Engine or None
         An engine that is ready, instead of the one that `engine` names.
+    limit_s : float
+        Seconds that a foreign graph may take to be opened, and for each batch.
     """
 
     bundle: Bundle
     engine: str = Session.name
     provider: str = "auto"
     opened: Engine | None = None
+    limit_s: float = DEFAULT_LIMIT_S
 
     @property
     def engine_label(self) -> str:
@@ -60,14 +64,16 @@ class Subject:
         ProviderError, MissingDependencyError, BundleError
             It is not installed, does not work here, or cannot compute this bundle.
         """
-        return self.opened or open_engine(self.bundle, self.engine, provider=self.provider)
+        return self.opened or open_engine(self.bundle, self.engine, provider=self.provider, limit_s=self.limit_s)
 
     def given(self, engine: Engine) -> Engine | None:
         """The engine as `reconstruct` takes it: None for its own onnxruntime, which it runs with all cores."""
         return engine if self.opened is not None or self.engine != Session.name else None
 
 
-def open_subject(source: Subject | Bundle | Path | str, provider: str = "auto") -> Subject:
+def open_subject(
+    source: Subject | Bundle | Path | str, provider: str = "auto", limit_s: float = DEFAULT_LIMIT_S
+) -> Subject:
     """Find bundle and engine.
 
     Parameters
@@ -78,6 +84,8 @@ def open_subject(source: Subject | Bundle | Path | str, provider: str = "auto") 
         as it is.
     provider : str
         For what does not name one.
+    limit_s : float
+        See :class:`Subject`.
 
     Raises
     ------
@@ -89,14 +97,14 @@ def open_subject(source: Subject | Bundle | Path | str, provider: str = "auto") 
     if isinstance(source, Subject):
         return source
     if isinstance(source, Bundle):
-        return Subject(source, provider=provider)
+        return Subject(source, provider=provider, limit_s=limit_s)
     text = os.fspath(source)
     path, at, suffix = text.rpartition("@")
     known = suffix.lower() in ALIASES or suffix.lower() in PROVIDERS
     if not at or os.path.lexists(text) or not (known or os.path.lexists(path)):
-        return Subject(_read(text), provider=provider)
+        return Subject(_read(text), provider=provider, limit_s=limit_s)
     if suffix.lower() in PROVIDERS:
-        return Subject(_read(path), provider=suffix.lower())
+        return Subject(_read(path), provider=suffix.lower(), limit_s=limit_s)
     if suffix.lower() not in ALIASES:
         raise SettingsError(
             "neither an engine nor a provider", file=path, key=f"@{suffix}",
