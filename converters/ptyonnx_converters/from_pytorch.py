@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from ptyonnx_bundles import OPSET, Recipe
 from ptyonnx_converters.exporters import NativeNetwork, quiet, require
 
@@ -56,6 +54,8 @@ def export(network: NativeNetwork, recipe: Recipe) -> ModelProto:
     Without `optimize`, which merges equal layers and folds constants; without external
     data, which a bundle never has.
     """
+    import torch  # whoever made the network has loaded it, and decided how
+
     assert isinstance(network, torch.nn.Module)
     device = next(network.parameters()).device
     example = torch.zeros(2, recipe.channels, recipe.N, recipe.N, device=device)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import tensorflow as tf
-
 from ptyonnx_bundles import OPSET, Recipe
 from ptyonnx_converters.exporters import NativeNetwork, quiet, require
 
@@ -54,6 +52,8 @@ def export(network: NativeNetwork, recipe: Recipe) -> ModelProto:
 
     From a function, since `keras.Model.export` names inputs and outputs in its own way.
     """
+    import tensorflow as tf  # whoever made the network has loaded it, and decided how
+
     assert isinstance(network, tf.keras.Model)
     signature = [tf.TensorSpec((None, recipe.channels, recipe.N, recipe.N), tf.float32, name="diffraction")]
 

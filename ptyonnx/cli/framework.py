@@ -47,11 +47,8 @@ def open_quietly(bundle: Bundle, engine: str, *, provider: str, threads: int) ->
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """What frameworks want to be set before they load, and no greetings meanwhile."""
+    """No greetings while a framework loads, and few words later."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # PyTorch's OpenMP threads spin while they wait, and starve each other where another process
-    # is busy; waiting for less long costs nothing on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     with _without_stderr():
         yield
 
