@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
+from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ProviderError
 
 __all__ = ["gpu_name", "set_threads", "use_gpu"]
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of PyTorch in this process; 0 leaves them as they are."""
+    """Set the threads of PyTorch in this process.
+
+    Parameters
+    ----------
+    threads : int
+        0: no more than there are cores (PyTorch itself knows of no quota), unless the user has decided.
+    """
     if threads:
         torch.set_num_threads(threads)
+    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
 
 
 def use_gpu(device: str) -> bool:

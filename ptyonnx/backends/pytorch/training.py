@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ptyonnx.backends.pytorch.device import set_threads, use_gpu
 from ptyonnx.backends.pytorch.network import Network
+from ptyonnx.backends.pytorch.shares import Parts, in_shares
 from ptyonnx.run import save_weights
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
@@ -58,6 +59,7 @@ class Reconstructor(lightning.LightningModule):
         for name, part in zip(task.probe_pair._fields, task.probe_pair, strict=True):
             self.register_buffer(f"probe_{name}", torch.from_numpy(part), persistent=False)
         self.validation: list[torch.Tensor] = []
+        self.real_and_imag: Callable[[torch.Tensor], Parts] = self.network.real_and_imag
 
     def probe(self) -> Pair:
         """The probe: fixed, or as far as it has been refined."""
@@ -76,7 +78,7 @@ class Reconstructor(lightning.LightningModule):
     def loss_and_r(self, batch: TensorBatch, canvas: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and R-factor of a batch."""
         diffraction, offset_px = batch
-        real, imag = self.network.real_and_imag(diffraction)
+        real, imag = self.real_and_imag(diffraction)
         with torch.autocast(diffraction.device.type, enabled=False):
             shape = (*offset_px.shape[:2], *diffraction.shape[-2:])
             patch = Pair(real.float().reshape(shape), imag.float().reshape(shape))
@@ -246,7 +248,8 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
         )
         model = Reconstructor(task).to(memory_format=torch.channels_last)
         ckpt_path = last if resume and last.exists() else None
-        trainer.fit(model, datamodule=_Data(task), ckpt_path=ckpt_path, weights_only=True)
+        with in_shares(model.network, 1 if gpu else torch.get_num_threads()) as model.real_and_imag:
+            trainer.fit(model, datamodule=_Data(task), ckpt_path=ckpt_path, weights_only=True)
 
 
 def convert(

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 import tensorflow as tf
 
+from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ProviderError
 
 __all__ = ["set_threads", "use_gpu"]
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of TensorFlow in this process; 0 leaves them as they are.
+    """Set the threads of TensorFlow in this process, those of an operator and of operators beside each other.
 
     Possible only before TensorFlow has run anything; later its pools stay as they are.
+
+    Parameters
+    ----------
+    threads : int
+        0: as many as there are cores (TensorFlow itself knows of no quota), unless the user has decided.
     """
-    if not threads:
-        return
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-    except RuntimeError:
-        return
+    for name, setting in (("TF_NUM_INTRAOP_THREADS", "intra_op"), ("TF_NUM_INTEROP_THREADS", "inter_op")):
+        decided = getattr(tf.config.threading, f"get_{setting}_parallelism_threads")() or name in os.environ
+        if threads or not decided:
+            with suppress(RuntimeError):
+                getattr(tf.config.threading, f"set_{setting}_parallelism_threads")(threads or cores())
 
 
 def use_gpu(device: str) -> bool:
