@@ -11,7 +11,7 @@ BROWSER ?= $(if $(filter true,$(CI)),required,optional)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-processors lint install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/siemens_star.py
@@ -19,6 +19,12 @@ demo: $(VENV)/.installed
 test: $(VENV)/.tested lint
 	selected="$$(sh tests/browser.sh $(BROWSER))" && \
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$$selected"
+	$(MAKE) test-processors
+
+# The tests of numbers again, as other processors compute: tests/another_processor.py.
+test-processors: $(VENV)/.tested
+	$(BIN)/python tests/another_processor.py narrow --numprocesses 2 --dist loadfile -q -m numerical
+	$(BIN)/python tests/another_processor.py wide --numprocesses 2 --dist loadfile -q -m numerical
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check

@@ -17,6 +17,8 @@ from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.from_ptychopinn import convert
 
+pytestmark = pytest.mark.numerical
+
 # Of amplitude and phase, in float32: what separates onnxruntime from a framework, see check.py.
 TOLERANCE = 1e-5
 BOTH = [

@@ -11,6 +11,8 @@ from ptyonnx.comparison import align, compare_objects
 from ptyonnx.comparison.alignment import edge_window
 from ptyonnx_bundles.errors import ObjectError
 
+pytestmark = pytest.mark.numerical
+
 SHAPE = (96, 110)
 Array = NDArray[np.complex128]
 Planted = tuple[tuple[float, float], tuple[float, float], float, float]  # shift, ramp, scale, phase

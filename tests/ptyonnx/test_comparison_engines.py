@@ -10,6 +10,8 @@ from bundle_factory import example_weights, make_bundle
 from ptyonnx.comparison import Subject, compare
 from ptyonnx_bundles import Bundle, Recipe
 
+pytestmark = pytest.mark.numerical
+
 MARGIN = 0.5  # of the tolerance; measured: at most 0.29
 
 

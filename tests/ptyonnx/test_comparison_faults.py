@@ -22,6 +22,8 @@ from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_runtime.activations import value_names, with_every_value
 from ptyonnx_runtime.session import Session
 
+pytestmark = pytest.mark.numerical
+
 RECIPE = Recipe(N=32, filters_scale=0.125)
 CONVOLUTIONS = {layer.name: layer for layer in RECIPE.convolutions()}
 ORDER = [node.name for node in RECIPE.nodes()]

@@ -7,6 +7,8 @@ from scipy import ndimage
 from ptyonnx.comparison import aligned, difference, global_factor, on_canvas, phase_correlation
 from ptyonnx_bundles.errors import ObjectError
 
+pytestmark = pytest.mark.numerical
+
 
 def _object(seed: int, shape: tuple[int, int] = (60, 70), contrast: float = 0.5) -> np.ndarray:
     smooth = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((2, *shape)), (0, 2, 2))

@@ -9,6 +9,8 @@ from ptyonnx.comparison import ring_correlation
 from ptyonnx.comparison.ring_correlation import half_bit_threshold
 from ptyonnx_bundles.errors import ObjectError
 
+pytestmark = pytest.mark.numerical
+
 Array = NDArray[np.complex128]
 SHAPE = (160, 200)
 

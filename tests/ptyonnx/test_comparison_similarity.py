@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from ptyonnx.comparison.similarity import compare_amplitudes, compare_phases
 
+pytestmark = pytest.mark.numerical
+
 SHAPE = (96, 110)
 Array = NDArray[np.complex128]
 

@@ -13,6 +13,8 @@ from scipy import ndimage
 from ptyonnx.comparison import ImageComparison, compare_objects
 from ptyonnx.comparison.alignment import Alignment
 
+pytestmark = pytest.mark.numerical
+
 SHAPE = (48, 56)
 Array = NDArray[np.complex128]
 

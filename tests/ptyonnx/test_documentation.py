@@ -174,11 +174,11 @@ def _slug(heading: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=_relative)
 def test_every_script_and_make_target_that_is_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for script, arguments in re.findall(r"python ((?:\w+/)+\w+\.py)([^`\n]*)", text):
         source = (ROOT / script).read_text(encoding="utf-8")
         assert all(f'"{flag}"' in source for flag in re.findall(r"--[\w-]+", arguments)), f"{script}{arguments}"
-    for target in re.findall(r"(?:`|^)make ([a-z]+)(?:`|\s+#)", text, re.MULTILINE):
+    for target in re.findall(r"(?:`|^)make ([a-z-]+)(?:`|\s+#)", text, re.MULTILINE):
         assert target in targets, target
 
 

@@ -167,6 +167,7 @@ def test_a_network_of_the_first_family_stays_one_while_it_goes_on(tmp_path: Path
     assert bundle.manifest.digests.weights != old.manifest.digests.weights
 
 
+@pytest.mark.numerical
 def test_both_frameworks_go_on_from_a_bundle_with_the_same_losses(tmp_path: Path, bundle: Bundle) -> None:
     settings = Settings.model_validate({"epochs": 100, "region_size": 16, "threads": 1})
     curves = {}

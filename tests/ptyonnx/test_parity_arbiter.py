@@ -32,6 +32,8 @@ from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError
 from ptyonnx_runtime.physics import Pair, dft_matrix, pair_from_complex
 
+pytestmark = pytest.mark.numerical
+
 RECIPES = pytest.mark.parametrize(
     "recipe",
     [Recipe(N=32, filters_scale=0.06), Recipe(name="two-headed-cnn-1", N=32, filters_scale=0.06, gridsize=2, depth=2)],

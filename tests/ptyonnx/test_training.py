@@ -38,6 +38,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     "options",
     [

@@ -20,6 +20,8 @@ from ptyonnx_runtime.scan import Scan
 from ptyonnx_runtime.stitching import Frame
 from ptyonnx_runtime.verify import verify
 
+pytestmark = pytest.mark.numerical
+
 NOTHING = np.zeros((0, 64, 64), np.complex64)
 
 

@@ -14,6 +14,8 @@ from ptyonnx_runtime.phasing import Overlaps
 from ptyonnx_runtime.spool import TileSpool
 from ptyonnx_runtime.stitching import Canvas, Frame, Tiles
 
+pytestmark = pytest.mark.numerical
+
 N = 32
 FRAME = Frame((0, 0), (128, 160))
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ptyonnx_runtime import physics
 from ptyonnx_runtime.physics import Pair
 
+pytestmark = pytest.mark.numerical
+
 SIZES = [32, 64, 96, 128, 256]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ptyonnx_runtime.placement import patch_positions, patch_weight
 from ptyonnx_runtime.stitching import Canvas, Frame
+
+pytestmark = pytest.mark.numerical
 
 N = 16
 RANDOM = np.random.default_rng(2)

@@ -15,6 +15,8 @@ from ptyonnx_runtime.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
 from ptyonnx_runtime.session import Session
 
+pytestmark = pytest.mark.numerical
+
 
 def thinned(scan: Scan, index: Any) -> Scan:
     return replace(scan, diffraction=scan.diffraction[index], positions_px=scan.positions_px[index])

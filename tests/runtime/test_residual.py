@@ -11,6 +11,8 @@ from ptyonnx_runtime import physics
 from ptyonnx_runtime.residual import ForwardModel, r_factor
 from ptyonnx_runtime.stitching import Frame
 
+pytestmark = pytest.mark.numerical
+
 N = 64
 
 

@@ -14,6 +14,8 @@ from ptyonnx_runtime import physics
 from ptyonnx_runtime.scan import Scan
 from ptyonnx_runtime.stitching import LEAST_WEIGHT, Canvas, Frame, frame_of, probe_weight
 
+pytestmark = pytest.mark.numerical
+
 N = 64
 WEIGHT = probe_weight(example_probe(N, modes=2))
 

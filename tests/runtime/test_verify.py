@@ -8,6 +8,8 @@ import pytest
 
 from ptyonnx_runtime.verify import verify
 
+pytestmark = pytest.mark.numerical
+
 
 def test_a_bundle_as_it_was_made_passes(bundles: Any) -> None:
     found = verify(bundles(2), "cpu")
