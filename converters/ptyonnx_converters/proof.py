@@ -12,6 +12,7 @@ from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.memory import check_memory
 from ptyonnx_converters.running import failures, open_foreign, reason
+from ptyonnx_converters.untrusted import EVALUATION
 
 __all__ = ["TOLERANCE", "proved"]
 
@@ -80,7 +81,10 @@ def proved(
     tolerance = min(_LARGEST_TOLERANCE, relative * max(1.0, float(np.abs(expected).max())))
     mixed = float(np.abs(together - apart).max())
     if not mixed <= tolerance:
-        raise _unfit(f"a pattern's object depends on the others of its batch (by {mixed:.2g})")
+        raise ConversionError(
+            f"a pattern's object depends on the others of its batch (by {mixed:.2g})", key="batch",
+            remedy=f"if it normalises over the batch, {EVALUATION}",
+        )  # fmt: skip
     difference = float(np.abs(apart - expected).max())
     if not difference <= tolerance:
         raise ConversionError(

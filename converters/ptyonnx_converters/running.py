@@ -33,7 +33,8 @@ def open_session(model: bytes, *, plain: bool = False) -> Any:
     options.intra_op_num_threads = cores()
     if plain:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # Without fallback: it prints what it could not open, and opens it again.
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
 
 
 def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bool = False) -> ConfinedGraph:

@@ -11,15 +11,32 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+from onnx import numpy_helper
 
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.running import reason
 
-__all__ = ["LARGEST_FILE_BYTES", "load_untrusted", "read_limited"]
+__all__ = ["EVALUATION", "LARGEST_FILE_BYTES", "load_untrusted", "read_limited"]
 
 LARGEST_FILE_BYTES = 2**30  # as for a bundle
 _STANDARD = ("", "ai.onnx")
+_NUMBERS = frozenset(  # contents of a tensor: no text, and large
+    {
+        "raw_data",
+        "float_data",
+        "int32_data",
+        "int64_data",
+        "double_data",
+        "uint64_data",
+        "string_data",
+        "floats",
+        "ints",
+    }
+)
+_TEXTS = frozenset({"s", "strings"})  # of attributes: bytes by their type, text by their meaning
+_SHOWN = 40  # bytes of a text
+EVALUATION = "export the network in evaluation: call model.eval() before (PyTorch), or give training=False (Keras)"
 _OLDEST_OPSET = 7  # below, operators mean other things and the version converter has gaps
 
 
@@ -68,6 +85,7 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
         raise ConversionError("not an ONNX model", file=file, remedy="the file is damaged or something else") from None
     if not model.HasField("graph") or not model.opset_import:
         raise ConversionError("not an ONNX model", file=file, remedy="the file is damaged or something else")
+    _refuse_bytes(model, file)
     _refuse_external(model, file)
     if model.functions:
         try:
@@ -81,6 +99,33 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise ConversionError(f"not a valid ONNX model ({reason(error)})", file=file) from None
     return model
+
+
+def _refuse_bytes(message: Message, file: str) -> None:
+    """Refuse names and other text that are no UTF-8: protobuf hands them on as bytes, and nothing else takes those."""
+    for field, value in message.ListFields():
+        if field.name in _NUMBERS:
+            continue
+        for part in value if field.is_repeated else (value,):
+            if isinstance(part, Message):
+                _refuse_bytes(part, file)
+            elif (
+                isinstance(part, bytes)
+                and (field.type == field.TYPE_STRING or field.name in _TEXTS)
+                and not _is_utf8(part)
+            ):
+                raise ConversionError(
+                    "text that is not UTF-8", file=file, key=f"{message.DESCRIPTOR.name}.{field.name}",
+                    found=ascii(part[:_SHOWN]), remedy="the file is damaged, or export the network again",
+                )  # fmt: skip
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _refuse_external(model: onnx.ModelProto, file: str) -> None:
@@ -128,6 +173,7 @@ def _refuse_unusual(model: onnx.ModelProto, file: str) -> None:
                 f"control flow ({node.op_type})", file=file, key=node.name,
                 remedy="export the network with fixed settings, without branches and loops",
             )  # fmt: skip
+    _refuse_training(model.graph, file)
     used = [opset for opset in model.opset_import if opset.domain in _STANDARD]
     del model.opset_import[:]
     model.opset_import.extend(used)
@@ -138,3 +184,23 @@ def _refuse_unusual(model: onnx.ModelProto, file: str) -> None:
             "too old an operator set", file=file, found=used[0].version, expected=f"{_OLDEST_OPSET} or newer",
             remedy="export the network again",
         )  # fmt: skip
+
+
+def _refuse_training(graph: onnx.GraphProto, file: str) -> None:
+    """Refuse what was exported as it is while it is trained: with the statistics of its batch, and at random."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    for node in graph.node:
+        if node.op_type == "BatchNormalization":
+            said = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+            training = said or any(node.output[1:])  # before operator set 14 the statistics are outputs
+        elif node.op_type == "Dropout" and len(node.input) > 2:
+            flag = constants.get(node.input[2])
+            training = flag is not None and bool(numpy_helper.to_array(flag).any())
+        else:
+            continue
+        if training:
+            raise ConversionError(
+                f"{node.op_type} in training mode: a pattern's object depends on the others of its batch, or on chance",
+                file=file, key=node.name or node.output[0], remedy=EVALUATION,
+            )  # fmt: skip
