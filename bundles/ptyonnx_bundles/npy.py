@@ -1,8 +1,11 @@
-"""Arrays inside the metadata: base64 of the bytes of a `.npy` file, read without NumPy's own reader.
+"""Arrays as the bytes of a `.npy` file, read without NumPy's own reader.
 
 NumPy's reader evaluates the header as Python text and allocates what the header asks for.
-Here the header is matched against one pattern and its shape against the bytes that are there,
+Here the header is matched against a grammar and its shape against the bytes that are there,
 before anything is allocated; there is no way to an object array.
+
+In the metadata of a bundle (:func:`decode_array`) only one spelling is allowed; in files (:func:`read_header`) every one
+that writers of NPY have.
 """
 
 from __future__ import annotations
@@ -12,19 +15,128 @@ import binascii
 import io
 import math
 import re
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import BundleError
 
-__all__ = ["LARGEST_ARRAY_BYTES", "decode_array", "encode_array"]
+__all__ = ["LARGEST_ARRAY_BYTES", "NotPlainError", "NpyHeader", "decode_array", "encode_array", "read_header"]
 
 LARGEST_ARRAY_BYTES = 2**27
 _MAGIC = b"\x93NUMPY\x01\x00"  # version 1.0
 _HEADER = re.compile(rb"\{'descr': '(<[fc][0-9]{1,2})', 'fortran_order': False, 'shape': \(([0-9, ]{0,100})\), \} *\n")
+_LARGEST_HEADER_BYTES = 10_000  # NumPy's own limit
+_MOST_AXES = 32
+_ENTRY = re.compile(
+    r"""\s*(?:'(\w{1,20})'|"(\w{1,20})")\s*:\s*  # key
+    (?:'([^'\\]{1,20})'|"([^"\\]{1,20})"|(True|False)|\(([0-9L,\ ]{0,700})\)|(\[))""",  # dtype, order, shape; a record
+    re.VERBOSE,
+)
+_DTYPE = re.compile(r"[<>|=]?(?:\?|b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16|32)|[US][0-9]{1,4})")
+_LENGTH = re.compile(r" *([0-9]{1,19})L? *")
 _KIND = "the base64 of a plain .npy array (version 1.0, little-endian, C order)"
+
+
+class NotPlainError(ValueError):
+    """A header in good order, of Python objects or of records."""
+
+
+class NpyHeader(NamedTuple):
+    """What stands at the beginning of a `.npy` file."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    size_bytes: int  # of the header itself
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(stream: IO[bytes]) -> NpyHeader:
+    """Read the header of a `.npy` file, of any version.
+
+    Parameters
+    ----------
+    stream : binary stream
+        At the beginning of the file; afterwards at the array.
+
+    Raises
+    ------
+    NotPlainError
+        An array of Python objects, records, or times.
+    ValueError
+        No such header.
+    """
+    start = stream.read(8)
+    width = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}.get(start[6:])
+    if start[:6] != _MAGIC[:6] or width is None:
+        raise ValueError("not a .npy file")
+    counted = stream.read(width)
+    length = int.from_bytes(counted, "little")
+    if len(counted) < width or length > _LARGEST_HEADER_BYTES:
+        raise ValueError("a header of unusual length")
+    text = stream.read(length)
+    if len(text) < length:
+        raise ValueError("truncated")
+    shape, fortran_order, dtype = _parse_header(text.decode("latin-1"))
+    return NpyHeader(shape, fortran_order, dtype, len(start) + width + length)
+
+
+def _parse_header(text: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The three entries of the dictionary, in any order."""
+    text = text.strip()
+    if text[:1] != "{" or text[-1:] != "}":
+        raise ValueError("not a dictionary")
+    inner, found = text[1:-1], dict[str, Any]()
+    while inner.strip():
+        entry = _ENTRY.match(inner)
+        if entry is None:
+            raise ValueError("not an entry")
+        key, kind, order, shape, record = entry[1] or entry[2], entry[3] or entry[4], entry[5], entry[6], entry[7]
+        if key == "descr" and record:
+            raise NotPlainError("records")
+        values = {"descr": kind, "fortran_order": order, "shape": shape}
+        if key in found or values.get(key) is None:
+            raise ValueError("an entry twice, unknown, or with a value of another kind")
+        found[key] = values[key]
+        inner = inner[entry.end() :].lstrip()
+        if inner.startswith(","):
+            inner = inner[1:]
+        elif inner:
+            raise ValueError("entries that are not separated")
+    if len(found) != 3:
+        raise ValueError("an entry is missing")
+    return _parse_shape(found["shape"]), found["fortran_order"] == "True", _parse_dtype(found["descr"])
+
+
+def _parse_shape(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not parts[-1].strip():
+        parts.pop()
+        if not parts and "," in text:
+            raise ValueError("a shape without lengths")
+    elif len(parts) == 1:
+        raise ValueError("a number, not a shape")
+    lengths = [_LENGTH.fullmatch(part) for part in parts]
+    if len(parts) > _MOST_AXES or not all(lengths):
+        raise ValueError("not a shape")
+    return tuple(int(length[1]) for length in lengths if length)
+
+
+def _parse_dtype(text: str) -> np.dtype[Any]:
+    if _DTYPE.fullmatch(text):
+        try:
+            return np.dtype(text)
+        except TypeError:  # numbers of 16 bytes are not on every machine
+            raise NotPlainError(text) from None
+    if re.fullmatch(r"[<>|=]?[OVMm].{0,18}", text):
+        raise NotPlainError(text)
+    raise ValueError("not a dtype")
 
 
 def encode_array(array: NDArray[Any]) -> str:

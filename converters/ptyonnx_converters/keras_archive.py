@@ -1,4 +1,4 @@
-"""Read what `keras.Model.save` wrote, without TensorFlow: the configuration as JSON, the weights with h5py.
+"""Read what `keras.Model.save` wrote, without TensorFlow: the configuration as JSON, the weights as HDF5.
 
 Nothing that the configuration names is built or run; what the layers mean is left to others.
 """
@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_converters.hdf5 import Hdf5File
 from ptyonnx_converters.zip_members import ZipMembers
 
 __all__ = ["KerasArchive", "LayerWeights", "read_keras_archive"]
@@ -61,15 +59,10 @@ def read_keras_archive(members: ZipMembers) -> KerasArchive:
     if not isinstance(version, str) or not version.startswith("3."):
         raise ConversionError("another version of Keras", file=file, key=_METADATA, found=version, expected="3.…")
     config = _json(members, _CONFIG)
-    content = members.read(_WEIGHTS, _LARGEST_WEIGHTS)
-    try:
-        with h5py.File(BytesIO(content), "r") as weights:
-            layers = _child(weights, "layers", "", file)
-            return KerasArchive(config, tuple(_layers(layers, "layers", [_MOST_GROUPS, len(content)], file)))
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError):
-        raise ConversionError(
-            "weights that are damaged or not of Keras", file=file, key=_WEIGHTS, remedy="fetch the file again"
-        ) from None
+    with Hdf5File(file, ConversionError, content=members.read(_WEIGHTS, _LARGEST_WEIGHTS), key=_WEIGHTS) as weights:
+        if weights.kind("layers") != "group":
+            raise ConversionError("a group of the weights is missing", file=file, key="layers")
+        return KerasArchive(config, tuple(_layers(weights, "layers", [_MOST_GROUPS, _LARGEST_WEIGHTS], file)))
 
 
 def _json(members: ZipMembers, name: str) -> dict[str, Any]:
@@ -82,43 +75,36 @@ def _json(members: ZipMembers, name: str) -> dict[str, Any]:
     return value
 
 
-def _layers(group: h5py.Group, path: str, left: list[int], file: Path) -> Iterator[LayerWeights]:
+def _layers(weights: Hdf5File, path: str, left: list[int], file: Path) -> Iterator[LayerWeights]:
     """Everything below a group that holds arrays; `left` counts groups and bytes down."""
-    for name in group:
+    for name in weights.names(path):
         left[0] -= 1
-        child = _child(group, name, path, file)
-        if left[0] < 0 or not isinstance(child, h5py.Group) or path.count("/") > _DEEPEST:
-            raise ValueError
+        inner = f"{path}/{name}"
+        if left[0] < 0 or weights.kind(inner) != "group" or path.count("/") > _DEEPEST:
+            raise _damaged(file)
         if name != "vars":
-            yield from _layers(child, f"{path}/{name}", left, file)
-        elif len(child):
-            names = sorted(child, key=int)
+            yield from _layers(weights, inner, left, file)
+        elif names := weights.names(inner):
+            if not all(index.isdecimal() for index in names):
+                raise _damaged(file)
             missing = [str(index) for index in range(len(names)) if str(index) not in names]
             if missing:
-                raise ConversionError("a weight is missing", file=file, key=f"{path}/vars/{missing[0]}")
-            arrays = tuple(_array(_child(child, index, f"{path}/vars", file), left) for index in names)
-            layer = child.attrs.get("name")
-            yield LayerWeights(path, layer if isinstance(layer, str) else None, arrays)
+                raise ConversionError("a weight is missing", file=file, key=f"{inner}/{missing[0]}")
+            arrays = tuple(_array(weights, f"{inner}/{index}", left, file) for index in range(len(names)))
+            yield LayerWeights(path, weights.text(inner, "name"), arrays)
 
 
-def _child(group: h5py.Group, name: str, path: str, file: Path) -> h5py.Group | h5py.Dataset:
-    """Follow hard links only: the other kinds may lead into another file of this machine."""
-    link, key = group.get(name, getlink=True), f"{path}/{name}".removeprefix("/")
-    if link is None:
-        raise ConversionError("a group of the weights is missing", file=file, key=key)
-    if not isinstance(link, h5py.HardLink):
-        raise ConversionError("a link inside the weights", file=file, key=key, expected="plain arrays")
-    return group[name]
-
-
-def _array(dataset: h5py.Group | h5py.Dataset, left: list[int]) -> NDArray[Any]:
-    """A plain array: not virtual, not external, and stored as it is, so that no filter can blow it up."""
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external or dataset.chunks:
-        raise ValueError
-    if dataset.dtype.kind not in "fiu" or dataset.shape is None:
-        raise ValueError
+def _array(weights: Hdf5File, path: str, left: list[int], file: Path) -> NDArray[Any]:
+    """A plain array; what one archive gives in all is bounded, however often it names one array."""
     left[0] -= 1
-    left[1] -= dataset.nbytes
-    if min(left) < 0:
-        raise ValueError
-    return np.asarray(dataset[()])
+    array = weights.array(path, max(0, left[1]))
+    left[1] -= array.nbytes
+    if left[0] < 0 or array.dtype.kind not in "fiu":
+        raise _damaged(file)
+    return array
+
+
+def _damaged(file: Path) -> ConversionError:
+    return ConversionError(
+        "weights that are damaged or not of Keras", file=file, key=_WEIGHTS, remedy="fetch the file again"
+    )

@@ -6,12 +6,12 @@ What the members mean is left to those who ask for them by name.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
+from ptyonnx_bundles.bounded_zip import DAMAGED, PACKINGS, BoundedReader
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_bundles.regular import check_regular
 
@@ -19,28 +19,13 @@ __all__ = ["ZipMembers", "open_archive"]
 
 _LARGEST_ARCHIVE = 2**33  # bytes; a bundle at N = 256 with eight times the filters has less than 2 GiB
 _MOST_MEMBERS = 10_000
-_LARGEST_DIRECTORY = 2**21  # bytes; PtychoPINN's have less than 10 kB
 # Weights hardly compress. Deflate packs zeros 1 : 1032, and archives within archives once more: what
 # counts is how much the file gives in all, with what its members give in turn.
 _LARGEST_RATIO = 100
 _SMALL = 2**26  # bytes; below this any ratio is harmless
 _LARGEST_UNPACKED = 2**32 + _SMALL  # bytes: a model of 2 GiB, and what is in it
 _LARGEST_DECLARED = 2**33  # bytes of all members, read or not: beside it, a training state of three times its size
-_KNOWN = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the other kinds of packing cannot be unpacked piece by piece
 _PIECE = 2**20  # bytes that are unpacked at a time: a header that lies costs no more
-_DAMAGED = (
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError,
-    OSError, IndexError, OverflowError,
-)  # fmt: skip
-
-
-class _InPieces(BufferedReader):
-    """A file that is read in pieces only: `zipfile` would read a directory of any length, and keep every entry."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is not None and size > _LARGEST_DIRECTORY:
-            raise zipfile.BadZipFile
-        return super().read(size)
 
 
 class _Allowance:
@@ -65,7 +50,7 @@ def open_archive(file: Path) -> ZipMembers:
         size = file.stat().st_size
         if size > _LARGEST_ARCHIVE:
             raise ConversionError("too large", file=file, found=f"{size} bytes", expected=f"at most {_LARGEST_ARCHIVE}")
-        stream = _InPieces(FileIO(file))
+        stream = BoundedReader(FileIO(file))
     except OSError as failure:
         raise ConversionError(f"cannot be read ({failure.strerror})", file=file, remedy="check the path") from None
     return ZipMembers(stream, file, None, _Allowance(size))
@@ -89,7 +74,7 @@ class ZipMembers:
         try:
             self._zip = zipfile.ZipFile(stream)
             self._read_directory()
-        except _DAMAGED:
+        except DAMAGED:
             stream.close()
             raise ConversionError(
                 "not a complete ZIP archive", file=file, key=key,
@@ -115,7 +100,7 @@ class ZipMembers:
 
     def inside(self, name: str, largest: int) -> ZipMembers:
         """Open a member that is an archive itself; for `name` and `largest` see :meth:`read`."""
-        stream = _InPieces(cast("FileIO", BytesIO(self.read(name, largest))))
+        stream = BoundedReader(cast("FileIO", BytesIO(self.read(name, largest))))
         return ZipMembers(stream, self.file, name, self._allowance)
 
     def read(self, name: str, largest: int) -> bytes:
@@ -143,7 +128,7 @@ class ZipMembers:
         self._allowance.left -= info.file_size
         try:
             data = self._unpacked(info)
-        except _DAMAGED:
+        except DAMAGED:
             data = None
         if data is None or len(data) != info.file_size:
             raise ConversionError(
@@ -154,7 +139,7 @@ class ZipMembers:
 
     def _unpacked(self, info: zipfile.ZipInfo) -> bytes | None:
         """The member, no more of it than it says; its checksum is compared at the end."""
-        if info.compress_type not in _KNOWN:
+        if info.compress_type not in PACKINGS:
             return None
         data = bytearray()
         with self._zip.open(info) as stream:

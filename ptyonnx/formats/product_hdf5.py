@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.formats.hdf5_arrays import read_object, read_probe
 from ptyonnx.formats.result import Result
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ObjectError
+from ptyonnx_converters.hdf5 import Hdf5File
 from ptyonnx_runtime.vacuum import with_vacuum
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ __all__ = ["read_product", "write_product"]
 
 GROUP = "ptyonnx"
 UNKNOWN = 0.0  # what ptychodus reads as "not stated"
+_POSITIONS = ("probe_position_y_m", "probe_position_x_m")
+_MOST_PATTERNS = 2**23
+_FARTHEST_px = 2.0**52  # float64 still counts pixels
 
 
 def write_product(path: Path, result: Reconstruction) -> None:
@@ -61,23 +66,16 @@ def read_product(path: Path) -> Result:
     Raises
     ------
     ObjectError
-        Not a product.
+        Not a product, damaged, or one of several layers or of probes that change during the scan.
     """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return _read(file, path)
-    except KeyError as error:
-        raise ObjectError(
-            "not a ptychodus product", file=path, found=error.args[0], expected="object, probe, positions"
-        ) from None
-    except (OSError, ValueError, TypeError, RuntimeError, IndexError) as error:
-        raise ObjectError(
-            f"cannot be read as a ptychodus product ({error})",
-            file=path,
-            remedy="the file is damaged or something else",
-        ) from None
+    with Hdf5File(path, ObjectError) as file:
+        for key in ("object", "probe", *_POSITIONS):
+            if file.kind(key) != "dataset":
+                raise ObjectError(
+                    "not a ptychodus product", file=path, key=key, found=", ".join(file.names()[:12]) or "nothing",
+                    expected="object, probe, positions",
+                )  # fmt: skip
+        return _read(file, path)
 
 
 def _write_root(file: h5py.File, result: Reconstruction) -> None:
@@ -141,30 +139,53 @@ def _write_group(group: h5py.Group, result: Reconstruction) -> None:
         group.attrs[name] = value
 
 
-def _read(file: h5py.File, path: Path) -> Result:
-    stored = file["object"]
-    obj: NDArray[np.complex64] = np.array(stored[()], np.complex64)
-    obj = obj.reshape(-1, *obj.shape[-2:])
-    if len(obj) != 1:
-        raise ObjectError("several layers", file=path, key="object", found=stored.shape, expected="one")
-    height, width = obj.shape[1:]
-    pixel = np.array([stored.attrs["pixel_height_m"], stored.attrs["pixel_width_m"]], np.float64)
-    centre = np.array([stored.attrs["center_y_m"], stored.attrs["center_x_m"]], np.float64)
-    positions = np.stack([file["probe_position_y_m"][()], file["probe_position_x_m"][()]], axis=1)
+def _read(file: Hdf5File, path: Path) -> Result:
+    obj = read_object(file, "object", path)
+    height, width = obj.shape
+    pixel, centre = (
+        np.array([file.number("object", f"{name}_{end}_m") for end in ends])
+        for name, ends in (("pixel", ("height", "width")), ("center", ("y", "x")))
+    )
+    if not (pixel > 0).all() or not np.isfinite([pixel, centre]).all():
+        raise ObjectError("no pixel size", file=path, key="object/pixel_height_m", found=pixel, expected="metres")
+    columns = [_numbers(file, key, path) for key in _POSITIONS]
+    if len(columns[0]) != len(columns[1]):
+        raise ObjectError("unequal numbers of coordinates", file=path, key=" and ".join(_POSITIONS))
     corner = centre / pixel - np.array([height, width]) / 2  # object coordinate of pixel (0, 0)
-    ours = file.get(GROUP)
-    origin = np.rint(corner) if ours is None else ours.attrs["origin_px"]
-    mask = np.zeros((height, width), bool) if ours is None else np.array(ours["mask"][()], bool)
-    probe = np.array(file["probe"][()], np.complex64)
+    ours = file.kind(GROUP) == "group"
+    origin = np.array(file.numbers(GROUP, "origin_px", 2)) if ours else np.rint(corner)
+    if not (np.abs(origin) < _FARTHEST_px).all():
+        raise ObjectError("no place of the object", file=path, key="object/center_y_m", found=origin)
+    mask = np.array(file.array(f"{GROUP}/mask", height * width), bool) if ours else np.zeros((height, width), bool)
+    if mask.shape != (height, width):
+        raise ObjectError(
+            "mask and object differ in shape",
+            file=path,
+            key=f"{GROUP}/mask",
+            found=mask.shape,
+            expected=(height, width),
+        )
+    obj[mask] = complex(np.nan, np.nan)
+    unit_known = not ours or file.text(GROUP, "length_unit") == "m"
     return Result(
-        object=np.where(mask, np.complex64(complex(np.nan, np.nan)), obj[0]),
+        object=obj,
         mask=mask,
         origin_px=(int(origin[0]), int(origin[1])),
-        positions_px=positions / pixel - corner + origin,
-        probe=probe.reshape(-1, *probe.shape[-3:])[0] if probe.ndim > 2 else probe[np.newaxis],
-        residual=None if ours is None else ours["residual"][()],
-        r_factor=None if ours is None else float(ours.attrs["r_factor"]),
-        vacuum_r_factor=None if ours is None else float(ours.attrs["vacuum_r_factor"]),
-        object_pixel_size_m=None if ours is not None and ours.attrs["length_unit"] != "m" else float(pixel[1]),
-        name=str(file.attrs["name"]),
+        positions_px=np.stack(columns, axis=1) / pixel - corner + origin,
+        probe=read_probe(file, "probe", path),
+        residual=_numbers(file, f"{GROUP}/residual", path) if ours else None,
+        r_factor=file.number(GROUP, "r_factor") if ours else None,
+        vacuum_r_factor=file.number(GROUP, "vacuum_r_factor") if ours else None,
+        object_pixel_size_m=float(pixel[1]) if unit_known else None,
+        name=file.text("", "name") or path.stem,
     )
+
+
+def _numbers(file: Hdf5File, key: str, path: Path) -> NDArray[np.float64]:
+    """One number per pattern."""
+    array = file.array(key, _MOST_PATTERNS * 8)
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise ObjectError(
+            "wrong array", file=path, key=key, found=f"{array.dtype} {array.shape}", expected="(pattern,)"
+        )
+    return array.astype(np.float64)

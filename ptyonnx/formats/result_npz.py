@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptyonnx.formats.npz_archive import NpzArchive
 from ptyonnx.formats.result import Result
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["read_result_npz", "write_result_npz"]
 
-_KEYS = ("object", "mask", "origin_px", "positions_px", "probe", "residual", "r_factor", "vacuum_r_factor")
+_RANKS = {
+    "object": ("c", 2), "mask": ("b", 2), "origin_px": ("i", 1), "positions_px": ("f", 2), "probe": ("c", 3),
+    "residual": ("f", 1), "r_factor": ("f", 0), "vacuum_r_factor": ("f", 0), "object_pixel_size_m": ("f", 0),
+    "scan": ("U", 0),
+}  # fmt: skip
+_KINDS = {"c": "complex numbers", "b": "truth values", "i": "whole numbers", "f": "real numbers", "U": "a text"}
+_LARGEST_BYTES = 2**31  # of one array: complex64 on the largest canvas
 
 
 def write_result_npz(path: Path, result: Reconstruction) -> None:
@@ -65,20 +72,47 @@ def read_result_npz(path: Path) -> Result:
         Not such a file.
     """
     with NpzArchive(path, ObjectError) as archive:
-        missing = [key for key in (*_KEYS, "object_pixel_size_m", "scan") if key not in archive.keys]
+        missing = [key for key in _RANKS if key not in archive.keys]
         if missing:
             raise ObjectError("not a result of ptyonnx", file=path, key=missing[0], found=", ".join(archive.keys[:12]))
-        arrays = {key: archive.small(key) for key in _KEYS}
-        pixel_size, name = float(archive.small("object_pixel_size_m")), str(archive.small("scan"))
+        arrays = {key: _array(archive, key, path) for key in _RANKS}
+    if arrays["mask"].shape != arrays["object"].shape or arrays["origin_px"].shape != (2,):
+        raise ObjectError("arrays that do not fit together", file=path, key="object, mask, origin_px")
+    if arrays["positions_px"].shape != (len(arrays["residual"]), 2):
+        raise ObjectError("arrays that do not fit together", file=path, key="positions_px, residual")
+    pixel_size = float(arrays["object_pixel_size_m"])
     return Result(
-        object=arrays["object"],
-        mask=arrays["mask"],
+        object=_complex64(arrays["object"]),
+        mask=arrays["mask"].view(np.uint8) != 0,
         origin_px=(int(arrays["origin_px"][0]), int(arrays["origin_px"][1])),
-        positions_px=arrays["positions_px"],
-        probe=arrays["probe"],
-        residual=arrays["residual"],
+        positions_px=arrays["positions_px"].astype(np.float64),
+        probe=_complex64(arrays["probe"]),
+        residual=arrays["residual"].astype(np.float64),
         r_factor=float(arrays["r_factor"]),
         vacuum_r_factor=float(arrays["vacuum_r_factor"]),
         object_pixel_size_m=None if np.isnan(pixel_size) else pixel_size,
-        name=name,
+        name=_text(arrays["scan"], path),
     )
+
+
+def _array(archive: NpzArchive, key: str, path: Path) -> NDArray[Any]:
+    """An array of the kind that was written."""
+    header, (kind, rank) = archive.header(key), _RANKS[key]
+    if header.dtype.kind != kind or len(header.shape) != rank:
+        raise ObjectError(
+            "wrong array", file=path, key=key, found=f"{header.dtype} {header.shape}",
+            expected=f"{_KINDS[kind]}, {rank} axes",
+        )  # fmt: skip
+    return archive.small(key, _LARGEST_BYTES)
+
+
+def _complex64(array: NDArray[Any]) -> NDArray[np.complex64]:
+    with np.errstate(over="ignore", invalid="ignore"):  # the file says so
+        return array.astype(np.complex64)
+
+
+def _text(array: NDArray[Any], path: Path) -> str:
+    try:
+        return str(array)
+    except (ValueError, SystemError):
+        raise ObjectError("not a text", file=path, key="scan") from None

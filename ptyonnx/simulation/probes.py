@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.formats.hdf5_arrays import modes_of, read_probe
 from ptyonnx.simulation.arrays import COMPLEX_FILES, read_complex
 from ptyonnx_bundles import read_bundle
 from ptyonnx_bundles.errors import ObjectError, SettingsError
@@ -41,10 +42,7 @@ def load_probe(path: Path) -> NDArray[np.complex64]:
         return bundle.probe
     if path.suffix.lower() not in COMPLEX_FILES:
         raise ObjectError("no file of a probe", file=path, expected=", ".join((*COMPLEX_FILES, ".onnx")))
-    array = read_complex(path, _KEYS)
-    modes = array[np.newaxis] if array.ndim == 2 else array
-    if modes.ndim != 3 or modes.shape[1] != modes.shape[2] or modes.shape[1] % 2:
-        raise ObjectError("wrong shape", file=path, key="probe", found=array.shape, expected="(mode, N, N), N even")
+    modes = read_complex(path, _KEYS, lambda shape: modes_of(shape, path), read_probe)
     if not np.isfinite(modes).all() or not np.any(modes):
         raise ObjectError("zero everywhere, or not finite", file=path, key="probe")
     return modes

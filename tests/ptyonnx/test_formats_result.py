@@ -117,7 +117,7 @@ def test_a_product_of_another_tool_is_read(tmp_path: Path) -> None:
         )
         obj = file.create_dataset("object", data=np.full((1, 80, 100), 1j, np.complex64))
         obj.attrs.update(center_x_m=3e-6, center_y_m=-2e-6, pixel_width_m=2e-8, pixel_height_m=1e-8)
-        file.create_dataset("probe", data=np.ones((3, 2, N, N), np.complex64))
+        file.create_dataset("probe", data=np.ones((1, 2, N, N), np.complex64))
         file["probe_position_indexes"] = np.arange(2)
         file["probe_position_x_m"] = (x_px - 50) * 2e-8 + 3e-6
         file["probe_position_y_m"] = (y_px - 40) * 1e-8 - 2e-6
