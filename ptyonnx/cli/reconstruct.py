@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _PATH = click.Path(path_type=Path)
-_HARDLY = 0.95  # of the R-factor of vacuum; on the shipped scan it is 0.43
 _OBSOLETE = ("config", "n_images", "n_groups", "n_subsample", "subsample_seed", "neighbor_count")
 
 
@@ -103,8 +102,12 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
         )
     seconds = perf_counter() - start
     result.save(output)
-    if result.r_factor >= _HARDLY * result.vacuum_r_factor:
-        note("the object explains the patterns hardly better than vacuum does, or worse")
+    if result.is_hardly_better_than_vacuum:
+        note(
+            "the object explains the patterns hardly better than vacuum does, or worse: check the orientation of the "
+            "patterns (axes and positions swapped or mirrored), the unit of the positions (object pixels), and whether the "
+            "bundle is for this kind of sample; of very few photons no object explains much"
+        )
     say(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
     where = result.provider if engine is None else f"{result.provider} in {result.engine}"
     say(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {where})")

@@ -197,7 +197,7 @@ def _scans(configuration: Configuration, initial: Bundle | None) -> tuple[Scan, 
     def load(path: Path | None) -> Scan | None:
         if path is None:
             return None
-        scan = load_scan(path, **configuration.declared, probe=configuration.probe)
+        scan = load_scan(path, **configuration.declared, probe=configuration.probe, in_memory=True)
         configuration.check_size(scan.N, scan.name)
         return scan
 

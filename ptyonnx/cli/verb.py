@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import cleandoc
 from typing import Any, TypeVar
@@ -52,10 +53,10 @@ class Verb(WithExamples):
         from ptyonnx_bundles.errors import PtyonnxError
 
         try:
-            with _log_on_stderr():
+            with _log_on_stderr(self.params):
                 return super().invoke(ctx)
         except PtyonnxError as error:
-            raise Refusal(str(error)) from error
+            raise Refusal(_with_flags(str(error), self.params)) from error
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -79,6 +80,17 @@ def with_limit(function: F) -> F:
     )(function)
 
 
+def _with_flags(line: str, parameters: Sequence[click.Parameter]) -> str:
+    """Name the verb's flags where a library names its parameters: ``--values intensity`` for ``values="intensity"``."""
+    flags = {parameter.name: parameter.opts[0] for parameter in parameters if isinstance(parameter, click.Option)}
+
+    def spelled(found: re.Match[str]) -> str:
+        flag = flags.get(found[1])
+        return f"{flag} {found[2]}" if flag else found[0]
+
+    return re.sub(r'\b(\w+)="([^"\s]+)"', spelled, line)
+
+
 def _hyphenated(argument: str) -> str:
     """Accept flags spelled with underscores: users of PtychoPINN do."""
     if not argument.startswith("--"):
@@ -98,7 +110,7 @@ def _check_text(parameter: click.Parameter, value: object) -> None:
 
 
 @contextmanager
-def _log_on_stderr() -> Iterator[None]:
+def _log_on_stderr(parameters: Sequence[click.Parameter]) -> Iterator[None]:
     """Say aloud what the libraries log as warnings."""
     import logging
 
@@ -106,7 +118,7 @@ def _log_on_stderr() -> Iterator[None]:
         said: set[str] = set()  # noqa: RUF012 - the class lives as long as one command
 
         def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
+            text = _with_flags(record.getMessage(), parameters)
             if text not in self.said:  # two bundles and one scan would say everything twice
                 self.said.add(text)
                 note(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +58,11 @@ def some_patterns(bundle: Bundle, scan: Scan) -> Patterns:
 
 
 def middle(scan: Scan, most: int = MOST_PATTERNS) -> Scan:
-    """At most so many patterns around the middle of a scan, so that groups stay groups."""
-    if len(scan) <= most:
-        return scan
-    distance = np.abs(scan.positions_px - np.median(scan.positions_px, axis=0)).max(axis=1)
+    """At most so many patterns around the middle of a scan, none of them dark, so that groups stay groups."""
+    lit = np.flatnonzero(scan.lit)
+    if len(lit) <= most:
+        return scan if len(lit) == len(scan) else scan.part(lit)
+    positions_px = scan.positions_px[lit]
+    distance = np.abs(positions_px - np.median(positions_px, axis=0)).max(axis=1)
     centre: NDArray[np.int64] = np.array([np.argmin(distance)], np.int64)
-    members = np.sort(nearest(scan.positions_px, centre, most)[0])
-    return replace(scan, diffraction=scan.diffraction[members], positions_px=scan.positions_px[members])
+    return scan.part(lit[np.sort(nearest(positions_px, centre, most)[0])])

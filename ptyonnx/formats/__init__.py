@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from ptyonnx_bundles import check_writable
 from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanError, SettingsError
@@ -36,6 +36,7 @@ def load_scan(
     zero_frequency: str | None = None,
     probe: str | os.PathLike[str] | None = None,
     limit: int | None = None,
+    in_memory: bool = False,
 ) -> Scan:
     """Open a scan; its patterns are checked, and stay in the file.
 
@@ -47,7 +48,8 @@ def load_scan(
         Declares what the patterns are. By default amplitudes, and an error if they look like
         intensities; declared intensities are square-rooted.
     axes : {"nyx", "nxy", "yxn", "xyn"}, optional
-        Order of the patterns' axes in the file, n for the pattern. By default ``"nyx"``.
+        Order of the patterns' axes in the file, n for the pattern. By default ``"nyx"``; N patterns of N x N pixels,
+        which fit ``"yxn"`` as well, are read as their light lies, and refused where it does not tell.
     zero_frequency : {"centre", "corner"}, optional
         Where it lies in the file. By default in the centre, and an error if the patterns look otherwise;
         from the corner, [0, 0], patterns are shifted as they are read.
@@ -55,6 +57,8 @@ def load_scan(
         A file with the probe, for a scan without one, or with a bad one.
     limit : int, optional
         Only the first so many patterns.
+    in_memory : bool
+        Keep the patterns in memory as they are read and checked, for whoever needs all of them at once: training.
 
     Returns
     -------
@@ -68,17 +72,14 @@ def load_scan(
         A parameter does not exist.
     """
     from ptyonnx.formats.axes import AXES
-    from ptyonnx.formats.file_patterns import Values
     from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
-    from ptyonnx.formats.zero_frequency import PLACES
     from ptyonnx.simulation.probes import load_probe
+    from ptyonnx_runtime.inspection import check_declared
+    from ptyonnx_runtime.zero_frequency import PLACES
 
-    if values is not None and values not in get_args(Values):
-        raise SettingsError("unknown kind of values", key="values", found=values, expected="amplitude or intensity")
+    check_declared(values, zero_frequency)
     if axes is not None and axes not in AXES:
         raise SettingsError("unknown order of axes", key="axes", found=axes, expected=", ".join(AXES))
-    if zero_frequency is not None and zero_frequency not in PLACES:
-        raise SettingsError("unknown place", key="zero_frequency", found=zero_frequency, expected="centre or corner")
     if limit is not None and limit < 1:
         raise SettingsError("must be positive", key="limit", found=limit)
     file = Path(path)
@@ -99,6 +100,7 @@ def load_scan(
             zero_frequency=None if zero_frequency is None else PLACES[zero_frequency],
             probe=modes,
             limit=limit,
+            in_memory=in_memory,
         )
     except ScanError as error:
         if probe is not None and error.key == "probe":

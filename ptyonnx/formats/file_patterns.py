@@ -1,29 +1,28 @@
 """Diffraction patterns that stay in their file and are read a few at a time.
 
-Finding them in a file is the business of the format's reader; this class only knows where they
-begin, and turns what is stored into float32 amplitudes.
+Finding them in a file is the business of the format's reader; this class only knows where they begin, and turns what is
+stored into float32 amplitudes.
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
 from io import FileIO
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.formats.intensity_signs import IntensitySigns
-from ptyonnx.formats.zero_frequency import ZeroFrequency, looks_like_the_corner, to_the_centre
 from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.amplitudes import Conversion, Values
+from ptyonnx_runtime.inspection import Inspection
+from ptyonnx_runtime.positioned import read_at
 from ptyonnx_runtime.scan import chunks
+from ptyonnx_runtime.zero_frequency import ZeroFrequency
 
-__all__ = ["FilePatterns", "Stored", "Values", "fill"]
+__all__ = ["FilePatterns", "Stored", "fill"]
 
-Values = Literal["amplitude", "intensity"]
-
-_BLOCK_BYTES = 2**20  # of patterns checked at a time: stays in a core's cache
+_BLOCK_BYTES = 2**20  # of patterns looked at together: stays in a core's cache
 
 
 class Stored(NamedTuple):
@@ -32,7 +31,7 @@ class Stored(NamedTuple):
     Attributes
     ----------
     stream : FileIO
-        Closed when the last reference goes.
+        Closed when the last reference goes. Its position is neither used nor changed.
     offset : int
         Byte at which the first pattern begins.
     shape : (int, int, int)
@@ -50,26 +49,28 @@ class Stored(NamedTuple):
 
 
 class FilePatterns:
-    """Patterns in a file, as float32 amplitudes ``(pattern, y, x)``, checked once when opened.
+    """Patterns in a file, as float32 amplitudes ``(pattern, y, x)``.
 
-    Slices and arrays of indices are read when they are asked for; nothing is kept in memory.
+    Slices and arrays of indices are read when they are asked for; nothing is kept in memory. Any number of threads and
+    of forked processes may read at the same time.
 
     Parameters
     ----------
     stored : Stored
     values : {"amplitude", "intensity"} or None
-        What the numbers are, declared by the user. None: amplitude; then
-        :meth:`refuse_intensities` is to be called once the probe is known.
+        What the numbers are, declared by the user. None: amplitude, unless :meth:`inspect` finds otherwise.
     zero_frequency : {"centre", "corner"} or None
         Where it lies in the file. None: in the centre, unless the patterns look otherwise.
     file, key : str
         Named in errors.
 
-    Raises
-    ------
-    ScanError
-        NaN, infinity, negative or only zero values; an undeclared zero frequency that seems to be in the corner.
+    Attributes
+    ----------
+    photons : (pattern,) float64
+        Of every pattern; there once :meth:`inspect` has counted them.
     """
+
+    photons: NDArray[np.float64]
 
     def __init__(
         self, stored: Stored, values: Values | None, zero_frequency: ZeroFrequency | None, file: str, key: str
@@ -77,12 +78,8 @@ class FilePatterns:
         self._stored = stored
         weakref.finalize(self, stored.stream.close)
         self._file, self._key = file, key
-        self._lock = threading.Lock()
-        self._intensity = values == "intensity"
-        self._corner = zero_frequency == "corner"
-        self._place_declared = zero_frequency is not None
-        self._signs: IntensitySigns | None = None
-        self.mean_photons = self._check(declared=values is not None)
+        self._values, self._place = values, zero_frequency
+        self._amplitudes = Conversion(values == "intensity", zero_frequency == "corner", stored.transposed)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -120,94 +117,56 @@ class FilePatterns:
     def __repr__(self) -> str:
         return f"<FilePatterns {self.shape} in {self._file}>"
 
-    def _read(self, start: int, count: int) -> NDArray[Any]:
-        """Stored values of consecutive patterns."""
-        stored = self._stored
-        raw = np.empty((count, *stored.shape[1:]), stored.dtype)
-        with self._lock:
-            stored.stream.seek(stored.offset + start * raw.itemsize * stored.shape[1] * stored.shape[2])
-            fill(stored.stream, raw, self._file, self._key)
-        return raw
-
-    def _amplitudes(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        if self._stored.transposed:
-            raw = raw.transpose(0, 2, 1)
-        if self._corner:
-            raw = to_the_centre(raw)
-        if self._intensity:
-            return np.ascontiguousarray(np.sqrt(raw), np.float32)
-        return np.ascontiguousarray(raw, np.float32)
-
-    def refuse_intensities(self, probe: NDArray[np.complex64] | None) -> None:
-        """Refuse intensities that nobody declared; they are never converted silently.
+    def inspect(
+        self, probe: NDArray[np.complex64] | None, kept: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
+        """Look at every value once.
 
         Parameters
         ----------
         probe : (mode, y, x) complex64 or None
+            Knows how many photons there should be, and where.
+        kept : (pattern, y, x) float32, optional
+            Receives the amplitudes, which then need not be read again.
+
+        Returns
+        -------
+        (pattern,) float64
+            Photons of every pattern.
 
         Raises
         ------
         ScanError
-            They look like intensities; the message says why, and how to declare what they are.
+            See :class:`ptyonnx_runtime.inspection.Inspection`.
         """
-        reason = self._signs and self._signs.found(probe, transposed=self._stored.transposed)
-        if reason:
-            raise ScanError(
-                f"these look like intensities, not amplitudes ({reason})",
-                file=self._file, key=self._key, expected="amplitude, sqrt(counts)",
-                remedy="declare them: --values intensity (their square root is then taken), or --values amplitude",
-            )  # fmt: skip
-
-    def _check(self, *, declared: bool) -> float:
-        """Look at every value once; mean photons per pattern."""
-        total, lit = 0.0, False
+        inspection = Inspection(
+            self.shape, self._amplitudes, values=self._values, zero_frequency=self._place,
+            file=self._file, key=self._key,
+        )  # fmt: skip
         size = max(1, _BLOCK_BYTES // (self._stored.dtype.itemsize * self.shape[1] * self.shape[2]))
         for part in chunks(len(self), size):
-            raw = self._read(part.start, part.stop - part.start)
-            low, high = raw.min(), raw.max()
-            if not (low >= 0 and high < np.inf):
-                raise self._bad_value(raw, part.start)
-            lit = lit or high > 0
-            if not declared:
-                self._signs = self._signs or IntensitySigns(raw)
-                self._signs.add(raw)
-            amplitudes = self._amplitudes(raw)
-            if part.start == 0 and not self._place_declared:
-                self._refuse_corner(amplitudes)
-            flat = amplitudes.reshape(len(raw), 1, -1)
-            total += float(np.sum(flat @ flat.transpose(0, 2, 1), dtype=np.float64))
-        if not lit:
-            raise ScanError(
-                "the patterns are zero everywhere", file=self._file, key=self._key,
-                remedy="check which array holds the measurement",
-            )  # fmt: skip
-        return total / len(self)
+            amplitudes = inspection.look(self._read(part.start, part.stop - part.start))
+            if kept is not None:
+                kept[part] = amplitudes
+        self.photons = inspection.photons(probe)
+        return self.photons
 
-    def _refuse_corner(self, amplitudes: NDArray[np.float32]) -> None:
-        reason = looks_like_the_corner(amplitudes)
-        if reason:
-            raise ScanError(
-                f"the zero frequency seems to be in the corner ({reason})", file=self._file, key=self._key,
-                expected="the middle, [N//2, N//2]",
-                remedy="declare it: --zero-frequency corner (the patterns are then shifted), or --zero-frequency centre",
-            )  # fmt: skip
-
-    def _bad_value(self, raw: NDArray[Any], start: int) -> ScanError:
-        bad = ~(np.isfinite(raw) & (raw >= 0))
-        where = np.argwhere(bad)[0]
-        value = raw[tuple(where)]
-        negative = bool(value < 0) and bool(np.isfinite(value))
-        return ScanError(
-            "negative values" if negative else "NaN or infinity",
-            file=self._file, key=self._key,
-            found=f"{value} in pattern {start + int(where[0])} at (y, x) = {tuple(where[1:].tolist())}",
-            remedy="amplitudes and counts are never negative; clip background subtraction at 0" if negative
-            else "set bad pixels to 0",
-        )  # fmt: skip
+    def _read(self, start: int, count: int) -> NDArray[Any]:
+        """Stored values of consecutive patterns."""
+        stored = self._stored
+        raw = np.empty((count, *stored.shape[1:]), stored.dtype)
+        fill(
+            stored.stream,
+            raw,
+            stored.offset + start * raw.itemsize * stored.shape[1] * stored.shape[2],
+            self._file,
+            self._key,
+        )
+        return raw
 
 
-def fill(stream: FileIO, array: NDArray[Any], file: str | None = None, key: str = "diffraction") -> None:
-    """Read a whole array from where the file stands.
+def fill(stream: FileIO, array: NDArray[Any], offset: int, file: str | None = None, key: str = "diffraction") -> None:
+    """Read a whole array from a byte of a file on.
 
     Raises
     ------
@@ -215,12 +174,8 @@ def fill(stream: FileIO, array: NDArray[Any], file: str | None = None, key: str 
         The file ends before the array is full.
     """
     view = array.reshape(-1).view(np.uint8).data
-    filled = 0
-    while filled < len(view):
-        read = stream.readinto(view[filled:])
-        if not read:
-            raise ScanError(
-                "ended while patterns were read", file=file, key=key,
-                remedy="the file was changed or is truncated; fetch it again",
-            )  # fmt: skip
-        filled += read
+    if read_at(stream, view, offset) < len(view):
+        raise ScanError(
+            "ended while patterns were read", file=file, key=key,
+            remedy="the file was changed or is truncated; fetch it again",
+        )  # fmt: skip

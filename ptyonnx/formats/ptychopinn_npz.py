@@ -16,20 +16,28 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.formats.axes import AXES, in_pattern_order
-from ptyonnx.formats.file_patterns import FilePatterns, Stored, Values
+from ptyonnx.formats.axes import AXES, in_pattern_order, order_of_a_cube
+from ptyonnx.formats.file_patterns import FilePatterns, Stored
 from ptyonnx.formats.npz_archive import ArrayHeader, NpzArchive
-from ptyonnx.formats.zero_frequency import ZeroFrequency
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.scan import CHUNK, Scan, check_pattern_size, chunks
+from ptyonnx_runtime.amplitudes import Values
+from ptyonnx_runtime.scan import CHUNK, Scan, chunks
+from ptyonnx_runtime.scan_checks import (
+    MOST_MODES,
+    check_pattern_size,
+    checked_object,
+    checked_positions,
+    checked_probe,
+    refuse_far_positions,
+)
 from ptyonnx_runtime.stitching import frame_of
+from ptyonnx_runtime.zero_frequency import ZeroFrequency
 
 __all__ = ["read_ptychopinn_npz", "write_ptychopinn_npz"]
 
 DIFFRACTION_KEYS = ("diffraction", "diff3d")
 _REAL_KINDS = "fiu"
-_MOST_MODES = 64
 
 
 def read_ptychopinn_npz(
@@ -40,8 +48,9 @@ def read_ptychopinn_npz(
     zero_frequency: ZeroFrequency | None = None,
     probe: NDArray[np.complex64] | None = None,
     limit: int | None = None,
+    in_memory: bool = False,
 ) -> Scan:
-    """Read a scan; patterns stay in the file.
+    """Read a scan; patterns stay in the file, unless they are wanted in memory.
 
     Parameters
     ----------
@@ -49,13 +58,16 @@ def read_ptychopinn_npz(
     values : {"amplitude", "intensity"} or None
         What the patterns are, where the user declares it. Intensities are square-rooted.
     axes : str or None
-        Order of the patterns' axes in the file, slowest first; ``"nyx"`` unless declared.
+        Order of the patterns' axes in the file, slowest first; ``"nyx"`` unless declared, but where the shape fits
+        ``"yxn"`` as well, the light on the patterns decides.
     zero_frequency : {"centre", "corner"} or None
         Where it lies in the file, where the user declares it.
     probe : (mode, y, x) complex64 or None
         Instead of the file's own, which is then not looked at.
     limit : int or None
         Only the first so many patterns.
+    in_memory : bool
+        Keep the patterns as they are read and checked.
 
     Raises
     ------
@@ -65,13 +77,18 @@ def read_ptychopinn_npz(
     with NpzArchive(path) as archive:
         stored, key = _patterns(archive, path, axes, limit)
         diffraction = FilePatterns(stored, values, zero_frequency, str(path), key)
-        positions_px = _positions(archive, path, diffraction.shape[0], limit)
+        count, N = diffraction.shape[:2]
+        positions_px = _positions(archive, path, count, limit)
         if probe is None and "probeGuess" in archive.keys:
-            probe = _probe(archive, path, diffraction.shape[1])
-        obj = _object(archive, path, positions_px, diffraction.shape[1]) if "objectGuess" in archive.keys else None
-    scan = Scan(diffraction, positions_px, probe, obj, name=path.name)
+            probe = _probe(archive, path, N)
+        elif probe is not None:
+            probe = checked_probe(probe, N, path.name)
+        obj = _object(archive, path, positions_px, N) if "objectGuess" in archive.keys else None
+    kept = np.empty(diffraction.shape, np.float32) if in_memory else None
+    photons = diffraction.inspect(probe, kept)
+    patterns = diffraction if kept is None else kept
+    scan = Scan.trusted(patterns, positions_px, probe, obj, photons=photons, name=path.name)
     frame_of(scan)  # refuses positions that no canvas can hold
-    diffraction.refuse_intensities(probe)
     return scan
 
 
@@ -118,6 +135,7 @@ def _patterns(archive: NpzArchive, path: Path, axes: str | None, limit: int | No
         raise _missing("diffraction", archive, path)
     header = archive.header(key)
     _expect(header, path, key, rank=3, kinds=_REAL_KINDS, what="real numbers, (pattern, y, x)")
+    cube = axes is None and len(set(header.shape)) == 1
     order = axes or "nyx"
     if order.startswith("n"):
         rows, columns = header.shape[1:]
@@ -127,10 +145,12 @@ def _patterns(archive: NpzArchive, path: Path, axes: str | None, limit: int | No
         legacy = axes is None and header.shape[0] == header.shape[1]
         raise ScanError(
             "patterns are not square", file=path, key=key, found=header.shape, expected=f"axes {order}, N x N pixels",
-            remedy="the file looks like (y, x, pattern): declare it with --axes yxn" if legacy
-            else f"crop the patterns, or declare the order of axes (--axes {', '.join(AXES)})",
+            remedy='the file looks like (y, x, pattern): declare it with axes="yxn"' if legacy
+            else f"crop the patterns, or declare the order of axes ({', '.join(AXES)})",
         )  # fmt: skip
     check_pattern_size(rows, str(path), key)
+    if cube:
+        order = _order_of_a_cube(archive, header, path, key)
     shape, order = (header.shape[::-1], order[::-1]) if header.fortran_order else (header.shape, order)
     count = shape[order.index("n")]
     if count == 0:
@@ -142,6 +162,16 @@ def _patterns(archive: NpzArchive, path: Path, axes: str | None, limit: int | No
     if limit is not None:
         stored = stored._replace(shape=(min(limit, count), *stored.shape[1:]))
     return stored, key
+
+
+def _order_of_a_cube(archive: NpzArchive, header: ArrayHeader, path: Path, key: str) -> str:
+    """The order of axes where every length is the same: what the patterns say."""
+    stream, offset = archive.large(key, header.data_bytes)
+    with stream:
+        return order_of_a_cube(
+            stream, offset, header.shape[0], header.dtype,
+            reversed_order=header.fortran_order, file=str(path), key=key,
+        )  # fmt: skip
 
 
 def _positions(archive: NpzArchive, path: Path, count: int, limit: int | None) -> NDArray[np.float64]:
@@ -162,15 +192,7 @@ def _positions(archive: NpzArchive, path: Path, count: int, limit: int | None) -
                 "NaN or infinity", file=path, key=key,
                 found=f"pattern {int(np.flatnonzero(~np.isfinite(columns[-1]))[0])}",
             )  # fmt: skip
-    positions_px = np.stack(columns, axis=1)
-    extent = float(np.ptp(positions_px, axis=0).max())
-    if count > 1 and extent < 1:
-        raise ScanError(
-            "all positions are equal" if extent == 0 else "all positions lie within one pixel",
-            file=path, key="xcoords, ycoords", found=f"extent {extent:.3g}", expected="object pixels",
-            remedy="ptychography needs a scan; positions in metres must be divided by the object pixel size",
-        )  # fmt: skip
-    return positions_px
+    return checked_positions(np.stack(columns, axis=1), count, str(path), "xcoords, ycoords")
 
 
 def _probe(archive: NpzArchive, path: Path, N: int) -> NDArray[np.complex64]:
@@ -181,16 +203,11 @@ def _probe(archive: NpzArchive, path: Path, N: int) -> NDArray[np.complex64]:
             "wrong array", file=path, key=key, found=f"{header.dtype} {header.shape}",
             expected=f"complex numbers, ({N}, {N}) or (mode, {N}, {N})",
         )  # fmt: skip
-    if len(header.shape) == 3 and not 1 <= header.shape[0] <= _MOST_MODES:
+    if len(header.shape) == 3 and not 1 <= header.shape[0] <= MOST_MODES:
         raise ScanError(
-            "unusable number of modes", file=path, key=key, found=header.shape, expected=f"1 to {_MOST_MODES}"
+            "unusable number of modes", file=path, key=key, found=header.shape, expected=f"1 to {MOST_MODES}"
         )
-    probe = archive.small(key).reshape(-1, N, N).astype(np.complex64)
-    if not np.isfinite(probe).all():
-        raise ScanError("NaN or infinity", file=path, key=key)
-    if not probe.any():
-        raise ScanError("the probe is zero everywhere", file=path, key=key)
-    return probe
+    return checked_probe(archive.small(key), N, str(path), key)
 
 
 def _object(archive: NpzArchive, path: Path, positions_px: NDArray[np.float64], N: int) -> NDArray[np.complex64]:
@@ -204,18 +221,8 @@ def _object(archive: NpzArchive, path: Path, positions_px: NDArray[np.float64], 
             found=f"{header.dtype} {header.shape}",
             expected="complex numbers, (y, x)",
         )
-    obj = archive.small(key).reshape(header.shape[-2:]).astype(np.complex64)
-    if not np.isfinite(obj).all():
-        raise ScanError("NaN or infinity", file=path, key=key)
-    outside = ((positions_px <= -N // 2) | (positions_px >= np.add(obj.shape, N // 2))).any(axis=1)
-    if outside.any():
-        worst = int(np.flatnonzero(outside)[0])
-        raise ScanError(
-            f"{int(outside.sum())} positions lie wholly outside of objectGuess", file=path, key="xcoords, ycoords",
-            found=f"pattern {worst} at (y, x) = ({positions_px[worst, 0]:.6g}, {positions_px[worst, 1]:.6g})",
-            expected=f"patches that touch an object of {obj.shape}",
-            remedy="check unit (object pixels), order and sign, or leave objectGuess out of the file",
-        )  # fmt: skip
+    obj = checked_object(archive.small(key), str(path), key)
+    refuse_far_positions(positions_px, obj.shape, N, str(path), "xcoords, ycoords")
     return obj
 
 

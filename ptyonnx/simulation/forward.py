@@ -69,7 +69,7 @@ def simulate(
     for part in chunks(len(positions_px), _PATTERNS_AT_A_TIME):
         expected = intensity(_patches(padded, positions_px[part], N), modes, dft)
         diffraction[part] = np.sqrt(generator.poisson(expected) if noise else expected)
-    return Scan(
+    return Scan.trusted(
         diffraction=diffraction,
         positions_px=np.asarray(positions_px, np.float64),
         probe=np.asarray(probe, np.complex64),

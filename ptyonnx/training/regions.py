@@ -44,25 +44,49 @@ class Regions:
 
     Attributes
     ----------
-    diffraction : (pattern, N, N) float32, amplitude
+    diffraction : (stored, N, N) float32, amplitude
+        Shared by whoever draws from the same scan.
     positions_px : (pattern, 2) float64
     settings : Settings
     name : str
         Of the scan, for errors.
+    members : (pattern,) int64, optional
+        Which of the stored patterns these are; by default all of them.
+    scale : float
+        Factor on their amplitudes.
     """
 
     diffraction: NDArray[np.float32]
     positions_px: NDArray[np.float64]
     settings: Settings
     name: str = "scan"
+    members: NDArray[np.int64] | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if len(self.diffraction) < self.settings.channels:
+        if len(self) < self.settings.channels:
             raise ScanError(
-                "too few patterns for one group", file=self.name, key="diffraction", found=len(self.diffraction),
+                "too few patterns for one group", file=self.name, key="diffraction", found=len(self),
                 expected=f"at least {self.settings.channels} (gridsize squared)",
                 remedy="use a smaller gridsize or more patterns",
             )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.positions_px)
+
+    def patterns(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scaled amplitudes.
+
+        Parameters
+        ----------
+        index : (…,) int64
+
+        Returns
+        -------
+        (…, N, N) float32
+        """
+        chosen = self.diffraction[index if self.members is None else self.members[index]]
+        return chosen if self.scale == 1 else chosen * np.float32(self.scale)
 
     @property
     def N(self) -> int:
@@ -72,13 +96,13 @@ class Regions:
     @property
     def groups_per_region(self) -> int:
         """Groups in each region; fewer than the settings ask for where the scan is small."""
-        most = len(self.diffraction) // self.settings.channels
+        most = len(self) // self.settings.channels
         return max(1, min(self.settings.groups_per_region, most))
 
     @property
     def regions_per_epoch(self) -> int:
         """Regions in which every pattern is seen once on average, or as many as `n_groups` asks for."""
-        groups = self.settings.n_groups or len(self.diffraction) / self.settings.channels
+        groups = self.settings.n_groups or len(self) / self.settings.channels
         return max(1, round(groups / self.groups_per_region))
 
     @property
@@ -131,8 +155,8 @@ class Regions:
         -------
         (group, channel, N, N) float32
         """
-        seeds = np.unique(np.linspace(0, len(self.diffraction) - 1, most).round().astype(np.int64))
-        return self.diffraction[self._group_candidates[seeds, : self.settings.channels]]
+        seeds = np.unique(np.linspace(0, len(self) - 1, most).round().astype(np.int64))
+        return self.patterns(self._group_candidates[seeds, : self.settings.channels])
 
     def epoch(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         """The batches of one epoch as indices of patterns, from the seed and the epoch's number alone.
@@ -143,8 +167,8 @@ class Regions:
         """
         generator = np.random.default_rng([seed, epoch])
         wanted = self.steps_per_epoch * self.batch_size
-        rounds = math.ceil(wanted / len(self.diffraction))
-        seeds = np.concatenate([generator.permutation(len(self.diffraction)) for _ in range(rounds)])[:wanted]
+        rounds = math.ceil(wanted / len(self))
+        seeds = np.concatenate([generator.permutation(len(self)) for _ in range(rounds)])[:wanted]
         first = _draw(generator, self._region_candidates[seeds], self.groups_per_region)
         groups = _draw(generator, self._group_candidates[first.reshape(-1)], self.settings.channels)
         members = groups.reshape(self.steps_per_epoch, self.batch_size, self.groups_per_region, self.settings.channels)
@@ -161,7 +185,7 @@ class Regions:
         flat = members.reshape(regions, -1)
         positions = self.positions_px[flat]
         offset = positions - positions.min(axis=1, keepdims=True)
-        return Batch(self.diffraction[members.reshape(-1, channels)], offset.astype(np.float32))
+        return Batch(self.patterns(members.reshape(-1, channels)), offset.astype(np.float32))
 
 
 def _draw(generator: np.random.Generator, candidates: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from ptyonnx.training.start import Start
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.physics import Pair, pair_from_complex
-from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.scan import CHUNK, Scan, chunks
 
 __all__ = ["Task", "prepare", "scan_digest"]
 
@@ -44,6 +44,8 @@ class Task:
         Canonical names, including the two whitening constants.
     mean_photons : float
         Per pattern of the training scan; where training goes on from a bundle, that of the bundle.
+    digest : str
+        Of the scan, see :func:`scan_digest`.
     """
 
     recipe: Recipe
@@ -53,6 +55,7 @@ class Task:
     probe: NDArray[np.complex64]
     initial_weights: dict[str, NDArray[np.float32]]
     mean_photons: float
+    digest: str
 
     @cached_property
     def overlap_weight(self) -> NDArray[np.float32]:
@@ -102,7 +105,7 @@ class Task:
 def prepare(
     scan: Scan, settings: Settings, observer: Observer, test_scan: Scan | None = None, start: Start | None = None
 ) -> Task:
-    """Split, thin, whiten and check a scan for training.
+    """Split, thin, whiten and check a scan for training; its patterns are read once.
 
     Parameters
     ----------
@@ -110,7 +113,7 @@ def prepare(
         To train on; needs a probe, unless `start` brings one.
     settings : Settings
     observer : Observer
-        Is told of everything that was scaled or replaced.
+        Is told of everything that was left out, scaled or replaced.
     test_scan : Scan, optional
         To validate on; without it some patterns of `scan` are held out.
     start : Start, optional
@@ -128,54 +131,91 @@ def prepare(
     elif scan.probe is None:
         raise ScanError("no probe", file=scan.name, key="probeGuess", remedy="name one with --probe FILE")
     recipe = settings.recipe(scan.N, scan.name) if start is None else start.recipe
-    chosen = _subsample(len(scan), settings, scan.name)
+    chosen = _subsample(_lit(scan, observer), settings, scan.name)
     trained, held_out = _split(chosen, settings, test_scan is not None, observer)
-    training = _regions(scan, trained, settings, scale=1.0)
-    mean_photons = float(np.vdot(training.diffraction, training.diffraction)) / len(trained)
-    if not mean_photons > 0:
-        raise ScanError("all patterns are zero", file=scan.name, key="diffraction")
-    scale = 1.0
+    mean_photons, scale = float(scan.photons[trained].mean()), 1.0
     if start is not None:
         scale = _scale(scan.name, mean_photons, start.mean_photons, f"bundle {start.name}", observer)
         mean_photons = start.mean_photons
-        training = _regions(scan, trained, settings, scale)
+    digest, stored, place = _gather(scan, np.union1d(trained, held_out))
+    training = Regions(stored, scan.positions_px[trained], settings, scan.name, place[trained], scale)
     if test_scan is not None:
         validation = _test_regions(test_scan, scan.N, settings, mean_photons, observer)
     else:
-        validation = _regions(scan, held_out, settings, scale)
-    whitening = _whitening(training)
+        validation = Regions(stored, scan.positions_px[held_out], settings, scan.name, place[held_out], scale)
     return Task(
         recipe=recipe,
         settings=settings,
         training=training,
         validation=validation,
         probe=_probe(scan, start, mean_photons, settings, observer),
-        initial_weights=start.weights if start else {**recipe.initial_weights(settings.seed), **whitening},
+        initial_weights=start.weights if start else {**recipe.initial_weights(settings.seed), **_whitening(training)},
         mean_photons=mean_photons,
+        digest=digest,
     )
 
 
 def scan_digest(scan: Scan) -> str:
     """SHA-256 of patterns, positions and probe: which data a network has seen."""
+    return _gather(scan, np.arange(0))[0]
+
+
+def _gather(scan: Scan, chosen: NDArray[np.int64]) -> tuple[str, NDArray[np.float32], NDArray[np.int64]]:
+    """Read every pattern once, for the digest of the scan, and keep those that are wanted.
+
+    Parameters
+    ----------
+    scan : Scan
+    chosen : (n,) int64
+        Indices of patterns, rising.
+
+    Returns
+    -------
+    digest : str
+    stored : (stored, N, N) float32
+        The scan's own array where it is in memory: nothing is copied then.
+    place : (pattern,) int64
+        Where a chosen pattern of the scan is stored.
+    """
+    in_memory = isinstance(scan.diffraction, np.ndarray)
+    place = np.arange(len(scan), dtype=np.int64)
+    stored: NDArray[np.float32] = (
+        np.asarray(scan.diffraction) if in_memory else np.empty((len(chosen), scan.N, scan.N), np.float32)
+    )
     digest = hashlib.sha256()
-    for start in range(0, len(scan), 256):
-        digest.update(np.asarray(scan.diffraction[start : start + 256], "<f4").tobytes())
+    for part in chunks(len(scan), CHUNK):
+        block = np.ascontiguousarray(scan.diffraction[part], "<f4")
+        digest.update(block.data)
+        if not in_memory:
+            first, last = np.searchsorted(chosen, (part.start, part.stop))
+            stored[first:last] = block[chosen[first:last] - part.start]
+    if not in_memory:
+        place[chosen] = np.arange(len(chosen))
     digest.update(np.asarray(scan.positions_px, "<f8").tobytes())
     if scan.probe is not None:
         digest.update(np.asarray(scan.probe, "<c8").tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest(), stored, place
 
 
-def _subsample(count: int, settings: Settings, name: str) -> NDArray[np.int64]:
-    every = np.arange(count, dtype=np.int64)
+def _lit(scan: Scan, observer: Observer) -> NDArray[np.int64]:
+    """Patterns that are not dark; how many are is said aloud."""
+    if scan.darkness:
+        observer.note(f"{scan.name}: {scan.darkness}")
+    lit = np.flatnonzero(scan.lit)
+    if not lit.size:
+        raise ScanError("all patterns are zero", file=scan.name, key="diffraction")
+    return lit
+
+
+def _subsample(lit: NDArray[np.int64], settings: Settings, name: str) -> NDArray[np.int64]:
     if settings.n_subsample is None:
-        return every
-    if settings.n_subsample > count:
+        return lit
+    if settings.n_subsample > len(lit):
         raise ScanError(
-            "fewer patterns than n_subsample asks for", file=name, key="n_subsample", found=count,
+            "fewer patterns than n_subsample asks for", file=name, key="n_subsample", found=len(lit),
             expected=f"at least {settings.n_subsample}",
         )  # fmt: skip
-    return np.sort(np.random.default_rng(settings.subsample_seed).choice(every, settings.n_subsample, replace=False))
+    return np.sort(np.random.default_rng(settings.subsample_seed).choice(lit, settings.n_subsample, replace=False))
 
 
 def _split(
@@ -192,19 +232,17 @@ def _split(
     return np.setdiff1d(chosen, held_out), np.sort(held_out)
 
 
-def _regions(scan: Scan, members: NDArray[np.int64], settings: Settings, scale: float) -> Regions:
-    diffraction = np.asarray(scan.diffraction[members], np.float32) * np.float32(scale)
-    return Regions(diffraction, scan.positions_px[members], settings, scan.name)
-
-
 def _test_regions(test: Scan, N: int, settings: Settings, mean_photons: float, observer: Observer) -> Regions:
     if test.N != N:
         raise ScanError("another N than the training scan", file=test.name, key="diffraction", found=test.N, expected=N)
-    members = np.arange(len(test), dtype=np.int64)
-    if len(test) > _MOST_VALIDATION_PATTERNS:
+    members = _lit(test, observer)
+    if len(members) > _MOST_VALIDATION_PATTERNS:
         members = np.sort(np.random.default_rng(0).choice(members, _MOST_VALIDATION_PATTERNS, replace=False))
     scale = _scale(test.name, test.mean_photons, mean_photons, "training scan", observer)
-    return _regions(test, members, settings.model_copy(update={"n_groups": None}), scale)
+    every_pattern = settings.model_copy(update={"n_groups": None})
+    return Regions(
+        np.asarray(test.diffraction[members]), test.positions_px[members], every_pattern, test.name, scale=scale
+    )
 
 
 def _scale(name: str, found_photons: float, wanted_photons: float, whose: str, observer: Observer) -> float:
@@ -218,9 +256,12 @@ def _scale(name: str, found_photons: float, wanted_photons: float, whose: str, o
 
 def _whitening(training: Regions) -> dict[str, NDArray[np.float32]]:
     """Mean pattern and one over the one standard deviation: constants of the graph."""
-    mean = training.diffraction.mean(axis=0, dtype=np.float64)
-    variance = sum(float(np.square(pattern - mean).mean()) for pattern in training.diffraction)
-    deviation = math.sqrt(variance / len(training.diffraction))
+    every = np.arange(len(training), dtype=np.int64)
+    parts = [every[part] for part in chunks(len(training), CHUNK)]
+    total = sum(training.patterns(part).sum(axis=0, dtype=np.float64) for part in parts)
+    mean = np.asarray(total / len(training))
+    variance = sum(float(np.square(pattern - mean).mean()) for part in parts for pattern in training.patterns(part))
+    deviation = math.sqrt(variance / len(training))
     if not deviation > 0:
         raise ScanError(
             "all patterns are equal",

@@ -82,11 +82,14 @@ def train(
     observer = observer or Unobserved()
     _check_machine(engine, settings)
     if resume:
-        run = _earlier_run(directory, name, scan)
+        run = _earlier_run(directory, name)
         if run.record.state == "complete":
+            _refuse_other_data(run, scan, scan_digest(scan))
             observer.note("this training is complete already: there is nothing to go on with")
             return run
+        _refuse_other_data(run, scan, None)
         task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
+        _refuse_other_data(run, scan, task.digest)
         _check_recipe(run, task)
     else:
         start = None
@@ -146,16 +149,14 @@ def _new_run(
             "producer": Producer.model_validate({"framework": backend, "versions": versions}),
             "recipe": task.recipe,
             "physics": _physics(scan, task),
-            "training_data": TrainingData(
-                name=Path(scan.name).name, digest=scan_digest(scan), patterns=len(task.training.diffraction)
-            ),
+            "training_data": TrainingData(name=Path(scan.name).name, digest=task.digest, patterns=len(task.training)),
             "initial": initial,
         }
     )
     return Run(directory, record, task.settings)
 
 
-def _earlier_run(directory: Path, backend: str, scan: Scan) -> Run:
+def _earlier_run(directory: Path, backend: str) -> Run:
     run = Run.open(directory)
     if run.record.state == "imported":
         raise RunError(
@@ -167,12 +168,16 @@ def _earlier_run(directory: Path, backend: str, scan: Scan) -> Run:
             "was trained with another backend", file=directory, key="backend", found=run.backend, expected=backend,
             remedy=f"resume with --backend {run.backend}",
         )  # fmt: skip
-    if run.record.training_data.digest != scan_digest(scan):
+    return run
+
+
+def _refuse_other_data(run: Run, scan: Scan, digest: str | None) -> None:
+    """Refuse another scan than the run began with: at once where N tells, else by the digest, once it is known."""
+    if scan.N != run.recipe.N or digest not in (None, run.record.training_data.digest):
         raise RunError(
-            "was trained on other data", file=directory, key="training_data", found=scan.name,
+            "was trained on other data", file=run.directory, key="training_data", found=scan.name,
             expected=run.record.training_data.name, remedy="resume with the scan that the run began with",
         )  # fmt: skip
-    return run
 
 
 def _check_recipe(run: Run, task: Task) -> None:

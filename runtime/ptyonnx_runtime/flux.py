@@ -33,7 +33,7 @@ class Flux:
     Attributes
     ----------
     scan_photons, bundle_photons : float
-        Mean photons per pattern; NaN where a foreign bundle does not know its own.
+        Mean photons per pattern, dark ones left out; NaN where a foreign bundle does not know its own.
     scale : float
         Factor that was applied to the measured amplitudes; 1 where none was needed or wanted.
     choice : {"match", "as-is"}

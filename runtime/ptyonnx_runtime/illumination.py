@@ -70,7 +70,8 @@ def amplitude_factor(model: ForwardModel, scan: Scan, flux: Flux) -> np.float32:
     flux : Flux
         What is done to the scan's amplitudes.
     """
-    parts = chunks(len(scan), max(1, _CHUNK_PX // scan.N**2))
-    expected = sum(float(model.photons(scan.positions_px[part]).sum()) for part in parts)
-    measured = len(scan) * scan.mean_photons * flux.scale**2
+    positions_px = scan.positions_px[scan.lit]
+    parts = chunks(len(positions_px), max(1, _CHUNK_PX // scan.N**2))
+    expected = sum(float(model.photons(positions_px[part]).sum()) for part in parts)
+    measured = len(positions_px) * scan.mean_photons * flux.scale**2
     return np.float32(np.sqrt(measured / expected) if expected > 0 else 1)

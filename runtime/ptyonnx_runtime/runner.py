@@ -5,6 +5,7 @@ What becomes of the patches is the business of `reconstruct`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from typing import NamedTuple, Self, TypeVar
@@ -25,7 +26,9 @@ from ptyonnx_runtime.session import Session
 from ptyonnx_runtime.stitching import Canvas, Tiles
 from ptyonnx_runtime.workers import in_order
 
-__all__ = ["Patches", "Progress", "Runner", "patches", "predict"]
+__all__ = ["Patches", "Progress", "Runner", "as_slice", "patches", "predict"]
+
+_logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
@@ -95,9 +98,10 @@ def patches(
     Returns
     -------
     (pattern, N, N) complex64
-        The mean over the groups that a pattern belongs to.
+        The mean over the groups that a pattern belongs to; NaN for a dark pattern.
     """
     result = np.zeros((len(scan), scan.N, scan.N), np.complex64)
+    result[~scan.lit] = complex(np.nan, np.nan)
     batches = predict(
         bundle,
         scan,
@@ -117,6 +121,14 @@ class Runner:
     """An engine with everything that was decided before the first batch.
 
     A context manager: an engine that was not given ends with it.
+
+    Attributes
+    ----------
+    lit : (n,) int64
+        Indices of the patterns that are not dark; no other enters the network.
+    groups : (group, channel) int64
+        Indices of patterns that enter together.
+    flux : Flux
     """
 
     def __init__(
@@ -140,9 +152,12 @@ class Runner:
         self._bundle = bundle
         self._conventions = conventions(bundle)
         self.N = scan.N
-        self.groups = groups_covering(scan.positions_px, bundle.manifest.recipe.channels, scan.name)
-        self._share = 1 / np.bincount(self.groups.ravel(), minlength=len(scan))
         self.flux = match_flux(bundle, scan, flux)
+        self.lit = np.flatnonzero(scan.lit)
+        if scan.darkness:
+            _logger.warning("%s: %s", scan.name, scan.darkness)
+        self.groups = self.lit[groups_covering(scan.positions_px[self.lit], bundle.manifest.recipe.channels, scan.name)]
+        self._share = 1 / np.maximum(1, np.bincount(self.groups.ravel(), minlength=len(scan)))
         # onnxruntime on the CPU: several batches at a time with one thread each: threads that never
         # wait for each other, and stitching overlaps with the network.
         self.residual_workers = threads or cores()
@@ -194,7 +209,7 @@ class Runner:
     def run(self, members: NDArray[np.int64]) -> Patches:
         """Read, scale and run one batch."""
         pattern = members.ravel()
-        diffraction = self.measured(_as_slice(pattern))
+        diffraction = self.measured(as_slice(pattern))
         shape = (*members.shape, *diffraction.shape[1:])
         values = self.engine.run(diffraction.reshape(shape)).reshape(diffraction.shape)
         self._check_finite(pattern, diffraction, values)
@@ -223,7 +238,7 @@ class Runner:
         return diffraction if self.flux.scale == 1 else diffraction * np.float32(self.flux.scale)
 
 
-def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+def as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """Consecutive indices as a slice: read from a file in one piece."""
     first, last = int(index[0]), int(index[-1])
     if last - first + 1 == len(index) and (np.diff(index) == 1).all():

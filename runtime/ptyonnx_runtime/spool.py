@@ -9,6 +9,7 @@ from typing import IO, NamedTuple, Self
 import numpy as np
 
 from ptyonnx_bundles.errors import OutputError
+from ptyonnx_runtime.positioned import read_at, write_at
 from ptyonnx_runtime.stitching import Tiles
 
 __all__ = ["TileSpool"]
@@ -55,28 +56,20 @@ class TileSpool:
         """
         values = np.ascontiguousarray(tiles.values)
         with self._lock:
-            try:
-                self._file.seek(self._end)
-                _write(self._file, values.data.cast("B"))
-            except OSError as error:
-                raise _full(error) from None
-            self._slots[key] = _Slot(self._end, values.shape, tiles._replace(values=_NOWHERE))
+            offset = self._end
             self._end += values.nbytes
+        try:
+            write_at(self._file, values.data.cast("B"), offset)
+        except OSError as error:
+            raise _full(error) from None
+        self._slots[key] = _Slot(offset, values.shape, tiles._replace(values=_NOWHERE))
 
     def get(self, key: int) -> Tiles:
         """Give the tiles of a number back."""
         offset, shape, tiles = self._slots[key]
         values = np.empty(shape, np.float32)
-        with self._lock:
-            self._file.seek(offset)
-            self._file.readinto(values.data)  # type: ignore[attr-defined]
+        read_at(self._file, values.data.cast("B"), offset)
         return tiles._replace(values=values)
-
-
-def _write(file: IO[bytes], data: memoryview) -> None:
-    """Write all of it: an unbuffered file may take less at a time."""
-    while data:
-        data = data[file.write(data) :]
 
 
 def _full(error: OSError) -> OutputError:

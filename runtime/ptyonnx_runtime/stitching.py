@@ -75,6 +75,8 @@ def probe_weight(probe: NDArray[np.complex64]) -> NDArray[np.float32]:
 def frame_of(scan: Scan) -> Frame:
     """The canvas for a scan: that of its reference object where all patches fit, else the smallest.
 
+    Dark patterns have no patch.
+
     Parameters
     ----------
     scan : Scan
@@ -85,8 +87,9 @@ def frame_of(scan: Scan) -> Frame:
         The positions span more pixels than any canvas may have.
     """
     half = scan.N // 2
-    low = np.floor(scan.positions_px.min(axis=0)) - half
-    high = np.ceil(scan.positions_px.max(axis=0)) + half  # one past the last pixel
+    positions_px = scan.positions_px[scan.lit]
+    low = np.floor(positions_px.min(axis=0)) - half
+    high = np.ceil(positions_px.max(axis=0)) + half  # one past the last pixel
     if scan.object is not None and (low >= 0).all() and (high <= scan.object.shape).all():
         return Frame((0, 0), (scan.object.shape[0], scan.object.shape[1]))
     height, width = high - low

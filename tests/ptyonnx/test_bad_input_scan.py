@@ -112,7 +112,7 @@ BAD = {
         altered("diffraction", lambda a: np.rint(a**2).astype(np.uint16)), "diffraction",
         "look like intensities.*whole.*--values intensity",
     ),
-    "positions outside": (altered("xcoords", lambda a: a + 400), "xcoords", "20 positions lie wholly outside of objectG"),
+    "positions outside": (altered("xcoords", lambda a: a + 400), "xcoords", "20 positions lie wholly outside of the reference"),
     "a position outside": (one_value("ycoords", -900), "ycoords", "1 positions lie wholly outside.*pattern 3"),
     "a position far away": (far_away, "positions", "span too many pixels"),
     "fewer positions": (altered("ycoords", lambda a: a[:-1]), "ycoords", "found 19 positions, expected 20"),

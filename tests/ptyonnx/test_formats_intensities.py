@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ptyonnx.formats import load_scan
-from ptyonnx.formats.intensity_signs import IntensitySigns
 from ptyonnx.simulation import simulate
 from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.intensity_signs import IntensitySigns
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
 COUNT = 26  # every 20th of the sample's 516
@@ -69,8 +69,8 @@ def test_the_sample_squared_is_refused_and_the_option_named(tmp_path: Path, dtyp
         load_scan(path)
     line = str(caught.value)
     assert line.startswith(f"{path}: 'diffraction': these look like intensities, not amplitudes (all are whole numbers")
-    assert "--values intensity" in line
-    assert "--values amplitude" in line
+    assert 'values="intensity"' in line
+    assert 'values="amplitude"' in line
 
 
 def test_declared_they_are_what_was_declared(tmp_path: Path) -> None:

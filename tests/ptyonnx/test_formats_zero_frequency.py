@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ptyonnx.cli import main
 from ptyonnx.formats import load_scan
-from ptyonnx.formats.zero_frequency import looks_like_the_corner, to_the_centre
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_runtime.zero_frequency import looks_like_the_corner, to_the_centre
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
 
@@ -32,8 +32,8 @@ def test_a_corner_that_nobody_declared_is_refused_and_the_option_named(cornered:
         load_scan(cornered)
     line = str(caught.value)
     assert line.startswith(f"{cornered}: 'diffraction': the zero frequency seems to be in the corner")
-    assert "--zero-frequency corner" in line
-    assert "--zero-frequency centre" in line
+    assert 'zero_frequency="corner"' in line
+    assert 'zero_frequency="centre"' in line
 
 
 @pytest.mark.parametrize("axes", ["nyx", "yxn"])

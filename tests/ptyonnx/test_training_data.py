@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ptyonnx.history import best_epoch
 from ptyonnx.settings import Settings
@@ -39,6 +40,11 @@ def scan_of(count: int, N: int = 32, photons: float = 1e4, seed: int = 0) -> Sca
     probe = np.full((1, N, N), math.sqrt(photons) / N, np.complex64)
     positions = generator.uniform(N, 3 * N, (count, 2))
     return Scan(np.sqrt(counts).astype(np.float32), positions, probe, name="made.npz")
+
+
+def of(regions: Regions) -> NDArray[np.float32]:
+    """All patterns of some regions."""
+    return regions.patterns(np.arange(len(regions)))
 
 
 @given(st.integers(20, 60), st.sampled_from([1, 2]), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5))
@@ -100,17 +106,17 @@ def test_short_trainings_have_a_rate_for_every_step(steps: int) -> None:
 def test_whitening_gives_zero_mean_and_unit_deviation() -> None:
     task = prepare(scan_of(60), Settings(), Unobserved())
     mean, scale = task.initial_weights["whitening.mean"], task.initial_weights["whitening.scale"]
-    whitened = (task.training.diffraction - mean) * scale
+    whitened = (of(task.training) - mean) * scale
     np.testing.assert_allclose(whitened.mean(axis=0), 0, atol=1e-5)
     assert whitened.std() == pytest.approx(1, rel=1e-5)
 
 
 def test_held_out_patterns_are_not_trained_on() -> None:
     task = prepare(scan_of(100), Settings(validation_fraction=0.1), Unobserved())
-    assert len(task.training.diffraction) == 90
-    assert len(task.validation.diffraction) == 10
-    trained = {pattern.tobytes() for pattern in task.training.diffraction}
-    assert not any(pattern.tobytes() in trained for pattern in task.validation.diffraction)
+    assert len(task.training) == 90
+    assert len(task.validation) == 10
+    trained = {pattern.tobytes() for pattern in of(task.training)}
+    assert not any(pattern.tobytes() in trained for pattern in of(task.validation))
 
 
 def test_a_probe_of_another_scale_is_scaled_and_said_aloud() -> None:
@@ -128,7 +134,7 @@ def test_a_probe_of_another_scale_is_scaled_and_said_aloud() -> None:
 def test_a_test_scan_of_another_dose_is_scaled_to_the_training_scan() -> None:
     notes = Notes()
     task = prepare(scan_of(30), Settings(), notes, test_scan=scan_of(30, photons=4e4, seed=1))
-    assert np.mean(np.sum(task.validation.diffraction**2, axis=(1, 2))) == pytest.approx(task.mean_photons, rel=0.02)
+    assert np.mean(np.sum(of(task.validation) ** 2, axis=(1, 2))) == pytest.approx(task.mean_photons, rel=0.02)
     assert any("amplitudes scaled" in text for text in notes.texts)
 
 
@@ -142,7 +148,9 @@ def test_scans_that_cannot_be_trained_on_are_refused_by_name() -> None:
     with pytest.raises(ScanError, match="all patterns are equal"):
         prepare(equal, Settings(), Unobserved())
     with pytest.raises(ScanError, match="all patterns are zero"):
-        prepare(Scan(np.zeros((30, 32, 32), np.float32), scan.positions_px, scan.probe), Settings(), Unobserved())
+        prepare(
+            Scan.trusted(np.zeros((30, 32, 32), np.float32), scan.positions_px, scan.probe), Settings(), Unobserved()
+        )
     with pytest.raises(ScanError, match="n_subsample"):
         prepare(scan, Settings(n_subsample=31), Unobserved())
     with pytest.raises(ScanError, match="another N"):

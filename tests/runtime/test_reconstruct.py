@@ -202,3 +202,16 @@ def test_whatever_is_let_through_is_nan_exactly_where_the_mask_is_true(bundles: 
     np.testing.assert_array_equal(np.isnan(result.object), result.mask)
     assert np.isfinite(result.residual).all()
     assert np.isfinite(result.r_factor)
+
+
+@pytest.mark.parametrize(
+    "r_factor,hardly",
+    [(0.127, False), (0.163, False), (0.166, True), (0.179, True), (0.183, True), (0.21, True)],
+    ids=["right", "below", "above", "mirrored", "x and y swapped", "worse"],
+)
+def test_an_object_that_is_hardly_better_than_vacuum_knows_it(
+    bundles: Any, scan: Scan, r_factor: float, hardly: bool
+) -> None:
+    """R-factors of the shipped scan in right and wrong geometries, with a network of three epochs; vacuum has 0.194."""
+    found = replace(reconstruct(bundles(), scan.part(np.arange(4))), r_factor=r_factor, vacuum_r_factor=0.194)
+    assert found.is_hardly_better_than_vacuum == hardly

@@ -112,7 +112,7 @@ class Trial:
         request = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
         with np.load(folder / "trial.npz", allow_pickle=False) as arrays:
             weights = {name.removeprefix("weights/"): arrays[name] for name in arrays if name.startswith("weights/")}
-            scan = Scan(arrays["diffraction"], arrays["positions_px"], arrays["probe"])
+            scan = Scan.trusted(arrays["diffraction"], arrays["positions_px"], arrays["probe"])
         recipe, settings = Recipe(**request.pop("recipe")), Settings.model_validate(request.pop("settings"))
         return cls(recipe=recipe, settings=settings, weights=weights, scan=scan, **request)
 

@@ -23,7 +23,7 @@ _NEGATIVE = -0.1
 
 def to_the_centre(patterns: NDArray[Any]) -> NDArray[Any]:
     """Move the zero frequency of (pattern, y, x) from [0, 0] to [N//2, N//2]."""
-    return np.fft.fftshift(patterns, axes=(1, 2))
+    return np.roll(patterns, (patterns.shape[1] // 2, patterns.shape[2] // 2), axis=(1, 2))
 
 
 def looks_like_the_corner(amplitude: NDArray[Any]) -> str | None:

@@ -23,6 +23,7 @@ _ROUNDING = 1e-6  # relative: a square of a square root in float32 is 4e-7 off a
 # Values of two units and more: as amplitudes they would be counts of 4, 9, 16 … without one of
 # 2 or 3 among them.
 _ENOUGH = 16
+_SINGLE = 4  # bytes of a float32
 _STRIDE = 8  # of patterns whose mean is compared with the probe
 _PROBE_FITS, _PROBE_FAILS = 1.5, 4.0  # factors between the photons of patterns and probe
 # How much likelier than amplitudes intensities must be beside the probe. Measured on simulated
@@ -58,6 +59,8 @@ class IntensitySigns:
         values : (n, y, x) real
             As they are stored.
         """
+        if values.dtype.kind == "f" and values.dtype.itemsize < _SINGLE:
+            values = values.astype(np.float32)  # half precision cannot tell whole numbers from others
         self._largest = max(self._largest, float(values.max()))
         for unit in tuple(self._units):
             if _multiples(values[:1], unit) and _multiples(values, unit):

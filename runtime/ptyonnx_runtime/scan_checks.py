@@ -1,0 +1,167 @@
+"""What the small arrays of a scan must satisfy, under whatever names they came in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.errors import ScanError
+
+__all__ = [
+    "MOST_MODES",
+    "check_pattern_size",
+    "checked_object",
+    "checked_positions",
+    "checked_probe",
+    "refuse_far_positions",
+]
+
+SMALLEST_N = 32
+MOST_MODES = 64
+
+
+def check_pattern_size(N: int, file: str, key: str = "diffraction") -> None:
+    """Refuse patterns that no network takes.
+
+    Raises
+    ------
+    ScanError
+        N is odd, or too small.
+    """
+    if N % 2 or N < SMALLEST_N:
+        raise ScanError(
+            "unusable pattern size", file=file, key=key, found=f"N = {N}",
+            expected=f"an even number of at least {SMALLEST_N} pixels",
+            remedy="crop or pad the patterns around the zero frequency",
+        )  # fmt: skip
+
+
+def checked_positions(positions: Any, count: int, file: str, key: str = "positions") -> NDArray[np.float64]:
+    """Positions as float64.
+
+    Parameters
+    ----------
+    positions : (pattern, 2) real
+    count : int
+        Number of patterns.
+    file, key : str
+        Named in errors.
+
+    Raises
+    ------
+    ScanError
+        Another shape or kind, NaN or infinity, or a scan that stands still.
+    """
+    array = np.asarray(positions)
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != 2:
+        raise ScanError(
+            "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}",
+            expected=f"real numbers, ({count}, 2): y and x of every pattern",
+        )  # fmt: skip
+    if len(array) != count:
+        raise ScanError(
+            "positions and patterns differ in number", file=file, key=key,
+            found=f"positions {array.shape} for {count} patterns", expected=f"({count}, 2)",
+        )  # fmt: skip
+    positions_px = array.astype(np.float64, copy=False)
+    finite = np.isfinite(positions_px).all(axis=1)
+    if not finite.all():
+        raise ScanError("NaN or infinity", file=file, key=key, found=f"pattern {int(np.argmin(finite))}")
+    extent = float(np.ptp(positions_px, axis=0).max()) if count else 0.0
+    if count > 1 and extent < 1:
+        raise ScanError(
+            "all positions are equal" if extent == 0 else "all positions lie within one pixel",
+            file=file, key=key, found=f"extent {extent:.3g}", expected="object pixels",
+            remedy="ptychography needs a scan; positions in metres must be divided by the object pixel size",
+        )  # fmt: skip
+    return positions_px
+
+
+def checked_probe(probe: Any, N: int, file: str, key: str = "probe") -> NDArray[np.complex64]:
+    """Probe modes as complex64.
+
+    Parameters
+    ----------
+    probe : (N, N) or (mode, N, N) complex
+    N : int
+    file, key : str
+        Named in errors.
+
+    Raises
+    ------
+    ScanError
+        Another shape or kind, NaN or infinity, or no light.
+    """
+    array = np.asarray(probe)
+    if array.dtype.kind != "c" or array.ndim not in (2, 3) or array.shape[-2:] != (N, N):
+        raise ScanError(
+            "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}",
+            expected=f"complex numbers, ({N}, {N}) or (mode, {N}, {N})",
+        )  # fmt: skip
+    modes = array.reshape(-1, N, N).astype(np.complex64, copy=False)
+    if not 1 <= len(modes) <= MOST_MODES:
+        raise ScanError(
+            "unusable number of modes", file=file, key=key, found=array.shape, expected=f"1 to {MOST_MODES}"
+        )
+    if not np.isfinite(modes).all():
+        raise ScanError("NaN or infinity", file=file, key=key)
+    if not modes.any():
+        raise ScanError("the probe is zero everywhere", file=file, key=key)
+    return modes
+
+
+def checked_object(obj: Any, file: str, key: str = "object") -> NDArray[np.complex64]:
+    """A reference object as complex64.
+
+    Parameters
+    ----------
+    obj : (y, x) complex
+        Further axes in front must have length 1.
+    file, key : str
+        Named in errors.
+
+    Raises
+    ------
+    ScanError
+        Another shape or kind, NaN or infinity.
+    """
+    array = np.asarray(obj)
+    if array.dtype.kind != "c" or array.ndim < 2 or array.size != array.shape[-2] * array.shape[-1]:
+        raise ScanError(
+            "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}", expected="complex numbers, (y, x)"
+        )
+    image = array.reshape(array.shape[-2:]).astype(np.complex64, copy=False)
+    if not np.isfinite(image).all():
+        raise ScanError("NaN or infinity", file=file, key=key)
+    return image
+
+
+def refuse_far_positions(
+    positions_px: NDArray[np.float64], shape: tuple[int, ...], N: int, file: str, key: str = "positions"
+) -> None:
+    """Refuse positions whose patches do not even touch the reference object.
+
+    Parameters
+    ----------
+    positions_px : (pattern, 2) float64
+    shape : (int, int)
+        Of the object.
+    N : int
+    file, key : str
+        Named in errors.
+
+    Raises
+    ------
+    ScanError
+    """
+    outside = ((positions_px <= -N // 2) | (positions_px >= np.add(shape, N // 2))).any(axis=1)
+    if outside.any():
+        worst = int(np.argmax(outside))
+        raise ScanError(
+            f"{int(outside.sum())} positions lie wholly outside of the reference object", file=file, key=key,
+            found=f"pattern {worst} at (y, x) = ({positions_px[worst, 0]:.6g}, {positions_px[worst, 1]:.6g})",
+            expected=f"patches that touch an object of {shape}",
+            remedy="check unit (object pixels), order and sign, or leave the reference object out",
+        )  # fmt: skip

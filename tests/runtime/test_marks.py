@@ -1,0 +1,110 @@
+"""The end of an integer type at one pixel of several patterns is a mark; a genuine count there is not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.marks import Mark, Marks
+from ptyonnx_runtime.scan import Scan
+
+COUNT, N = 20, 32
+ENDS = {
+    "u1": 2**8 - 1,
+    "i1": 2**7 - 1,
+    "u2": 2**16 - 1,
+    "i2": 2**15 - 1,
+    "u4": 2**32 - 1,
+    "i4": 2**31 - 1,
+    "i8": 2**63 - 1,
+}
+CONVERTED = (2**16 - 1, 2**32 - 1, 2**31 - 1, 2**32 - 2, 2**20 - 1)
+
+
+def counts(brightest: float = 60, seed: int = 0) -> NDArray[Any]:
+    """Photons around the middle."""
+    y, x = np.indices((N, N)) - N // 2
+    return np.random.default_rng(seed).poisson(brightest * np.exp(-(x**2 + y**2) / 72), (COUNT, N, N))
+
+
+def found(patterns: NDArray[Any], size: int = 7) -> Mark | None:
+    marks = Marks(patterns.dtype, patterns.shape[1:])
+    for start in range(0, len(patterns), size):
+        part = patterns[start : start + size]
+        marks.look(part, part.max())
+    return marks.found()
+
+
+def marked(patterns: NDArray[Any], value: float, dtype: str, members: Any = slice(None)) -> NDArray[Any]:
+    changed = patterns.astype(dtype)
+    changed[members, 3, 5:9] = value
+    return changed
+
+
+@pytest.mark.parametrize("dtype", ENDS)
+@pytest.mark.parametrize("members", [slice(None), [2, 11]], ids=["in all patterns", "in two"])
+def test_the_end_of_the_types_own_range_is_a_mark(dtype: str, members: Any) -> None:
+    mark = found(marked(counts(), ENDS[dtype], dtype, members))
+    assert mark is not None
+    assert (mark.value, mark.y, mark.x, mark.pixels) == (float(ENDS[dtype]), 3, 5, 4)
+    assert mark.patterns == (COUNT if isinstance(members, slice) else 2)
+
+
+@pytest.mark.parametrize("value", CONVERTED)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+def test_marks_survive_a_conversion_to_a_wider_type_and_a_square_root(value: int, dtype: str) -> None:
+    assert found(marked(counts(), value, dtype)) is not None
+    assert found(marked(np.sqrt(counts()), np.sqrt(float(value)), "f4")) is not None
+    assert (
+        found(marked(counts(brightest=0.6 * value), value, "f8")) is not None
+    )  # no farther than other values, but always there
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_a_single_genuine_count_at_the_end_is_none(dtype: str) -> None:
+    single = counts().astype(dtype)
+    single[4, 16, 16] = 2**16 - 1 if dtype == "u2" else 255
+    assert found(single) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([180, 200, 220]))
+def test_counts_that_come_close_to_the_end_of_eight_bits_are_counts(seed: int, brightest: float) -> None:
+    assert found(np.minimum(counts(brightest, seed), 255).astype("u1")) is None
+
+
+def test_pixels_that_saturate_in_most_patterns_are_refused_like_marks() -> None:
+    mark = found(np.minimum(counts(400), 255).astype("u1"))
+    assert mark is not None
+    assert mark.value == 255
+
+
+@pytest.mark.parametrize("value", [251.0, 4000.0, 65534.0 / 3])
+def test_other_bright_pixels_are_none(value: float) -> None:
+    assert found(marked(counts(200), value, "f4")) is None
+
+
+def test_the_end_of_a_type_between_other_values_is_none() -> None:
+    bright = counts(3000).astype(np.float32)
+    bright[:2, 3, 5] = 2**11 - 1
+    assert found(bright) is None
+
+
+def test_the_refusal_names_pixel_and_remedy() -> None:
+    positions = np.random.default_rng(0).uniform(0, 60, (COUNT, 2))
+    with pytest.raises(ScanError) as caught:
+        Scan(marked(counts(), 2**16 - 1, "u2"), positions, values="intensity", name="gaps.npz")
+    assert caught.value.key == "diffraction"
+    assert "(y, x) = (3, 5)" in str(caught.value)
+    assert "set these pixels to 0" in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", [-1, -2])
+def test_negative_marks_are_refused_too(mark: int) -> None:
+    positions = np.random.default_rng(0).uniform(0, 60, (COUNT, 2))
+    with pytest.raises(ScanError, match="set marks of bad pixels to 0"):
+        Scan(marked(counts(), mark, "i4"), positions, values="intensity")
