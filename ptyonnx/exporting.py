@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ptyonnx import __version__, backends
 from ptyonnx.run import Checkpoint, Run
+from ptyonnx.run_folder import check_unused, locked
 from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
 from ptyonnx_bundles.errors import RunError
 from ptyonnx_converters.check import self_test
@@ -47,7 +49,7 @@ def export(
     Raises
     ------
     RunError
-        The run failed, or has no weights yet.
+        The run failed, or has no weights yet; or `path` lies in the run, and another process writes there.
     ConversionError
         ONNX does not compute what the native network computes; nothing is written.
     OutputError
@@ -55,7 +57,10 @@ def export(
     """
     exportable(run)
     check_writable(path)
-    weights, probe = run.weights(which), run.probe(which)
+    inside = Path(path).resolve().is_relative_to(run.directory.resolve())
+    if inside:
+        check_unused(run.directory)
+    weights, probe, metrics = run.trained(which)
     engine = backends.load(run.backend)
     model, native = engine.convert(run.recipe, weights)
     versions = {"ptyonnx": __version__, **engine.versions()}
@@ -69,15 +74,26 @@ def export(
             physics=run.record.physics,
             training_data=run.record.training_data,
             settings=_settings(run),
-            metrics=run.metrics(which),
+            metrics=metrics,
             digests=digests(model),
             licence=run.record.initial and run.record.initial.licence,
         )
     said = {"licence": licence, "notes": notes}
     manifest = manifest.model_copy(update={key: text for key, text in said.items() if text})
-    bundle = write_bundle(path, model, manifest, probe, self_test(native, model, selftest_patterns(weights)))
-    run.write(bundle=Path(path).resolve())
+    test = self_test(native, model, selftest_patterns(weights))
+    with locked(run.directory) if inside else nullcontext():
+        bundle = write_bundle(path, model, manifest, probe, test)
+        if inside:
+            _note(run, path)
+    if not inside:
+        with suppress(RunError), locked(run.directory):  # a training that goes on there need not know
+            _note(run, path)
     return bundle
+
+
+def _note(run: Run, path: Path | str) -> None:
+    """Write down, in the record as it is now, where the bundle is."""
+    Run.open(run.directory).write(bundle=Path(path).resolve())
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import RunError
+from ptyonnx_bundles.regular import check_regular
 
 __all__ = ["best_epoch", "read_history", "summary", "write_history"]
 
 _LEAST_IMPROVEMENT = 1e-6  # relative: less is rounding
+_FIGURES = ("epoch", "loss", "r_factor", "val_loss", "val_r_factor")  # what every version has written
+_REMEDY = "the file is damaged: train anew into another directory"
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -24,21 +27,35 @@ def read_history(path: Path) -> list[dict[str, float]]:
     RunError
         Not a history.
     """
+    check_regular(path, RunError, _REMEDY)
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream, strict=True)]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError) as error:
-        raise RunError(f"not a training history ({error})", file=path) from None
+    except OSError as error:
+        raise RunError(f"cannot be read ({error.strerror})", file=path) from None
+    except (ValueError, TypeError, csv.Error) as error:
+        raise RunError(f"not a training history ({error})", file=path, remedy=_REMEDY) from None
+    for number, row in enumerate(rows, 1):
+        for key in _FIGURES:
+            if key not in row:
+                raise RunError("not a training history: a column is missing", file=path, key=key, remedy=_REMEDY)
+        if row["epoch"] != number:
+            raise RunError(
+                f"not a training history: line {number + 1} is of another epoch", file=path, key="epoch",
+                found=row["epoch"], expected=number, remedy=_REMEDY,
+            )  # fmt: skip
+    return rows
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write all epochs, atomically."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(key for row in rows for key in row)  # a run of an older version may have had fewer
+    writer = csv.DictWriter(text, fieldnames=list(columns), restval=math.nan, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "epoch": int(row["epoch"])} for row in rows)
     atomic_write(path, text.getvalue().encode())
 
 
@@ -54,4 +71,4 @@ def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
 
 def summary(row: Mapping[str, float]) -> dict[str, float]:
     """The figures of one epoch that a manifest records."""
-    return {key: row[key] for key in ("epoch", "loss", "r_factor", "val_loss", "val_r_factor")}
+    return {key: row[key] for key in _FIGURES}

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +10,13 @@ from pydantic import ValidationError
 
 from ptyonnx import backends
 from ptyonnx.backends.weights import recipe_of, weights_of
-from ptyonnx.run import Record, Run, check_room, save_weights, standing_parts
+from ptyonnx.checkpoints import CHECKPOINTS, Snapshot, path_of, save
+from ptyonnx.run import Record, Run
+from ptyonnx.run_folder import check_room, install, locked
 from ptyonnx.settings import Settings
 from ptyonnx.training.start import NETWORK_SETTINGS
-from ptyonnx_bundles import Bundle, Recipe, check_directory, make_folder
-from ptyonnx_bundles.errors import ConversionError, OutputError, RunError
+from ptyonnx_bundles import Bundle, Recipe, check_directory
+from ptyonnx_bundles.errors import ConversionError
 
 __all__ = ["import_bundle"]
 
@@ -60,7 +58,6 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
     name = backends.canonical_name(backend)
     directory = Path(directory)
     check_directory(directory)
-    _prove(bundle, name)
     manifest = bundle.manifest
     record = Record.model_validate(
         {
@@ -76,61 +73,17 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
         }
     )
     settings = _settings(bundle, recipe)
-    with _staged(directory) as folder:
-        run = Run(folder / "new", record, settings)
-        run.checkpoints.mkdir(parents=True)
-        for which in ("best", "last"):
-            save_weights(run.checkpoints / f"{which}.safetensors", weights, bundle.probe)
-        run.write()
+
+    def write(folder: Path) -> None:
+        for which in CHECKPOINTS:
+            save(path_of(folder, which), Snapshot(weights, bundle.probe))
+        Run(folder, record, settings).write()
+
+    with locked(directory):
         check_room(directory, overwrite=overwrite, source=bundle.path)
-        _exchange(directory, run.directory)
+        _prove(bundle, name)
+        install(directory, write)
     return Run(directory, record, settings)
-
-
-@contextmanager
-def _staged(directory: Path) -> Iterator[Path]:
-    """A folder on the same disk, in which a run becomes complete before an older one goes."""
-    try:
-        make_folder(directory.resolve().parent, directory)
-        with tempfile.TemporaryDirectory(prefix=".importing-", dir=_near(directory)) as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written ({error.strerror})", file=directory, remedy="make room, or name another directory (-o)"
-        ) from None
-
-
-def _near(directory: Path) -> Path:
-    return directory if directory.is_dir() else directory.parent
-
-
-def _exchange(directory: Path, new: Path) -> None:
-    """Move an older run aside and the new one into its place; whatever interrupts that, all moves back."""
-    standing = standing_parts(directory)
-    arriving = [directory / part.name for part in sorted(new.iterdir())]
-    for part in arriving:
-        if part.exists() and part not in standing:
-            raise RunError(
-                "holds files that are not a run's", file=directory, found=part.name,
-                remedy="name another directory (-o)",
-            )  # fmt: skip
-    existed = directory.exists()
-    # no TemporaryDirectory: even where moving back fails, the older run is still there
-    older = Path(tempfile.mkdtemp(prefix=".older-", dir=_near(directory)))
-    moves = [(part, older / part.name) for part in standing] + [(new / part.name, part) for part in arriving]
-    try:
-        directory.mkdir(exist_ok=True)
-        for source, target in moves:
-            source.replace(target)
-    except BaseException:
-        for source, target in reversed(moves):
-            if not source.exists():
-                target.rename(source)
-        older.rmdir()
-        if not existed:
-            directory.rmdir()
-        raise
-    shutil.rmtree(older, ignore_errors=True)
 
 
 def _prove(bundle: Bundle, backend: str) -> None:

@@ -6,65 +6,40 @@ run/
   history.csv                 one line per epoch
   checkpoints/
     best.safetensors          canonical weights and probe of the best epoch
-    last.safetensors          the same, of the last
+    last.safetensors          the same, of the last, and the state of the optimiser, with which training goes on
     initial.safetensors       the same of the bundle that the training began with, if it did
-    …                         the framework's own checkpoints, from which `--resume` goes on
   bundle.onnx                 what was exported
 
-A run that `ptyonnx import` made has weights and no history: its state is "imported".
+A run that `ptyonnx import` made has weights and no history: its state is "imported". In which order the files of
+an epoch are written says `ptyonnx.checkpoints`, how a run replaces another one `ptyonnx.run_folder`.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
-from ptyonnx.history import best_epoch, read_history, summary
+from ptyonnx.checkpoints import Checkpoint, committed_rows, epoch_of, load, path_of
+from ptyonnx.history import best_epoch, summary
+from ptyonnx.run_folder import settle
 from ptyonnx.settings import Settings
 from ptyonnx.strict_yaml import read_yaml
-from ptyonnx_bundles import (
-    Manifest,
-    Physics,
-    Producer,
-    Recipe,
-    TrainingData,
-    atomic_write,
-    check_directory,
-    make_folder,
-)
-from ptyonnx_bundles.errors import BundleError, OutputError, RunError
+from ptyonnx_bundles import Manifest, Physics, Producer, Recipe, TrainingData, atomic_write
+from ptyonnx_bundles.errors import BundleError, RunError
 from ptyonnx_bundles.regular import read_text
 
-__all__ = [
-    "Checkpoint",
-    "Record",
-    "Run",
-    "check_room",
-    "exported_bundle",
-    "load_weights",
-    "make_directory",
-    "make_room",
-    "save_weights",
-    "standing_parts",
-]
+__all__ = ["Checkpoint", "Record", "Run", "Trained", "exported_bundle"]
 
 _NO_RUN = "name a directory that 'ptyonnx train' made"
 _LARGEST_RECORD_BYTES = 2**22  # a manifest of 1 MiB is the largest that is part of it
-_PARTS = ("checkpoints", "history.csv", "bundle.onnx", "settings.yaml", "run.json")
 
 State = Literal["training", "interrupted", "failed", "complete", "imported"]
-Checkpoint = Literal["last", "best"]
 
 
 class Record(BaseModel):
@@ -81,6 +56,23 @@ class Record(BaseModel):
     message: str = ""
     bundle: Path | None = None
     initial: Manifest | None = None
+
+
+class Trained(NamedTuple):
+    """What a training made: figures, weights and probe of the same epoch.
+
+    Attributes
+    ----------
+    weights : dict of str to ndarray
+        Canonical names, float32, the two whitening constants included.
+    probe : (mode, N, N) complex64, sqrt(photons)
+    metrics : dict of str to float
+        Empty before the first epoch, and in a run that was imported.
+    """
+
+    weights: dict[str, NDArray[np.float32]]
+    probe: NDArray[np.complex64]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -108,6 +100,7 @@ class Run:
             Missing, or not a run directory.
         """
         directory = Path(directory)
+        settle(directory)
         return cls(directory, _record(directory / "run.json"), _settings(directory / "settings.yaml"))
 
     def write(self, **changes: Any) -> Run:
@@ -127,6 +120,21 @@ class Run:
     def recipe(self) -> Recipe:
         """The network's recipe."""
         return self.record.recipe
+
+    def trained(self, which: Checkpoint = "last") -> Trained:
+        """What the last or the best epoch made, while a training goes on as well.
+
+        Raises
+        ------
+        RunError
+            There is none yet, or a file is damaged.
+        """
+        saved = load(path_of(self.directory, "last"))
+        rows = committed_rows(self.directory, saved.epoch)
+        if which == "best" and (not rows or best_epoch(rows) != len(rows) - 1):  # else both are the same epoch
+            saved = load(path_of(self.directory, which))
+            rows = rows[: best_epoch(rows) + 1] if saved.epoch is None else committed_rows(self.directory, saved.epoch)
+        return Trained(dict(saved.snapshot.weights), saved.snapshot.probe, summary(rows[-1]) if rows else {})
 
     def metrics(self, which: Checkpoint = "last") -> dict[str, float]:
         """Figures of the last or the best epoch; empty before the first is complete."""
@@ -151,115 +159,16 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One row per epoch, oldest first."""
-        return read_history(self.history_path)
+        """One row per complete epoch, oldest first."""
+        return committed_rows(self.directory, epoch_of(path_of(self.directory, "last")))
 
     def weights(self, which: Checkpoint = "last") -> dict[str, NDArray[np.float32]]:
         """Canonical weights, including the whitening constants."""
-        return load_weights(self.checkpoints / f"{which}.safetensors")[0]
+        return self.trained(which).weights
 
     def probe(self, which: Checkpoint = "last") -> NDArray[np.complex64]:
         """(mode, N, N) complex64, sqrt(photons): the probe that the weights were trained with."""
-        return load_weights(self.checkpoints / f"{which}.safetensors")[1]
-
-
-def check_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    """Refuse where a run stands that must not be replaced.
-
-    Parameters
-    ----------
-    directory : Path
-    overwrite : bool
-        A run that stands there may go.
-    source : Path, optional
-        A bundle that the new run comes from: it must not go with an older run.
-
-    Raises
-    ------
-    RunError
-        A run stands there and is not to be replaced, or the bundle lies in it.
-    """
-    if source is not None and _goes_with(directory.resolve(), source.resolve()):
-        raise RunError(
-            "holds the bundle that the new run comes from", file=directory, found=source.name,
-            remedy="name another directory (-o)",
-        )  # fmt: skip
-    if not overwrite and (directory / "run.json").exists():
-        raise RunError(
-            "holds a run already", file=directory,
-            remedy="go on with it (--resume, resume=True), replace it (--overwrite, overwrite=True) "
-            "or name another directory (-o)",
-        )  # fmt: skip
-
-
-def _goes_with(directory: Path, source: Path) -> bool:
-    """Whether a file would go with a run, or in its turn be replaced by the new run's bundle."""
-    return source.parent == directory or source.is_relative_to((directory / "checkpoints").resolve())
-
-
-def make_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    """Remove the files of a run that stands there, and nothing else; parameters and errors of :func:`check_room`.
-
-    Afterwards the directory is there, with an empty folder for checkpoints.
-    """
-    check_room(directory, overwrite=overwrite, source=source)
-    check_directory(directory)
-    for part in standing_parts(directory):
-        if part.is_dir() and not part.is_symlink():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
-    make_directory(directory)
-
-
-def make_directory(directory: Path) -> None:
-    """Make the directory of a run, and the folder above it where only its last part is missing.
-
-    Raises
-    ------
-    OutputError
-        More is missing, or a file stands in the way.
-    """
-    target = directory.resolve()
-    try:
-        make_folder(target.parent, directory)
-        (target / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError.unwritable(directory, error) from None
-
-
-def standing_parts(directory: Path) -> list[Path]:
-    """Files and folders of the run that stands in a directory, its record last; none where there is no run."""
-    if not (directory / "run.json").exists():
-        return []
-    parts = [directory / name for name in _PARTS]
-    return [part for part in parts if part.is_symlink() or part.exists()]
-
-
-def save_weights(path: Path, weights: Mapping[str, NDArray[np.float32]], probe: NDArray[np.complex64]) -> None:
-    """Write canonical weights and the probe as safetensors, atomically."""
-    arrays = {**weights, "probe.real": probe.real, "probe.imag": probe.imag}
-    atomic_write(path, save_tensors({name: np.array(array, "<f4", order="C") for name, array in arrays.items()}))
-
-
-def load_weights(path: Path) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.complex64]]:
-    """Read what :func:`save_weights` wrote.
-
-    Raises
-    ------
-    RunError
-        Missing, damaged, or without a probe.
-    """
-    try:
-        arrays = load_tensors(path.read_bytes())
-        probe = arrays.pop("probe.real") + 1j * arrays.pop("probe.imag")
-    except OSError as error:
-        raise RunError(
-            f"cannot be read ({error.strerror})", file=path, remedy="the run has no checkpoint yet: train first"
-        ) from None
-    except (SafetensorError, KeyError):
-        raise RunError("not weights of a run", file=path, remedy="the file is damaged: train anew") from None
-    return arrays, probe.astype(np.complex64)
+        return self.trained(which).probe
 
 
 def exported_bundle(path: Path) -> Path:

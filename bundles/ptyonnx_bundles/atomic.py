@@ -93,6 +93,7 @@ def check_directory(path: str | os.PathLike[str]) -> None:
     check_name(path, OutputError)
     try:
         target = Path(os.path.realpath(path))
+        remove_abandoned(target.parent)  # where an earlier command found out, before it made the directory
         _try(target if os.path.lexists(target) else check_folder(target.parent, path))
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
@@ -153,6 +154,7 @@ def _remove_if_abandoned(path: Path) -> None:
 
 def _try(folder: Path) -> None:
     """Make a file in a folder, and take it away again."""
+    remove_abandoned(folder)
     trial = _temporary(folder)
     os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     trial.unlink(missing_ok=True)

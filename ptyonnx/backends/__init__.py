@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
+    from ptyonnx.checkpoints import Snapshot, State
     from ptyonnx.settings import Settings
     from ptyonnx.training.journal import Journal
     from ptyonnx.training.task import Task
@@ -37,8 +38,11 @@ class Backend(Protocol):
     def check(self, settings: Settings) -> None:
         """Refuse, before anything is written, what this machine cannot do."""
 
-    def fit(self, task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
-        """Train, from the last checkpoint if asked to; best and last weights end in `checkpoints`."""
+    def fit(self, task: Task, journal: Journal, earlier: State | None = None, logs: Path | None = None) -> None:
+        """Train, from an earlier state if there is one; the journal keeps what every epoch leaves."""
+
+    def from_older_version(self, task: Task, checkpoints: Path) -> tuple[int, Snapshot] | None:
+        """Epochs that are done and the network after them, from the framework's own checkpoint, if there is one."""
 
     def convert(self, recipe: Recipe, weights: Mapping[str, NDArray[Any]]) -> tuple[bytes, Native]:
         """The canonical ONNX model of these weights, and the native network to compare it with."""

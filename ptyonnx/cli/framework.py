@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ptyonnx.cli.scratch import use_scratch
+
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
     from ptyonnx_runtime.engine import Engine
@@ -48,6 +50,7 @@ def open_quietly(bundle: Bundle, engine: str, *, provider: str, threads: int) ->
 @contextmanager
 def _quietly() -> Iterator[None]:
     """No greetings while a framework loads, and few words later."""
+    use_scratch()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _without_stderr():
         yield

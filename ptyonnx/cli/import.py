@@ -37,7 +37,8 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.tables import columns
     from ptyonnx.importing import import_bundle
-    from ptyonnx.run import check_room, exported_bundle
+    from ptyonnx.run import exported_bundle
+    from ptyonnx.run_folder import check_room, check_unused
     from ptyonnx_bundles import check_directory, read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
@@ -47,6 +48,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     opened = read_bundle(exported_bundle(bundle))
     output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
     check_directory(output)
+    check_unused(output)
     check_room(output, overwrite=overwrite, source=opened.path)
     load_quietly(name, "engine")
     run = import_bundle(opened, name, output, overwrite=overwrite)

@@ -153,7 +153,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
     """Where the run goes and with which backend."""
     from ptyonnx import backends
-    from ptyonnx.run import check_room
+    from ptyonnx.run_folder import check_room, check_unused
     from ptyonnx_bundles import check_directory
     from ptyonnx_bundles.errors import SettingsError
 
@@ -168,6 +168,7 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
         raise SettingsError("missing", key="--data", remedy="name the scan to train on: --data scan.npz")
     output = configuration.output or Path("runs") / f"{configuration.data.stem}-{backend}"
     check_directory(output)
+    check_unused(output)
     check_room(output, overwrite=overwrite)
     return output, backend
 
@@ -213,7 +214,7 @@ def _is_complete(output: Path) -> bool:
     from ptyonnx.run import Run
 
     run = Run.open(output)
-    return run.record.state == "complete" and run.bundle is not None
+    return run.record.state == "complete" and run.record.bundle is not None
 
 
 def _report(run: Run, exporting: bool) -> None:

@@ -1,23 +1,24 @@
-"""What happened so far: the history on disk, the best epoch, and whether training may go on.
+"""What happened so far: the epochs that are done, and whether training may go on.
 
-Both backends report here and obey the same rules for the best checkpoint, early stopping,
-divergence and collapse.
+Both backends report here and obey the same rules for checkpoints, early stopping, divergence and collapse.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ptyonnx.history import best_epoch, read_history, write_history
+from ptyonnx.checkpoints import Snapshot, keep
+from ptyonnx.history import best_epoch
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, check_heads
 from ptyonnx.training.observer import Observer
-from ptyonnx_bundles.errors import DivergenceError, RunError
+from ptyonnx_bundles.errors import DivergenceError
 
-__all__ = ["Journal", "Metrics", "Verdict"]
+__all__ = ["Journal", "Metrics"]
 
 
 class Metrics(NamedTuple):
@@ -27,36 +28,26 @@ class Metrics(NamedTuple):
     r_factor: float
 
 
-class Verdict(NamedTuple):
-    """What to do after an epoch."""
-
-    best: bool
-    stop: bool
-
-
 class Journal:
     """The memory of a training.
 
     Parameters
     ----------
-    path : Path
-        The history, a CSV file with one line per epoch.
+    directory : Path
+        Of the run: history and checkpoints are written there.
     settings : Settings
     observer : Observer
-    epochs_done : int
-        Epochs in the checkpoint from which training goes on; later lines are dropped.
+    rows : sequence of mappings
+        The history of the epochs that are done already.
     """
 
-    def __init__(self, path: Path, settings: Settings, observer: Observer, epochs_done: int = 0) -> None:
-        self.path = path
+    def __init__(
+        self, directory: Path, settings: Settings, observer: Observer, rows: Sequence[Mapping[str, float]] = ()
+    ) -> None:
+        self.directory = directory
         self.settings = settings
         self.observer = observer
-        self.rows = read_history(path)[:epochs_done] if epochs_done else []
-        if len(self.rows) != epochs_done:
-            raise RunError(
-                "the history is shorter than the checkpoint", file=path, found=f"{len(self.rows)} epochs",
-                expected=f"{epochs_done}", remedy="train anew into another directory",
-            )  # fmt: skip
+        self.rows = [dict(row) for row in rows]
         self._steps: list[Metrics] = []
         self._started = time.monotonic()
 
@@ -64,6 +55,20 @@ class Journal:
     def epochs_done(self) -> int:
         """Complete epochs."""
         return len(self.rows)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train: all epochs are done, or none was better for too long."""
+        patience = self.settings.patience
+        since_best = self.epochs_done - 1 - best_epoch(self.rows)
+        return self.epochs_done >= self.settings.epochs or (
+            bool(self.rows) and patience is not None and since_best >= patience
+        )
+
+    def begin(self, steps_per_epoch: int) -> None:
+        """Start the clock and tell the observer."""
+        self._started = time.monotonic()
+        self.observer.started(self.settings.epochs, steps_per_epoch, self.epochs_done)
 
     def step(self, loss: float, r_factor: float) -> None:
         """Note one optimiser step.
@@ -82,8 +87,8 @@ class Journal:
         self._steps.append(Metrics(loss, r_factor))
         self.observer.step(loss, r_factor)
 
-    def epoch(self, validation: Metrics, rate: float, spread: HeadSpread) -> Verdict:
-        """Note one epoch and judge it.
+    def epoch(self, validation: Metrics, rate: float, spread: HeadSpread, snapshot: Snapshot) -> bool:
+        """Write down one epoch and judge it.
 
         Parameters
         ----------
@@ -93,10 +98,17 @@ class Journal:
             Learning rate of the last step.
         spread : HeadSpread
             How much the heads depend on their input.
+        snapshot : Snapshot
+            The network as it is now.
+
+        Returns
+        -------
+        bool
+            Whether training ends here.
 
         Raises
         ------
-        CollapseError, DivergenceError
+        CollapseError, DivergenceError, OutputError
         """
         if not math.isfinite(validation.loss):
             raise DivergenceError(
@@ -117,9 +129,20 @@ class Journal:
         self._steps = []
         self._started = time.monotonic()
         self.rows.append(row)
-        write_history(self.path, self.rows)
+        keep(self.directory, self.rows, snapshot)
         self.observer.epoch(row)
+        self.check_heads()
+        return self.finished
+
+    def check_heads(self) -> None:
+        """Refuse to go on where the network had collapsed in the last epoch.
+
+        Raises
+        ------
+        CollapseError
+        """
+        if not self.rows:
+            return
+        row = self.rows[-1]
+        spread = HeadSpread(*(row.get(name, math.inf) for name in ("amplitude_spread", "phase_spread")))
         check_heads(spread, epoch=self.epochs_done, rate=self.settings.rate)
-        patience = self.settings.patience
-        since_best = self.epochs_done - 1 - best_epoch(self.rows)
-        return Verdict(best=since_best == 0, stop=patience is not None and since_best >= patience)

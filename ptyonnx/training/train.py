@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ptyonnx import backends
-from ptyonnx.run import Record, Run, load_weights, make_room, save_weights
+from ptyonnx.checkpoints import Saved, Snapshot, State, committed_rows, keep, load, path_of, reconcile, save
+from ptyonnx.run import Record, Run
+from ptyonnx.run_folder import check_room, install, locked
 from ptyonnx.settings import Settings
 from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
@@ -49,7 +51,8 @@ def train(
         With a probe, unless training goes on from a bundle.
     settings : Settings
     directory : path-like
-        Where the run is written; must not hold one already unless resuming or overwriting.
+        Where the run is written; must not hold one already unless resuming or overwriting. No other process may
+        write there meanwhile.
     test_scan : Scan, optional
         To validate on; otherwise some patterns of `scan` are held out.
     initial : Bundle, optional
@@ -75,51 +78,57 @@ def train(
     """
     if resume and initial is not None:
         raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
-    name = backends.canonical_name(backend)
     directory = Path(directory)
     check_directory(directory)
+    name = backends.canonical_name(backend)
     engine = backends.load(name)
     observer = observer or Unobserved()
     _check_machine(engine, settings)
-    if resume:
-        run = _earlier_run(directory, name)
-        if run.record.state == "complete":
-            _refuse_other_data(run, scan, scan_digest(scan))
-            observer.note("this training is complete already: there is nothing to go on with")
-            return run
-        _refuse_other_data(run, scan, None)
-        task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
-        _refuse_other_data(run, scan, task.digest)
-        _check_recipe(run, task)
-    else:
+    with locked(directory):
+        if resume:
+            run = _earlier_run(directory, name)
+            if run.record.state == "complete":
+                _refuse_other_data(run, scan, scan_digest(scan))
+                observer.note("this training is complete already: there is nothing to go on with")
+                return run
+            _refuse_other_data(run, scan, None)
+            task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
+            _refuse_other_data(run, scan, task.digest)
+            _check_recipe(run, task)
+            last = _last(engine, run, task)
+            journal = Journal(directory, run.settings, observer, reconcile(directory, last))
+            return _fit(engine, run, task, journal, last.snapshot.state if journal.rows else None)
         start = None
         if initial is not None:
             settings, start = continued_settings(initial, settings), Start.from_bundle(initial)
             observer.note(_NEW_OPTIMISER.format(name=start.name))
         task = prepare(scan, settings, observer, test_scan, start)
-        make_room(directory, overwrite=overwrite, source=initial.path if initial else None)
+        check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
         manifest = initial.native_manifest("training") if initial else None
         run = _new_run(directory, name, engine.versions(), scan, task, initial=manifest)
-        if start is not None:
-            save_weights(run.checkpoints / _INITIAL, start.weights, start.probe)
-        save_weights(run.checkpoints / "last.safetensors", task.initial_weights, task.probe)
-        run.write()
-    return _fit(engine, run, task, observer, resume=resume)
+        _install(run, task, start)
+        return _fit(engine, run, task, Journal(directory, run.settings, observer))
 
 
-def _fit(engine: backends.Backend, run: Run, task: Task, observer: Observer, *, resume: bool) -> Run:
+def _last(engine: backends.Backend, run: Run, task: Task) -> Saved:
+    """The last checkpoint; one of an older version is written anew, in the present form."""
+    path = path_of(run.directory, "last")
+    saved = load(path)
+    if saved.epoch is None:
+        epoch, snapshot = engine.from_older_version(task, run.checkpoints) or (0, saved.snapshot)
+        if epoch:
+            keep(run.directory, committed_rows(run.directory, epoch), snapshot)
+        saved = Saved(snapshot, epoch)
+    return saved
+
+
+def _fit(engine: backends.Backend, run: Run, task: Task, journal: Journal, earlier: State | None = None) -> Run:
     """Train, and write down how it ended."""
-
-    def open_journal(epochs_done: int) -> Journal:
-        return Journal(run.history_path, run.settings, observer, epochs_done)
-
-    def begin(epochs_done: int) -> Journal:
-        observer.started(run.settings.epochs, task.training.steps_per_epoch, epochs_done)
-        return open_journal(epochs_done)
-
-    run = run.write(state="training", message="")
+    run = run.write(state="training", message="", bundle=None)
     try:
-        engine.fit(task, begin, run.checkpoints, resume=resume)
+        journal.check_heads()
+        if not journal.finished:
+            engine.fit(task, journal, earlier, run.directory / "tensorboard" if run.settings.tensorboard else None)
     except KeyboardInterrupt:
         run.write(state="interrupted", message="stopped by the user")
         raise
@@ -154,6 +163,18 @@ def _new_run(
         }
     )
     return Run(directory, record, task.settings)
+
+
+def _install(run: Run, task: Task, start: Start | None) -> None:
+    """Put a run without a complete epoch into its locked folder, in place of one that stands there."""
+
+    def write(folder: Path) -> None:
+        if start is not None:
+            save(folder / "checkpoints" / _INITIAL, Snapshot(start.weights, start.probe))
+        save(path_of(folder, "last"), Snapshot(task.initial_weights, task.probe), epoch=0)
+        Run(folder, run.record, run.settings).write()
+
+    install(run.directory, write)
 
 
 def _earlier_run(directory: Path, backend: str) -> Run:
@@ -194,8 +215,8 @@ def _earlier_start(run: Run) -> Start | None:
     initial = run.record.initial
     if initial is None:
         return None
-    weights, probe = load_weights(run.checkpoints / _INITIAL)
-    return Start("it began with", run.recipe, weights, probe, initial.physics.mean_photons)
+    snapshot = load(run.checkpoints / _INITIAL).snapshot
+    return Start("it began with", run.recipe, dict(snapshot.weights), snapshot.probe, initial.physics.mean_photons)
 
 
 def _physics(scan: Scan, task: Task) -> Physics:

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundle_factory import make_bundle
@@ -53,49 +54,52 @@ def test_a_run_is_not_replaced_by_what_is_made_of_a_bundle_in_it(
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Ctrl-C when the next file or folder but `count` is about to be moved."""
-    move, moved = Path.replace, itertools.count()
+    """Ctrl-C when the next file or folder but `count` is about to be renamed."""
+    moved = itertools.count()
+    for name in ("replace", "rename"):
+        move = getattr(os, name)
 
-    def replace(self: Path, target: Path) -> Path:
-        if next(moved) == count:
-            raise KeyboardInterrupt
-        return move(self, target)
+        def rename(source: Path, target: Path, move: Any = move) -> None:
+            if next(moved) == count:
+                raise KeyboardInterrupt
+            move(source, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
+        monkeypatch.setattr(os, name, rename)
 
 
-@pytest.mark.slow
-def test_an_import_that_is_interrupted_anywhere_leaves_the_older_run_whole(
+def test_an_import_that_is_interrupted_anywhere_leaves_one_run_whole(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ptyonnx.importing._prove", lambda *_: None)  # the framework is no part of this
     older = import_bundle(bundle, "torch", tmp_path / "run")
-    export(older, older.directory / "bundle.onnx")
+    (older.directory / "bundle.onnx").write_bytes(bundle.model)
     (older.directory / "notes.txt").write_text("mine", encoding="utf-8")
     before = contents(tmp_path)
+    new = ["checkpoints", "notes.txt", "run.json", "settings.yaml"]
+    arrived = []
     for count in itertools.count():
         with monkeypatch.context() as patch:
             interrupt_after(patch, count)
             try:
                 import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True)
             except KeyboardInterrupt:
-                assert contents(tmp_path) == before
+                arrived.append(Run.open(tmp_path / "run").backend == "tensorflow")
+                assert contents(tmp_path) == before or sorted(p.name for p in older.directory.iterdir()) == new
             else:
                 break
-    assert count > 6  # the parts of two runs, one by one
-    assert Run.open(tmp_path / "run").backend == "tensorflow"
-    assert sorted(path.name for path in older.directory.iterdir()) == [
-        "checkpoints",
-        "notes.txt",
-        "run.json",
-        "settings.yaml",
-    ]
+        if arrived[-1]:
+            import_bundle(bundle, "torch", tmp_path / "run", overwrite=True)
+            (older.directory / "bundle.onnx").write_bytes(bundle.model)
+    assert arrived == sorted(arrived)
+    assert set(arrived) == {False, True}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_an_import_that_is_interrupted_where_no_run_stood_leaves_nothing(
+def test_an_import_that_is_interrupted_where_no_run_stood_leaves_nothing_or_the_run(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for count in range(7):  # two checkpoints, settings and record become complete; then three parts move
+    monkeypatch.setattr("ptyonnx.importing._prove", lambda *_: None)
+    for count in range(5):  # two checkpoints, settings and record become complete; then the run arrives
         with monkeypatch.context() as patch:
             interrupt_after(patch, count)
             with pytest.raises(KeyboardInterrupt):
@@ -112,24 +116,44 @@ def test_an_import_that_fails_before_the_new_run_is_complete_leaves_the_older_ru
     def full(*_: object) -> None:
         raise OutputError("no room")
 
-    monkeypatch.setattr("ptyonnx.importing.save_weights", full)
+    monkeypatch.setattr("ptyonnx.importing.save", full)
     with pytest.raises(OutputError):
         import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True)
     assert contents(tmp_path) == before
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the disk fail where a file or folder of this name is to be renamed."""
+    move = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self.name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+def test_a_disk_that_fails_while_a_run_takes_its_place_is_said_and_the_next_to_open_it_goes_on(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptyonnx.importing._prove", lambda *_: None)
+    import_bundle(bundle, "torch", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        failing(patch, "settings.yaml")
+        with pytest.raises(OutputError, match="Input/output error"):
+            import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True)
+        with pytest.raises(OutputError, match="Input/output error"):
+            Run.open(tmp_path / "run")
+    assert Run.open(tmp_path / "run").backend == "tensorflow"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "run.json", "settings.yaml"]
 
 
 def test_a_disk_that_fails_says_so_in_one_line_and_the_older_run_stays(
     capsys: Output, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_bundle(bundle, "torch", tmp_path / "run")
-    move = Path.replace
-
-    def replace(self: Path, target: Path) -> Path:
-        if self.name == "settings.yaml":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return move(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
+    failing(monkeypatch, ".incoming")
     line = refused(capsys, tmp_path, "import", bundle.path, "--backend", "torch", "-o", tmp_path / "run", "--overwrite")
     assert line.endswith("run: cannot be written (Input/output error); make room, or name another directory (-o)")
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ptyonnx.history import best_epoch
+from ptyonnx.checkpoints import Snapshot
+from ptyonnx.history import best_epoch, read_history, write_history
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
@@ -24,6 +25,7 @@ from ptyonnx_bundles.errors import CollapseError, DivergenceError, RunError, Sca
 from ptyonnx_runtime.scan import Scan
 
 HEALTHY = HeadSpread(0.1, 0.3)
+SNAPSHOT = Snapshot({}, np.ones((1, 4, 4), np.complex64))
 
 
 class Notes(Unobserved):
@@ -166,44 +168,64 @@ def test_the_digest_of_a_scan_changes_with_any_of_its_arrays() -> None:
 
 
 def test_the_history_is_a_csv_with_a_line_per_epoch_and_the_best_epoch_is_the_lowest(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "history.csv", Settings(patience=2), Unobserved())
-    verdicts = []
+    journal = Journal(tmp_path, Settings(patience=2), Unobserved())
+    ended = []
     for loss in (3.0, 1.0, 2.0, 1.5):
         journal.step(loss, 0.2)
-        verdicts.append(journal.epoch(Metrics(loss, 0.2), 1e-3, HEALTHY))
-    assert [verdict.best for verdict in verdicts] == [True, True, False, False]
-    assert [verdict.stop for verdict in verdicts] == [False, False, False, True]
+        ended.append(journal.epoch(Metrics(loss, 0.2), 1e-3, HEALTHY, SNAPSHOT))
+    assert ended == [False, False, False, True]
+    assert Journal(tmp_path, Settings(patience=2), Unobserved(), journal.rows).finished
     assert best_epoch(journal.rows) == 1
     with (tmp_path / "history.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["val_loss"]) for row in rows] == [3.0, 1.0, 2.0, 1.5]
 
 
-def test_a_resumed_journal_forgets_epochs_that_the_checkpoint_does_not_know(tmp_path: Path) -> None:
-    path = tmp_path / "history.csv"
-    journal = Journal(path, Settings(), Unobserved())
-    for loss in (3.0, 2.0, 1.0):
-        journal.epoch(Metrics(loss, 0.2), 1e-3, HEALTHY)
-    assert best_epoch(Journal(path, Settings(), Unobserved(), epochs_done=2).rows) == 1
-    with pytest.raises(RunError, match="history is shorter"):
-        Journal(path, Settings(), Unobserved(), epochs_done=4)
+def test_a_resumed_history_looks_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    rows = [{"epoch": n, "loss": 2.0, "r_factor": 0.1 + n, "val_loss": 1 / n, "val_r_factor": 0.3} for n in (1, 2, 3)]
+    write_history(tmp_path / "whole.csv", rows)
+    write_history(tmp_path / "parts.csv", rows[:2])
+    write_history(tmp_path / "parts.csv", [*read_history(tmp_path / "parts.csv"), rows[2]])
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,loss\n1,2\n",
+        "1,2\n3,4\n",
+        "epoch,loss,r_factor,val_loss,val_r_factor\n1,2,3,4\n",
+        "epoch,loss,r_factor,val_loss,val_r_factor\n1,2,3,4,5,6\n",
+        "epoch,loss,r_factor,val_loss,val_r_factor\n1,2,x,4,5\n",
+        "epoch,loss,r_factor,val_loss,val_r_factor\n2,1,1,1,1\n",
+        "epoch,loss,r_factor,val_loss,val_r_factor\nnan,1,1,1,1\n",
+        'epoch,loss,r_factor,val_loss,val_r_factor\n"1,1,1,1,1\n',
+        "\0\n1\n",
+        "\udcff",
+    ],
+)
+def test_a_damaged_history_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "history.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match="not a training history") as refusal:
+        read_history(tmp_path / "history.csv")
+    assert refusal.value.file == str(tmp_path / "history.csv")
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_training_at_that_step(tmp_path: Path, loss: float) -> None:
-    journal = Journal(tmp_path / "history.csv", Settings(), Unobserved())
+    journal = Journal(tmp_path, Settings(), Unobserved())
     journal.step(1.0, 0.2)
     with pytest.raises(DivergenceError, match=r"epoch 1, step 2; lower the learning rate \(--set rate="):
         journal.step(loss, 0.2)
     with pytest.raises(DivergenceError, match="validation loss"):
-        journal.epoch(Metrics(loss, 0.2), 1e-3, HEALTHY)
+        journal.epoch(Metrics(loss, 0.2), 1e-3, HEALTHY, SNAPSHOT)
 
 
 @pytest.mark.parametrize("head, spread", [("amplitude", HeadSpread(0, 0.1)), ("phase", HeadSpread(0.1, 0))])
 def test_a_dead_head_is_named(tmp_path: Path, head: str, spread: HeadSpread) -> None:
-    journal = Journal(tmp_path / "history.csv", Settings(), Unobserved())
+    journal = Journal(tmp_path, Settings(), Unobserved())
     with pytest.raises(CollapseError, match=f"the {head} no longer depends on the pattern.*--set seed=1"):
-        journal.epoch(Metrics(1.0, 0.2), 1e-3, spread)
+        journal.epoch(Metrics(1.0, 0.2), 1e-3, spread, SNAPSHOT)
 
 
 def test_the_spread_of_heads_is_their_deviation_over_patterns() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning
@@ -18,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from ptyonnx.backends.pytorch.checkpoint import Handover, from_state, to_state
 from ptyonnx.backends.pytorch.device import set_threads, use_gpu
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.backends.pytorch.shares import Parts, in_shares
-from ptyonnx.run import save_weights
+from ptyonnx.backends.pytorch.surroundings import interruptible, quiet, without_denormals
+from ptyonnx.checkpoints import Snapshot, State, unusable
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
@@ -29,17 +28,19 @@ from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
 from ptyonnx.training.regions import Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import OutputError
 from ptyonnx_converters import from_pytorch
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "scene_tensors", "versions"]
+__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "from_older_version", "scene_tensors", "versions"]
 
 # Where TensorFlow adds epsilon differs from PyTorch: so small that it does not matter where.
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
 # What the objective asks of a library beside Python's operators.
 OPERATORS = {"add": partial(torch.sum, dim=1), "transpose": partial(torch.transpose, dim0=-2, dim1=-1)}
+_NOWHERE = "handed over"  # Lightning wants a name of every checkpoint
+# What PyTorch, Lightning and our own reading raise where a state is not that of this network.
+_UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 TensorBatch = tuple[torch.Tensor, torch.Tensor]  # of a `regions.Batch`
 
 
@@ -114,10 +115,10 @@ class Reconstructor(lightning.LightningModule):
         amplitude, phase_rad = (head.float().cpu().numpy() for head in heads)
         return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
-    def save(self, path: Path) -> None:
-        """Canonical weights and probe, as safetensors."""
+    def snapshot(self, checkpoint: dict[str, Any]) -> Snapshot:
+        """The network as it is now, and what Lightning needs to go on."""
         real, imag = (part.detach().cpu().numpy() for part in self.probe())
-        save_weights(path, self.network.weights_by_name(), real + 1j * imag)
+        return Snapshot(self.network.weights_by_name(), real + 1j * imag, to_state(checkpoint))
 
 
 class _Batches(Dataset[TensorBatch]):
@@ -149,16 +150,20 @@ class _Data(lightning.LightningDataModule):
 
 
 class _Report(lightning.Callback):
-    """Tells the journal of steps and epochs, and keeps the checkpoints it asks for."""
+    """Tells the journal of steps and epochs."""
 
-    def __init__(self, open_journal: Callable[[int], Journal], checkpoints: Path) -> None:
-        self.open_journal = open_journal
-        self.checkpoints = checkpoints
+    def __init__(self, journal: Journal, handover: Handover) -> None:
+        self.journal = journal
+        self.handover = handover
+        self.begun = False
         self.interrupted = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del pl_module
-        self.journal = self.open_journal(trainer.current_epoch)
+        assert isinstance(pl_module, Reconstructor)
+        if trainer.current_epoch != self.journal.epochs_done:
+            raise ValueError(f"the state after {trainer.current_epoch} epochs, not {self.journal.epochs_done}")
+        self.begun = True
+        self.journal.begin(pl_module.task.training.steps_per_epoch)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any
@@ -171,15 +176,13 @@ class _Report(lightning.Callback):
         validation = torch.stack(pl_module.validation).mean(dim=0)
         pl_module.validation.clear()
         rate = float(pl_module.task.rates[min(trainer.global_step, len(pl_module.task.rates)) - 1])
-        verdict = self.journal.epoch(Metrics(float(validation[0]), float(validation[1])), rate, pl_module.spread())
-        for name in ("last", "best") if verdict.best else ("last",):
-            path = self.checkpoints / f"{name}.ckpt"
-            try:
-                trainer.save_checkpoint(path)
-            except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
-                raise OutputError.unwritable(path, error) from None
-            pl_module.save(self.checkpoints / f"{name}.safetensors")
-        trainer.should_stop = verdict.stop
+        trainer.save_checkpoint(_NOWHERE)
+        trainer.should_stop = self.journal.epoch(
+            Metrics(float(validation[0]), float(validation[1])),
+            rate,
+            pl_module.spread(),
+            pl_module.snapshot(self.handover.checkpoint),
+        )
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
@@ -205,31 +208,36 @@ def check(settings: Settings) -> None:
     require("torch", "onnx", "onnxscript", "onnxruntime")
 
 
-def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
+def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path | None = None) -> None:
     """Train a network.
 
     Parameters
     ----------
     task : Task
-    open_journal : callable
-        Given the number of epochs already done, returns the journal to report to.
-    checkpoints : Path
-        Directory for ``best`` and ``last``.
-    resume : bool
-        Go on from ``last``, if there is one.
+    journal : Journal
+        Is told of every step, and keeps what every epoch leaves.
+    earlier : State, optional
+        To go on from, after the journal's epochs.
+    logs : Path, optional
+        Directory for TensorBoard.
 
     Raises
     ------
-    CollapseError, DivergenceError, ProviderError
+    CollapseError, DivergenceError, ProviderError, OutputError
+    RunError
+        The earlier state cannot be gone on from.
     KeyboardInterrupt
-        Stopped by the user; ``last`` holds the last complete epoch.
+        Stopped by the user; the journal has kept the last complete epoch.
     """
     settings = task.settings
     set_threads(settings.threads)
     gpu = use_gpu(settings.device)
-    report = _Report(open_journal, checkpoints)
-    last = checkpoints / "last.ckpt"
-    with _quiet(), _interruptible(report), _without_denormals():
+    try:
+        handover = Handover(from_state(earlier) if earlier else None)
+    except _UNFIT as error:
+        raise unusable(journal.directory, error) from None
+    report = _Report(journal, handover)
+    with quiet(), interruptible(lambda: report.interrupted), without_denormals():
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=1,
@@ -240,16 +248,53 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             callbacks=[report],
-            logger=_logger(checkpoints) if settings.tensorboard else False,
+            plugins=[handover],
+            logger=_logger(logs) if logs else False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            default_root_dir=checkpoints,
+            default_root_dir=journal.directory,
         )
         model = Reconstructor(task).to(memory_format=torch.channels_last)
-        ckpt_path = last if resume and last.exists() else None
-        with in_shares(model.network, 1 if gpu else torch.get_num_threads()) as model.real_and_imag:
-            trainer.fit(model, datamodule=_Data(task), ckpt_path=ckpt_path, weights_only=True)
+        ckpt_path = _NOWHERE if earlier else None
+        try:
+            with in_shares(model.network, 1 if gpu else torch.get_num_threads()) as model.real_and_imag:
+                trainer.fit(model, datamodule=_Data(task), ckpt_path=ckpt_path, weights_only=True)
+        except _UNFIT as error:
+            if earlier is None or report.begun:
+                raise
+            raise unusable(journal.directory, error) from None
+
+
+def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | None:
+    """Read the checkpoint that older versions left to Lightning.
+
+    Parameters
+    ----------
+    task : Task
+    checkpoints : Path
+        Directory of ``last.ckpt``.
+
+    Returns
+    -------
+    tuple of int and Snapshot, or None
+        How many epochs are done and the network after them; None where there is no such file.
+
+    Raises
+    ------
+    RunError
+        Damaged.
+    """
+    path = checkpoints / "last.ckpt"
+    if not path.is_file():
+        return None
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        model = Reconstructor(task)
+        model.load_state_dict(checkpoint["state_dict"])
+        return int(checkpoint["global_step"]) // task.training.steps_per_epoch, model.snapshot(checkpoint)
+    except (*_UNFIT, OSError, EOFError, UnpicklingError) as error:
+        raise unusable(checkpoints.parent, error, path) from None
 
 
 def convert(
@@ -282,47 +327,7 @@ def _precision(precision: str, *, gpu: bool) -> Any:
     return "16-mixed" if precision == "mixed" else "32-true"
 
 
-def _logger(checkpoints: Path) -> Any:
+def _logger(logs: Path) -> Any:
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    return TensorBoardLogger(save_dir=checkpoints.parent, name="", version="tensorboard")
-
-
-@contextmanager
-def _without_denormals() -> Iterator[None]:
-    """Round what is nearly zero to zero: fading activations would otherwise slow a CPU down tenfold."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)  # holds for the whole thread, whose other numbers are not ours
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's advice about data loaders and hardware does not concern our users."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # lightning 2.6, torch 2.13
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _interruptible(report: _Report) -> Iterator[None]:
-    """Lightning turns Ctrl-C into SystemExit and switches SIGINT off: undo both."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        if report.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        if signal.getsignal(signal.SIGINT) is not handler:
-            signal.signal(signal.SIGINT, handler)
+    return TensorBoardLogger(save_dir=logs.parent, name="", version=logs.name)

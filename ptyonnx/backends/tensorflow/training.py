@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptyonnx.backends.tensorflow.checkpoint import restore, to_state
 from ptyonnx.backends.tensorflow.device import set_threads, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
-from ptyonnx.run import save_weights
+from ptyonnx.checkpoints import Snapshot, State, unusable
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
@@ -25,12 +26,22 @@ from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
 from ptyonnx.training.regions import Batch, Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.errors import OutputError, SettingsError
+from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_converters import from_tensorflow
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "scene_for", "scene_tensors", "versions"]
+__all__ = [
+    "OPERATORS",
+    "Reconstructor",
+    "check",
+    "convert",
+    "fit",
+    "from_older_version",
+    "scene_for",
+    "scene_tensors",
+    "versions",
+]
 
 # Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
 _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
@@ -100,10 +111,14 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         amplitude, phase_rad = (tf.cast(head, tf.float32).numpy() for head in heads)
         return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
-    def save_canonical(self, path: Path) -> None:
-        """Canonical weights and probe, as safetensors."""
+    def snapshot(self) -> Snapshot:
+        """The network as it is now, and what Keras needs to go on."""
         real, imag = (part.numpy() for part in self.probe())
-        save_weights(path, self.network.weights_by_name(), real + 1j * imag)
+        return Snapshot(self.network.weights_by_name(), real + 1j * imag, to_state(self.trained()))
+
+    def trained(self) -> dict[str, list[Any]]:
+        """All variables that a step may change."""
+        return {"weights": self.network.variables + self.probe_shift, "optimizer": self.optimizer.variables}
 
 
 class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
@@ -140,13 +155,11 @@ def _batches(
 
 
 class _Report(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells the journal of steps and epochs, and keeps the checkpoints it asks for."""
+    """Tells the journal of steps and epochs."""
 
-    def __init__(self, journal: Journal, checkpoints: Path, managers: Mapping[str, tf.train.CheckpointManager]) -> None:
+    def __init__(self, journal: Journal) -> None:
         super().__init__()
         self.journal = journal
-        self.checkpoints = checkpoints
-        self.managers = managers
         self.validation: list[Metrics] = []
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -162,21 +175,14 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
         self.validation.append(Metrics(float(logs["loss"]), float(logs["r_factor"])))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note the epoch, keep checkpoints."""
-        del logs
+        """Note the epoch."""
+        del epoch, logs
         figures = np.array(self.validation, np.float64).mean(axis=0)
         validation = Metrics(float(figures[0]), float(figures[1]))
         self.validation.clear()
         rates = self.model.task.rates
         rate = float(rates[min(int(self.model.optimizer.iterations), len(rates)) - 1])
-        verdict = self.journal.epoch(validation, rate, self.model.spread())
-        for name in ("last", "best") if verdict.best else ("last",):
-            try:
-                self.managers[name].save(checkpoint_number=epoch + 1)
-            except (OSError, tf.errors.OpError) as error:
-                raise OutputError.unwritable(self.checkpoints / name, error) from None
-            self.model.save_canonical(self.checkpoints / f"{name}.safetensors")
-        self.model.stop_training = verdict.stop
+        self.model.stop_training = self.journal.epoch(validation, rate, self.model.spread(), self.model.snapshot())
 
 
 def scene_tensors(scene: Scene) -> Scene:
@@ -217,47 +223,43 @@ def check(settings: Settings) -> None:
         )  # fmt: skip
 
 
-def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *, resume: bool) -> None:
+def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path | None = None) -> None:
     """Train a network.
 
     Parameters
     ----------
     task : Task
-    open_journal : callable
-        Given the number of epochs already done, returns the journal to report to.
-    checkpoints : Path
-        Directory for ``best`` and ``last``.
-    resume : bool
-        Go on from ``last``, if there is one.
+    journal : Journal
+        Is told of every step, and keeps what every epoch leaves.
+    earlier : State, optional
+        To go on from, after the journal's epochs.
+    logs : Path, optional
+        Directory for TensorBoard.
 
     Raises
     ------
-    CollapseError, DivergenceError, ProviderError
+    CollapseError, DivergenceError, ProviderError, OutputError
+    RunError
+        The earlier state cannot be gone on from.
     KeyboardInterrupt
-        Stopped by the user; ``last`` holds the last complete epoch.
+        Stopped by the user; the journal has kept the last complete epoch.
     """
     settings = task.settings
     set_threads(settings.threads)
     gpu = use_gpu(settings.device)
+    epochs_done = journal.epochs_done
     with tf.device("/GPU:0" if gpu else "/CPU:0"), _without_remapper():
-        model = Reconstructor(task, _precision(settings.precision, gpu=gpu))
-        optimizer = keras.optimizers.Adam(_Rates(task.rates), global_clipnorm=settings.clip, **_ADAM)
-        model.compile(optimizer=optimizer)
-        optimizer.build(model.trainable_variables)
-        checkpoint = tf.train.Checkpoint(
-            weights=model.network.variables + model.probe_shift, optimizer=optimizer.variables
-        )
-        managers = {
-            name: tf.train.CheckpointManager(
-                checkpoint, str(checkpoints / name), max_to_keep=1, checkpoint_name="epoch"
-            )
-            for name in ("best", "last")
-        }
-        epochs_done = _restore(checkpoint, managers["last"]) if resume else 0
-        callbacks: list[keras.callbacks.Callback] = [_Report(open_journal(epochs_done), checkpoints, managers)]
-        if settings.tensorboard:
-            callbacks.append(keras.callbacks.TensorBoard(str(checkpoints.parent / "tensorboard")))
+        model = _compiled(task, _precision(settings.precision, gpu=gpu))
+        if earlier is not None:
+            try:
+                restore(model.trained(), earlier)
+            except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
+                raise unusable(journal.directory, error) from None
+        callbacks: list[keras.callbacks.Callback] = [_Report(journal)]
+        if logs is not None:
+            callbacks.append(keras.callbacks.TensorBoard(str(logs)))
         held_out = task.validation_members
+        journal.begin(task.training.steps_per_epoch)
         model.fit(
             _batches(task.training, lambda: map(task.epoch, count(epochs_done))),
             validation_data=_batches(task.validation, lambda: [held_out], len(held_out)).cache(),
@@ -268,6 +270,38 @@ def fit(task: Task, open_journal: Callable[[int], Journal], checkpoints: Path, *
             shuffle=False,
             verbose=0,
         )
+
+
+def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | None:
+    """Read the checkpoint that older versions left to TensorFlow.
+
+    Parameters
+    ----------
+    task : Task
+    checkpoints : Path
+        Directory of the folder ``last``.
+
+    Returns
+    -------
+    tuple of int and Snapshot, or None
+        How many epochs are done and the network after them; None where there is no such file.
+
+    Raises
+    ------
+    RunError
+        Damaged.
+    """
+    folder = checkpoints / "last"
+    latest = tf.train.latest_checkpoint(str(folder))
+    if latest is None:
+        return None
+    model = _compiled(task)
+    checkpoint = tf.train.Checkpoint(**model.trained())
+    try:
+        checkpoint.restore(latest).assert_consumed()
+        return int(latest.rsplit("-", 1)[1]), model.snapshot()
+    except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
+        raise unusable(checkpoints.parent, error, folder) from None
 
 
 def convert(
@@ -302,12 +336,13 @@ def _without_remapper() -> Iterator[None]:
         tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
 
 
-def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager) -> int:
-    """Go back to the last complete epoch; returns how many are done."""
-    if manager.latest_checkpoint is None:
-        return 0
-    checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-    return int(manager.latest_checkpoint.rsplit("-", 1)[1])
+def _compiled(task: Task, policy: str = "float32") -> Reconstructor:
+    """The network with its optimiser, whose variables exist."""
+    model = Reconstructor(task, policy)
+    optimizer = keras.optimizers.Adam(_Rates(task.rates), global_clipnorm=task.settings.clip, **_ADAM)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    return model
 
 
 def _precision(precision: str, *, gpu: bool) -> str:

@@ -99,12 +99,7 @@ def _train(engine: backends.Backend, trial: Trial) -> NDArray[np.float64]:
                 raise KeyboardInterrupt  # as a user would end it
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt, TrainingError):
-        directory = Path(folder)
-
-        def open_journal(epochs_done: int) -> Journal:
-            return Journal(directory / "history.csv", trial.settings, Observer(), epochs_done)
-
-        engine.fit(trial.task, open_journal, directory / "checkpoints", resume=False)
+        engine.fit(trial.task, Journal(Path(folder), trial.settings, Observer()))
     return np.array([*losses, *[np.nan] * (trial.steps - len(losses))])
 
 

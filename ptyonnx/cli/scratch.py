@@ -1,0 +1,97 @@
+"""A folder for what libraries put into the temporary directory while a command runs.
+
+They remove it when the process ends, but not when it is killed: TensorFlow leaves generated sources,
+exporters whole models. Here all of it lies in a folder whose lock says whether its command is alive,
+and the next command removes those of the dead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+__all__ = ["use_scratch"]
+
+_PREFIX, _LOCK = "ptyonnx-", ".lock"
+_KEY = "ptyonnx.scratch"
+
+
+def use_scratch() -> None:
+    """Let temporary files of the running command go into a folder of their own."""
+    context = click.get_current_context(silent=True)
+    if context is not None and _KEY not in context.meta:
+        context.meta[_KEY] = context.find_root().with_resource(_scratch())
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    parent = Path(tempfile.gettempdir())
+    _remove_abandoned(parent)
+    folder = parent / f"{_PREFIX}{secrets.token_hex(8)}"
+    lock = _create(folder.with_name(folder.name + _LOCK))
+    folder.mkdir(mode=0o700)
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.with_name(folder.name + _LOCK).unlink()
+        os.close(lock)
+
+    atexit.register(remove)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    variable = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        if variable is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = variable
+        if not any(folder.glob("matplotlib-*")):  # which matplotlib itself wants to remove, when the process ends
+            atexit.unregister(remove)
+            remove()
+
+
+def _create(path: Path) -> int:
+    """Create a file and lock it, as far as the file system has locks; its folder follows."""
+    from ptyonnx_bundles import try_lock
+
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        with contextlib.suppress(OSError):
+            if not try_lock(descriptor) or not path.exists():  # taken for abandoned before it was locked
+                os.close(descriptor)
+                continue
+        return descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the folders of this user's commands that are no longer alive."""
+    from ptyonnx_bundles import try_lock
+
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in os.scandir(parent) if entry.name.startswith(_PREFIX)]
+        for path in (parent / name for name in names if name.endswith(_LOCK)):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+                try:
+                    if _is_mine(os.fstat(descriptor)) and try_lock(descriptor):
+                        shutil.rmtree(path.with_name(path.name.removesuffix(_LOCK)), ignore_errors=True)
+                        path.unlink()
+                finally:
+                    os.close(descriptor)
+
+
+def _is_mine(found: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or found.st_uid == os.getuid()
