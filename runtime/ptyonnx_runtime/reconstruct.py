@@ -35,8 +35,8 @@ __all__ = ["PhaseChoice", "Progress", "Reconstruction", "reconstruct"]
 
 PhaseChoice = Literal["auto", "overlap", "network"]
 
-# Of the R-factor of vacuum. On the shipped scan a network of three epochs has 0.65 at the right positions, 0.94 with x and y
-# swapped, 0.92 with one axis mirrored; a fully trained one 0.43.
+# Of the R-factor of vacuum. On the shipped scan a network of 16 epochs has 0.53 at the right positions and 0.96 to 0.97 with
+# x and y swapped or one axis mirrored; after three epochs it is 0.69 and 0.98 to 0.99. Others were seen at 0.92 to 0.94.
 _HARDLY = 0.85
 _RESIDUAL_CHUNK_PX = 16 * 64 * 64  # pixels of a chunk, small enough to stay in a core's cache
 
