@@ -134,7 +134,7 @@ def archive(keras_path: Path) -> KerasArchive:
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_whatever_stands_in_a_configuration_it_is_a_network_or_one_line(
     archive: KerasArchive, data: st.DataObject
 ) -> None:

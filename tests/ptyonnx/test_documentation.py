@@ -142,7 +142,7 @@ def test_the_program_of_the_page_on_exchange_runs(clone: Path) -> None:
 @pytest.mark.slow
 def test_the_readmes_training_runs_in_both_frameworks(clone: Path) -> None:
     (program,) = (block for block in _blocks(README, "python") if "train(" in block)
-    quick = program.replace("epochs=20", "epochs=1, n_groups=32, filters_scale=0.125")
+    quick = program.replace("epochs=20", "epochs=1, n_subsample=32, n_groups=16, filters_scale=0.0625")
     assert quick != program
     outcome = subprocess.run(
         [sys.executable, "-c", quick], cwd=clone, capture_output=True, text=True, check=False, timeout=300

@@ -97,7 +97,7 @@ def test_a_trained_probe_comes_closer_to_the_true_one(tmp_path: Path, backend: s
     y, x = np.mgrid[:32, :32] - 16
     defocused = (scan.probe * np.exp(1j * (x**2 + y**2) / 60)).astype(np.complex64)
     wrong = Scan(scan.diffraction, scan.positions_px, defocused, name="wrong.npz")
-    settings = Settings.model_validate({**SMALL, "epochs": 15, "rate": 4e-3, "train_probe": True, "probe_rate": 1.0})
+    settings = Settings.model_validate({**SMALL, "epochs": 8, "rate": 8e-3, "train_probe": True, "probe_rate": 1.0})
     refined = train(backend, wrong, settings, tmp_path / "refined")
     kept = train(backend, wrong, settings.model_copy(update={"train_probe": False}), tmp_path / "kept")
     assert overlap(refined.probe(), scan.probe) > overlap(defocused, scan.probe) + 0.1
