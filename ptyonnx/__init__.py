@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from ptyonnx.exporting import export
     from ptyonnx.formats import load_scan
     from ptyonnx.importing import import_bundle
+    from ptyonnx.opening import open_bundle
     from ptyonnx.reconstruction import Reconstruction, reconstruct
     from ptyonnx.run import Run
     from ptyonnx.settings import Settings
     from ptyonnx.simulation import simulate
     from ptyonnx.training.train import train
+    from ptyonnx.verification import Verification, verify
     from ptyonnx_bundles import Bundle
-    from ptyonnx_bundles import read_bundle as open_bundle
     from ptyonnx_bundles.errors import PtyonnxError
     from ptyonnx_runtime.scan import Scan
 
@@ -35,6 +36,7 @@ __all__ = [
     "Run",
     "Scan",
     "Settings",
+    "Verification",
     "__version__",
     "adopt",
     "compare",
@@ -46,6 +48,7 @@ __all__ = [
     "reconstruct",
     "simulate",
     "train",
+    "verify",
 ]
 
 _ORIGINS = {
@@ -57,17 +60,20 @@ _ORIGINS = {
     "Run": ("ptyonnx.run", "Run"),
     "Scan": ("ptyonnx_runtime.scan", "Scan"),
     "Settings": ("ptyonnx.settings", "Settings"),
+    "Verification": ("ptyonnx.verification", "Verification"),
     "adopt": ("ptyonnx.adoption", "adopt"),
     "compare": ("ptyonnx.comparison.comparison", "compare"),
     "export": ("ptyonnx.exporting", "export"),
     "import_bundle": ("ptyonnx.importing", "import_bundle"),
     "load_scan": ("ptyonnx.formats", "load_scan"),
-    "open_bundle": ("ptyonnx_bundles", "read_bundle"),
+    "open_bundle": ("ptyonnx.opening", "open_bundle"),
     "parity": ("ptyonnx.comparison.parity", "parity"),
     "reconstruct": ("ptyonnx.reconstruction", "reconstruct"),
     "simulate": ("ptyonnx.simulation", "simulate"),
     "train": ("ptyonnx.training.train", "train"),
+    "verify": ("ptyonnx.verification", "verify"),
 }
+_ROOMS = ("comparison", "engines", "formats", "report", "simulation")  # of which people use more than one name
 
 
 def __getattr__(name: str) -> Any:
@@ -75,6 +81,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("ptyonnx")
+    if name in _ROOMS:
+        return import_module(f"ptyonnx.{name}")
     try:
         module, attribute = _ORIGINS[name]
     except KeyError:

@@ -6,6 +6,7 @@ ONNX files go through `ptyonnx_converters.from_onnx`, PtychoPINN's through `from
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.opening import as_path, check_kind
 from ptyonnx_bundles import (
     FOREIGN,
     Bundle,
@@ -51,7 +53,7 @@ def adopt(
     output: Path | str,
     declaration: Declaration,
     *,
-    probe: NDArray[np.complex64] | None = None,
+    probe: NDArray[np.complex64] | Path | str | None = None,
     probe_big: bool | None = None,
     amp_activation: str | None = None,
     licence: str | None = None,
@@ -68,7 +70,7 @@ def adopt(
         The bundle; replaced only when the new one is complete.
     declaration : Declaration
         The conventions of an ONNX file; empty for a PtychoPINN bundle, whose conventions are known.
-    probe : (mode, N, N) complex64, optional
+    probe : (mode, N, N) complex64 or path-like, optional
         Without it, every scan brings its own.
     probe_big, amp_activation : optional
         Settings that an older PtychoPINN bundle of PyTorch does not say itself.
@@ -94,9 +96,13 @@ def adopt(
     """
     _require("onnx", "pip install 'ptyonnx[adopt]'")
     _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
-    check_apart(output, path)
+    from ptyonnx_converters.declaration import Declaration
+
+    file = as_path(path, "path", "the path of an ONNX file or of a PtychoPINN bundle")
+    check_apart(as_path(output, "output", "the path of the bundle"), path)
     check_writable(output)
-    file = Path(path)
+    check_kind(declaration, "declaration", Declaration, "a ptyonnx_converters.declaration.Declaration")
+    probe = None if probe is None else _probe(probe, output)
     settings = {"probe_big": probe_big, "amp_activation": amp_activation}
     confinement = Confinement(limit_s)
     network = _convert(
@@ -111,6 +117,17 @@ def adopt(
     photons = network.mean_photons or _UNKNOWN_PHOTONS
     selftest = _proved(network, file, example_patterns(network.N, network.gridsize**2, photons, modes), confinement)
     return _write(network, Path(output), modes, selftest, {"licence": licence, "notes": notes or network.notes})
+
+
+def _probe(given: NDArray[np.complex64] | Path | str, output: Path | str) -> NDArray[np.complex64]:
+    """An array, from a file where a path was given."""
+    from ptyonnx.simulation import load_probe
+
+    if isinstance(given, str | os.PathLike):
+        check_apart(output, given)
+        return load_probe(Path(given))
+    check_kind(given, "probe", np.ndarray, "an array (mode, N, N), or the path of a file")
+    return given
 
 
 def example_patterns(

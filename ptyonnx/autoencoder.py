@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ptyonnx import __version__, backends
 from ptyonnx.backends.weights import recipe_of, weights_of
 from ptyonnx.exporting import exportable, selftest_patterns
+from ptyonnx.opening import AnyBundle, as_path, open_bundle, open_run
 from ptyonnx.run import Checkpoint, Run
 from ptyonnx.training.objective import expected_intensity, make_scene, overlap_weight
 from ptyonnx_bundles import Bundle, Recipe, atomic_write, check_writable
@@ -55,13 +56,13 @@ class Autoencoder:
     amplitude_difference: float
 
 
-def export_autoencoder(source: Run | Bundle, path: Path | str, *, which: Checkpoint = "last") -> Autoencoder:
+def export_autoencoder(source: AnyBundle, path: Path | str, *, which: Checkpoint = "last") -> Autoencoder:
     """Write the autoencoder of a run or a bundle.
 
     Parameters
     ----------
-    source : Run or Bundle
-        A run needs its framework, a bundle none.
+    source : Run, Bundle or path-like
+        A run needs its framework, a bundle none; a directory is that of a run.
     path : path-like
         Of the `.onnx` file; replaced only when the new one is complete.
     which : {"last", "best"}
@@ -78,7 +79,10 @@ def export_autoencoder(source: Run | Bundle, path: Path | str, *, which: Checkpo
     MissingDependencyError
         onnx, onnxruntime or the run's framework is not installed.
     """
-    check_writable(path)
+    check_writable(as_path(path, "path", "the path of the file"))
+    if not isinstance(source, Run | Bundle):
+        place = as_path(source, "source", "a run, a bundle, or the path of one")
+        source = open_run(place) if place.is_dir() else open_bundle(place, key="source")
     if isinstance(source, Run):
         exportable(source)
         recipe, weights, probe = source.recipe, source.weights(which), source.probe(which)

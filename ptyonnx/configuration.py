@@ -237,7 +237,12 @@ def _validate(resolved: Mapping[str, Said], notes: tuple[str, ...]) -> Configura
     own = {name: said.value for name, said in resolved.items() if name in _OWN_NAMES}
     settings = {name: said.value for name, said in resolved.items() if name not in _OWN_NAMES}
     try:
-        return Configuration.model_validate({**own, "settings": settings, "notes": notes})
+        return Configuration.model_validate({**own, "settings": Settings(**settings), "notes": notes})
+    except SettingsError as error:
+        said = resolved[str(error.key)]
+        raise SettingsError(
+            error.problem, file=said.file, key=said.key, found=repr(said.value), expected=error.expected
+        ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         said = next(resolved[str(part)] for part in reversed(first["loc"]) if part in resolved)

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx import __version__, backends
+from ptyonnx.opening import AnyRun, as_path, open_run
 from ptyonnx.run import Checkpoint, Run
 from ptyonnx.run_folder import check_unused, locked
 from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
-from ptyonnx_bundles.errors import RunError
+from ptyonnx_bundles.errors import RunError, SettingsError
 from ptyonnx_converters.check import self_test
 
 __all__ = ["export", "exportable", "selftest_patterns"]
@@ -25,13 +26,13 @@ _AGAIN = "import the bundle again"
 
 
 def export(
-    run: Run, path: Path | str, *, which: Checkpoint = "last", licence: str | None = None, notes: str = ""
+    run: AnyRun, path: Path | str, *, which: Checkpoint = "last", licence: str | None = None, notes: str = ""
 ) -> Bundle:
     """Write the weights of a run as a bundle.
 
     Parameters
     ----------
-    run : Run
+    run : Run or path-like
         A complete one, an interrupted one with at least one epoch, or an imported one.
     path : path-like
         Of the `.onnx` file; replaced only when the new bundle is complete.
@@ -55,8 +56,11 @@ def export(
     OutputError
         The file cannot be written.
     """
+    run = open_run(run)
+    check_writable(as_path(path, "path", "the path of the bundle"))
+    if which not in get_args(Checkpoint):
+        raise SettingsError("no such checkpoint", key="which", found=which, expected=" or ".join(get_args(Checkpoint)))
     exportable(run)
-    check_writable(path)
     inside = Path(path).resolve().is_relative_to(run.directory.resolve())
     if inside:
         check_unused(run.directory)

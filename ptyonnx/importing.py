@@ -11,19 +11,20 @@ from pydantic import ValidationError
 from ptyonnx import backends
 from ptyonnx.backends.weights import recipe_of, weights_of
 from ptyonnx.checkpoints import CHECKPOINTS, Snapshot, path_of, save
+from ptyonnx.opening import AnyBundle, as_path, open_bundle
 from ptyonnx.run import Record, Run
 from ptyonnx.run_folder import check_room, install, locked
 from ptyonnx.settings import Settings
 from ptyonnx.training.start import NETWORK_SETTINGS
 from ptyonnx_bundles import Bundle, Recipe, check_directory
-from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_bundles.errors import ConversionError, SettingsError
 
 __all__ = ["import_bundle"]
 
 _logger = logging.getLogger(__name__)
 
 
-def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwrite: bool = False) -> Run:
+def import_bundle(bundle: AnyBundle, backend: str, directory: Path | str, *, overwrite: bool = False) -> Run:
     """Make a run directory from a bundle.
 
     The native network is built, given the weights and asked for them again, and runs the bundle's
@@ -32,7 +33,7 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : Bundle, Run or path-like
         Whichever framework trained it.
     backend : str
         ``pytorch`` or ``tensorflow``, or a short name of these.
@@ -54,9 +55,10 @@ def import_bundle(bundle: Bundle, backend: str, directory: Path | str, *, overwr
         The framework does not give the weights back, or computes another object; nothing is written.
     RunError, SettingsError, MissingDependencyError, OutputError
     """
+    bundle = open_bundle(bundle, key="bundle")
     recipe, weights = recipe_of(bundle), weights_of(bundle)
     name = backends.canonical_name(backend)
-    directory = Path(directory)
+    directory = as_path(directory, "directory", "the path of the run")
     check_directory(directory)
     manifest = bundle.manifest
     record = Record.model_validate(
@@ -108,7 +110,7 @@ def _settings(bundle: Bundle, recipe: Recipe) -> Settings:
     stated = bundle.manifest.settings
     try:
         settings = Settings.model_validate({name: stated[name] for name in Settings.model_fields if name in stated})
-    except ValidationError:
+    except (ValidationError, SettingsError):
         _logger.warning("%s: its settings are not those of this version; the run has the defaults", bundle.name)
         settings = Settings()
     return settings.model_copy(update={name: getattr(recipe, name) for name in NETWORK_SETTINGS})

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptyonnx.opening import open_bundle
 from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, Confinement
 from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
-    from ptyonnx_bundles import Bundle
+    from ptyonnx.opening import AnyBundle
 
 __all__ = ["PROFILES", "export_profile"]
 
@@ -18,7 +19,7 @@ PROFILES = ("ptychovit",)
 
 
 def export_profile(
-    bundle: Bundle,
+    bundle: AnyBundle,
     path: Path | str,
     profile: str,
     *,
@@ -31,7 +32,7 @@ def export_profile(
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : Bundle, Run or path-like
     path : path-like
     profile : str
         One of :data:`PROFILES`.
@@ -58,6 +59,7 @@ def export_profile(
     for package, remedy in (("onnx", "pip install 'ptyonnx[adopt]'"), ("onnxruntime", "pip install 'ptyonnx[cpu]'")):
         if find_spec(package) is None:
             raise MissingDependencyError(f"profiles need {package}, which is not installed", remedy=remedy)
+    bundle = open_bundle(bundle, key="bundle")
     check_writable(path)
     from ptyonnx_converters import to_ptychovit
 

@@ -31,7 +31,7 @@ from ptyonnx.run_folder import settle
 from ptyonnx.settings import Settings
 from ptyonnx.strict_yaml import read_yaml
 from ptyonnx_bundles import Manifest, Physics, Producer, Recipe, TrainingData, atomic_write
-from ptyonnx_bundles.errors import BundleError, RunError
+from ptyonnx_bundles.errors import BundleError, RunError, SettingsError
 from ptyonnx_bundles.regular import read_text
 
 __all__ = ["Checkpoint", "Record", "Run", "Trained", "exported_bundle"]
@@ -201,5 +201,9 @@ def _settings(path: Path) -> Settings:
     content = read_yaml(path, error=RunError, remedy=_NO_RUN).content
     try:
         return Settings.model_validate(content)
-    except ValidationError as error:
+    except SettingsError as error:
+        raise RunError(
+            error.problem, file=path, key=error.key, found=error.found, expected=error.expected, remedy=error.remedy
+        ) from None
+    except ValidationError as error:  # no mapping at all
         raise RunError.from_validation(error, file=path) from None

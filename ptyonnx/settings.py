@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import difflib
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ptyonnx.ptychopinn_names import RENAMED
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import SettingsError
 
@@ -13,7 +15,11 @@ __all__ = ["Settings"]
 
 
 class Settings(BaseModel):
-    """Settings of one training. Field descriptions are the help of the command line."""
+    """Settings of one training: ``Settings(epochs=20, gridsize=2)``; unknown names and unusable values are refused.
+
+    ``ptyonnx train --help`` and docs/settings.md say what each means: field descriptions are the help of the
+    command line.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -70,6 +76,19 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError.from_validation(error, file=file, key="diffraction") from None
 
+    def __init__(self, **values: Any) -> None:
+        """Check every value.
+
+        Raises
+        ------
+        SettingsError
+            No such setting, with the nearest that there is, or an unusable value.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _as_settings_error(error) from None
+
     @property
     def channels(self) -> int:
         """Patterns per group, C = gridsize squared."""
@@ -79,3 +98,17 @@ class Settings(BaseModel):
     def groups_per_region(self) -> int:
         """Groups whose patterns together make up one region."""
         return max(1, self.region_size // self.channels)
+
+
+def _as_settings_error(error: ValidationError) -> SettingsError:
+    """Say the first complaint, and which name is near one that does not exist."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    if first["type"] == "extra_forbidden":
+        known = {**{field: field for field in Settings.model_fields}, **RENAMED}
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{known[near[0]]}'?" if near else f"there are {', '.join(Settings.model_fields)}"
+        return SettingsError("no such setting", key=name, remedy=hint)
+    return SettingsError(
+        "unusable value", key=name, found=repr(first["input"]), expected=first["msg"].removeprefix("Input should be ")
+    )

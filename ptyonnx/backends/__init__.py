@@ -70,6 +70,8 @@ def resolve(name: str, aliases: Mapping[str, str], kind: str) -> str:
     SettingsError
         There is no such `kind` of thing.
     """
+    if not isinstance(name, str):
+        raise SettingsError("not a name", key=kind, found=type(name).__name__, expected=f"one of {', '.join(aliases)}")
     try:
         return aliases[name.lower()]
     except KeyError:

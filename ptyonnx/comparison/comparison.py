@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ptyonnx.comparison.activations import Activations, compare_activations
@@ -18,9 +17,10 @@ from ptyonnx.comparison.identity import GraphComparison, Identity, ManifestDiffe
 from ptyonnx.comparison.patches import PatchComparison, compare_patches
 from ptyonnx.comparison.patterns import selftest_patterns, some_patterns
 from ptyonnx.comparison.stitched import ImageComparison, Images, compare_stitched
-from ptyonnx.comparison.subject import Subject, open_subject
+from ptyonnx.comparison.subject import AnySubject, Subject, open_subject
 from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
-from ptyonnx_bundles import Bundle, ForeignRecipe
+from ptyonnx.opening import AnyScan, check_kind, open_scan
+from ptyonnx_bundles import ForeignRecipe
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_bundles.terminal import visible
@@ -153,9 +153,9 @@ class Comparison:
 
 
 def compare(
-    a: Subject | Bundle | Path | str,
-    b: Subject | Bundle | Path | str,
-    scan: Scan | None = None,
+    a: AnySubject,
+    b: AnySubject,
+    scan: AnyScan | None = None,
     *,
     tolerance: float = TOLERANCE,
     provider: str = "auto",
@@ -165,15 +165,17 @@ def compare(
 
     Parameters
     ----------
-    a, b : Bundle, path-like or Subject
+    a, b : Bundle, Run, path-like or Subject
         A path may name an engine behind an @: see :func:`ptyonnx.comparison.subject.open_subject`.
-    scan : Scan, optional
+    scan : Scan or path-like, optional
         To run both on. Without it, the patterns of their self-tests serve, and there is no image.
     tolerance : float
         Largest allowed difference of the complex object: between two engines of the same function
         absolute; otherwise in parts of the rms amplitude, once what ptychography leaves free is removed.
-    provider, limit_s
+    provider : str
         See :class:`ptyonnx_runtime.session.Session`.
+    limit_s : float
+        Seconds that a foreign graph may take to be opened, and for each batch.
 
     Raises
     ------
@@ -184,9 +186,11 @@ def compare(
     SettingsError, ProviderError, MissingDependencyError
         The tolerance is negative; an engine is unknown, not installed, or does not work here.
     """
+    check_kind(tolerance, "tolerance", (int, float), "a number")
     if math.isnan(tolerance) or tolerance < 0:
         raise SettingsError("must not be negative", key="tolerance", found=tolerance)
-    first, second = (open_subject(each, provider, limit_s) for each in (a, b))
+    first, second = open_subject(a, provider, limit_s, key="a"), open_subject(b, provider, limit_s, key="b")
+    scan = None if scan is None else open_scan(scan)
     identity = compare_identity(first, second)
     activations, patches, images = _run(first, second, scan, identity, tolerance)
     return Comparison(

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
 from ptyonnx.engines import ALIASES, canonical_engine, open_engine
-from ptyonnx.run import exported_bundle
-from ptyonnx_bundles import Bundle, read_bundle
+from ptyonnx.opening import AnyBundle, as_path, open_bundle
+from ptyonnx.run import Run
+from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.session import PROVIDERS, Session
 
-__all__ = ["Subject", "open_subject"]
+__all__ = ["AnySubject", "Subject", "open_subject"]
+
+AnySubject: TypeAlias = "Subject | AnyBundle"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +75,13 @@ class Subject:
 
 
 def open_subject(
-    source: Subject | Bundle | Path | str, provider: str = "auto", limit_s: float = DEFAULT_LIMIT_S
+    source: AnySubject, provider: str = "auto", limit_s: float = DEFAULT_LIMIT_S, *, key: str | None = None
 ) -> Subject:
     """Find bundle and engine.
 
     Parameters
     ----------
-    source : Subject, Bundle or path-like
+    source : Subject, Bundle, Run or path-like
         A path is that of a bundle, or of a run that has one. It may end in ``@`` and an engine (``torch``, ``tensorflow``, ``onnxruntime``) or a
         provider of onnxruntime (``cpu``, ``cuda`` …). A file whose own name holds an @ is taken
         as it is.
@@ -86,6 +89,8 @@ def open_subject(
         For what does not name one.
     limit_s : float
         See :class:`Subject`.
+    key : str, optional
+        The argument that is named in errors, where it is another function's.
 
     Raises
     ------
@@ -96,22 +101,18 @@ def open_subject(
     """
     if isinstance(source, Subject):
         return source
-    if isinstance(source, Bundle):
-        return Subject(source, provider=provider, limit_s=limit_s)
-    text = os.fspath(source)
+    if isinstance(source, Bundle | Run):
+        return Subject(open_bundle(source, key=key), provider=provider, limit_s=limit_s)
+    text = os.fspath(as_path(source, key or "source", "a bundle, a run, or the path of one"))
     path, at, suffix = text.rpartition("@")
     known = suffix.lower() in ALIASES or suffix.lower() in PROVIDERS
     if not at or os.path.lexists(text) or not (known or os.path.lexists(path)):
-        return Subject(_read(text), provider=provider, limit_s=limit_s)
+        return Subject(open_bundle(text, key=key), provider=provider, limit_s=limit_s)
     if suffix.lower() in PROVIDERS:
-        return Subject(_read(path), provider=suffix.lower(), limit_s=limit_s)
+        return Subject(open_bundle(path, key=key), provider=suffix.lower(), limit_s=limit_s)
     if suffix.lower() not in ALIASES:
         raise SettingsError(
             "neither an engine nor a provider", file=path, key=f"@{suffix}",
             expected=f"@ and one of {', '.join((*ALIASES, *PROVIDERS))}",
         )  # fmt: skip
-    return Subject(_read(path), canonical_engine(suffix), provider)
-
-
-def _read(path: str) -> Bundle:
-    return read_bundle(exported_bundle(Path(path)))
+    return Subject(open_bundle(path, key=key), canonical_engine(suffix), provider, limit_s=limit_s)

@@ -73,6 +73,7 @@ def load_scan(
     """
     from ptyonnx.formats.axes import AXES
     from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
+    from ptyonnx.opening import as_path
     from ptyonnx.simulation.probes import load_probe
     from ptyonnx_runtime.inspection import check_declared
     from ptyonnx_runtime.zero_frequency import PLACES
@@ -82,7 +83,7 @@ def load_scan(
         raise SettingsError("unknown order of axes", key="axes", found=axes, expected=", ".join(AXES))
     if limit is not None and limit < 1:
         raise SettingsError("must be positive", key="limit", found=limit)
-    file = Path(path)
+    file = as_path(path, "path", "the path of a scan")
     start = _first_bytes(file, ScanError)
     if not start.startswith(_ZIP):
         raise ScanError(

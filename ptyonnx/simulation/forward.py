@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,9 @@ _ROUNDING = 1e-9  # px
 
 
 def simulate(
-    obj: NDArray[np.complexfloating[Any, Any]],
-    probe: NDArray[np.complexfloating[Any, Any]],
-    positions_px: NDArray[np.floating[Any]],
+    obj: NDArray[np.complexfloating[Any, Any]] | Path | str,
+    probe: NDArray[np.complexfloating[Any, Any]] | Path | str,
+    positions_px: NDArray[np.floating[Any]] | Path | str,
     *,
     photons: float | None = None,
     noise: bool = True,
@@ -31,11 +33,11 @@ def simulate(
 
     Parameters
     ----------
-    obj : (y, x) complex
+    obj : (y, x) complex, or path-like
         Transmission; pixel (i, j) has the coordinate (i, j).
-    probe : (mode, y, x) complex
+    probe : (mode, y, x) complex, or path-like
         sqrt(photons).
-    positions_px : (pattern, 2) float
+    positions_px : (pattern, 2) float, or path-like
         (y, x): the object pixel there lies at patch index ``(N//2, N//2)``. Between pixels the
         object is interpolated linearly.
     photons : float, optional
@@ -57,7 +59,22 @@ def simulate(
         The object is not an image of finite complex numbers.
     ScanError
         A patch reaches beyond the object.
+    SettingsError
+        An argument is neither an array nor a path.
     """
+    return _simulated(*_opened(obj, probe, positions_px), photons, noise=noise, seed=seed, name=name)
+
+
+def _simulated(
+    obj: NDArray[np.complexfloating[Any, Any]],
+    probe: NDArray[np.complexfloating[Any, Any]],
+    positions_px: NDArray[np.floating[Any]],
+    photons: float | None,
+    *,
+    noise: bool,
+    seed: int,
+    name: str,
+) -> Scan:
     _check(obj, probe, positions_px, name)
     if photons is not None:
         probe = probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))
@@ -76,6 +93,27 @@ def simulate(
         object=np.asarray(obj, np.complex64),
         name=name,
     )
+
+
+def _opened(obj: Any, probe: Any, positions_px: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Arrays, from files where paths were given."""
+    from ptyonnx.opening import check_kind
+    from ptyonnx.simulation.objects import load_object
+    from ptyonnx.simulation.positions import read_positions
+    from ptyonnx.simulation.probes import load_probe
+
+    found = []
+    for given, key, read in (
+        (obj, "obj", load_object),
+        (probe, "probe", load_probe),
+        (positions_px, "positions_px", read_positions),
+    ):
+        if isinstance(given, str | os.PathLike):
+            found.append(read(Path(given)))
+        else:
+            check_kind(given, key, np.ndarray, "an array, or the path of a file")
+            found.append(given)
+    return found[0], found[1], found[2]
 
 
 def _patches(padded: Pair, positions_px: NDArray[np.floating[Any]], N: int) -> Pair:

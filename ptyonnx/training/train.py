@@ -8,6 +8,7 @@ from typing import Any
 
 from ptyonnx import backends
 from ptyonnx.checkpoints import Saved, Snapshot, State, committed_rows, keep, load, path_of, reconcile, save
+from ptyonnx.opening import AnyBundle, AnyScan, as_path, check_kind, open_bundle, open_scan
 from ptyonnx.run import Record, Run
 from ptyonnx.run_folder import check_room, install, locked
 from ptyonnx.settings import Settings
@@ -15,7 +16,7 @@ from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import Task, prepare, scan_digest
-from ptyonnx_bundles import Bundle, Manifest, Physics, Producer, TrainingData, check_directory
+from ptyonnx_bundles import Manifest, Physics, Producer, TrainingData, check_directory
 from ptyonnx_bundles.errors import MissingDependencyError, OutputError, PtyonnxError, RunError, SettingsError
 from ptyonnx_runtime.scan import Scan
 
@@ -31,12 +32,12 @@ PLANCK_CONSTANT_eV_m = 1.239841984e-6  # h c, CODATA 2018
 
 def train(
     backend: str,
-    scan: Scan,
+    scan: AnyScan,
     settings: Settings,
     directory: Path | str,
     *,
-    test_scan: Scan | None = None,
-    initial: Bundle | None = None,
+    test_scan: AnyScan | None = None,
+    initial: AnyBundle | None = None,
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
@@ -47,15 +48,15 @@ def train(
     ----------
     backend : str
         ``pytorch`` or ``tensorflow``, or a short name of these.
-    scan : Scan
+    scan : Scan or path-like
         With a probe, unless training goes on from a bundle.
     settings : Settings
     directory : path-like
         Where the run is written; must not hold one already unless resuming or overwriting. No other process may
         write there meanwhile.
-    test_scan : Scan, optional
+    test_scan : Scan or path-like, optional
         To validate on; otherwise some patterns of `scan` are held out.
-    initial : Bundle, optional
+    initial : Bundle, Run or path-like, optional
         Go on from its weights, whichever framework trained them, with its recipe, whitening constants,
         photon scale and probe. The optimiser and its one-cycle rate begin anew.
     resume : bool
@@ -78,9 +79,13 @@ def train(
     """
     if resume and initial is not None:
         raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
-    directory = Path(directory)
-    check_directory(directory)
     name = backends.canonical_name(backend)
+    scan = open_scan(scan)
+    check_kind(settings, "settings", Settings, "ptyonnx.Settings(…)")
+    directory = as_path(directory, "directory", "the path of the run")
+    test_scan = None if test_scan is None else open_scan(test_scan, key="test_scan")
+    initial = None if initial is None else open_bundle(initial, key="initial")
+    check_directory(directory)
     engine = backends.load(name)
     observer = observer or Unobserved()
     _check_machine(engine, settings)

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from ptyonnx.comparison.parity.evidence import Evidence
 from ptyonnx.comparison.parity.result import Parity, Row
 from ptyonnx.comparison.parity.tolerances import tolerances
 from ptyonnx.comparison.parity.trial import Trial, of_bundle, of_recipe
-from ptyonnx_bundles import Bundle, Recipe, digests, read_bundle
+from ptyonnx.opening import AnyBundle, AnyScan, open_bundle, open_scan
+from ptyonnx_bundles import Recipe, digests
 from ptyonnx_bundles.errors import BundleError, SettingsError, WorkerError
 from ptyonnx_runtime.scan import Scan
 
@@ -29,7 +30,7 @@ TIMEOUT_s = 600.0  # for one implementation
 _LONGEST_TIMEOUT_s = 86400.0  # a day
 _RUNTIME = "onnxruntime"
 
-Source = Recipe | Bundle | Path | str
+Source: TypeAlias = "Recipe | AnyBundle"
 
 
 def _unheard(implementation: str, stage: str) -> None:
@@ -39,7 +40,7 @@ def _unheard(implementation: str, stage: str) -> None:
 @np.errstate(all="ignore")  # weights may overflow in float32 and in float64; what is no number is judged
 def parity(
     source: Source,
-    scan: Scan | None = None,
+    scan: AnyScan | None = None,
     *,
     backends: Sequence[str] = backends.BACKENDS,
     seed: int = 0,
@@ -53,9 +54,9 @@ def parity(
 
     Parameters
     ----------
-    source : Recipe, Bundle or path-like
+    source : Recipe, Bundle, Run or path-like
         A recipe, whose weights are seeded, or a bundle, whose weights are taken.
-    scan : Scan, optional
+    scan : Scan or path-like, optional
         Patterns to try them on; by default simulated ones.
     backends : sequence of str
         Frameworks to examine. onnxruntime runs what they export.
@@ -94,6 +95,7 @@ def parity(
         raise SettingsError(
             f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout", found=f"{timeout_s:g}"
         )
+    scan = None if scan is None else open_scan(scan)
     trial = _trial(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
@@ -123,8 +125,7 @@ def _names(given: Sequence[str]) -> list[str]:
 def _trial(source: Source, scan: Scan | None, seed: int, **training: Any) -> Trial:
     if isinstance(source, Recipe):
         return of_recipe(source, scan, seed=seed, **training)
-    bundle = source if isinstance(source, Bundle) else read_bundle(source)
-    return of_bundle(bundle, scan, **training)
+    return of_bundle(open_bundle(source, key="source"), scan, **training)
 
 
 def _run_exports(

@@ -1,0 +1,165 @@
+"""What Python's functions are given: opened things, paths and run directories alike.
+
+Every function of the face takes a bundle, a scan or a run through here, so that each takes the same and a wrong
+argument is named. How files are read is the business of `formats`, `run` and `ptyonnx_bundles`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from ptyonnx_bundles import Bundle, read_bundle
+from ptyonnx_bundles.errors import BundleError, PtyonnxError, ScanError, SettingsError
+
+if TYPE_CHECKING:
+    from ptyonnx.run import Run
+    from ptyonnx_runtime.scan import Scan
+
+__all__ = ["AnyBundle", "AnyRun", "AnyScan", "as_path", "check_kind", "open_bundle", "open_run", "open_scan"]
+
+AnyPath: TypeAlias = "str | os.PathLike[str]"
+AnyBundle: TypeAlias = "Bundle | Run | str | os.PathLike[str]"
+AnyScan: TypeAlias = "Scan | str | os.PathLike[str]"
+AnyRun: TypeAlias = "Run | str | os.PathLike[str]"
+
+_NAMES = {"Bundle": "a bundle", "Scan": "a scan", "Run": "a run", "Settings": "settings", "Reconstruction": "a result"}
+_PATHS = (str, os.PathLike)
+
+
+def open_bundle(source: AnyBundle | bytes, *, key: str | None = None) -> Bundle:
+    """Open a bundle and check all of it except what it computes.
+
+    Parameters
+    ----------
+    source : Bundle, Run, path-like or bytes
+        The path of a bundle or of a run that has one, or all bytes of a bundle. What is open already is given back.
+    key : str, optional
+        The argument that is named in errors, where it is another function's.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    BundleError
+        Not a bundle, a damaged one, or a run without one; its subclasses say more.
+    RunError
+        A directory that is no run.
+    SettingsError
+        Something else than the above.
+    """
+    from ptyonnx.run import Run, exported_bundle
+
+    if isinstance(source, Bundle):
+        return source
+    if isinstance(source, Run):
+        source = source.directory
+    if not isinstance(source, bytes):
+        source = exported_bundle(as_path(source, key or "source", "a bundle, a run, or the path of one"))
+    with _naming(BundleError, key):
+        return read_bundle(source)
+
+
+def open_scan(source: AnyScan, *, key: str = "scan") -> Scan:
+    """Open a scan that needs no declaration; see :func:`ptyonnx.load_scan`.
+
+    Parameters
+    ----------
+    source : Scan or path-like
+        What is open already is given back.
+    key : str
+        The argument that is named in errors.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be used.
+    SettingsError
+        Neither a scan nor a path.
+    """
+    from ptyonnx.formats import load_scan
+    from ptyonnx_runtime.scan import Scan
+
+    if isinstance(source, Scan):
+        return source
+    path = as_path(source, key, "a scan, or the path of one")
+    with _naming(ScanError, key):
+        return load_scan(path)
+
+
+def open_run(source: AnyRun, *, key: str = "run") -> Run:
+    """Open a run.
+
+    Parameters
+    ----------
+    source : Run or path-like
+        What is open already is given back.
+    key : str
+        The argument that is named in errors.
+
+    Raises
+    ------
+    RunError
+        Not a run directory.
+    SettingsError
+        Neither a run nor a path.
+    """
+    from ptyonnx.run import Run
+
+    return source if isinstance(source, Run) else Run.open(as_path(source, key, "a run, or its directory"))
+
+
+def as_path(given: object, key: str, expected: str = "a path") -> Path:
+    """Take an argument that must be a path.
+
+    Raises
+    ------
+    SettingsError
+        It is none.
+    """
+    if not isinstance(given, _PATHS) or not given:
+        raise _wrong(given, key, expected)
+    text = os.fspath(given)
+    if not isinstance(text, str):
+        raise _wrong(given, key, expected)
+    return Path(text)
+
+
+def check_kind(given: object, key: str, kind: type | tuple[type, ...], expected: str) -> None:
+    """Refuse an argument of another type.
+
+    Raises
+    ------
+    SettingsError
+        It names the argument, what was found and what was expected.
+    """
+    if not isinstance(given, kind) or (isinstance(given, bool) and kind is not bool):
+        raise _wrong(given, key, expected)
+
+
+@contextmanager
+def _naming(kind: type[PtyonnxError], key: str | None) -> Iterator[None]:
+    """Let an error about a file name the argument, where it names no part of the file."""
+    try:
+        yield
+    except kind as error:
+        error.key = error.key or key
+        raise
+
+
+def _wrong(given: object, key: str, expected: str) -> SettingsError:
+    found = _NAMES.get(type(given).__name__) or (
+        f"'{given}'"
+        if isinstance(given, str)
+        else f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
+    )
+    swapped = type(given).__name__ in _NAMES or isinstance(given, _PATHS)
+    return SettingsError(
+        "not what this argument takes", key=key, found=found, expected=expected,
+        remedy="are two arguments swapped?" if swapped else None,
+    )  # fmt: skip
