@@ -124,11 +124,15 @@ def load(path: Path) -> Saved:
     if facts and facts.pop("digest", None) != _digest(arrays, facts):
         raise _damaged(path)
     try:
-        real, imag = (arrays.pop(name).astype(np.float32) for name in _PROBE)
+        real, imag = (arrays.pop(name) for name in _PROBE)
         epoch, outline = facts.get("epoch"), str(facts.get("outline", ""))
-        probe = (real + 1j * imag).astype(np.complex64)
+        probe = np.empty(real.shape, np.complex64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            probe.real, probe.imag = real, imag
     except (KeyError, ValueError, TypeError):
         raise _damaged(path) from None
+    if not np.isfinite(probe).all():
+        raise _damaged(path)
     state = {name.removeprefix(_STATE): array for name, array in arrays.items() if name.startswith(_STATE)}
     weights = {name: array.astype("<f4") for name, array in arrays.items() if not name.startswith(_STATE)}
     return Saved(Snapshot(weights, probe, State(state, outline)), epoch)
