@@ -12,6 +12,7 @@ from ptyonnx.cli.output import say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
+    from ptyonnx.run import Run
     from ptyonnx_bundles import AnyManifest, Bundle
 
 __all__ = ["command"]
@@ -26,6 +27,8 @@ _SETTINGS_PER_LINE = 5
 def command(bundle: Path, as_json: bool) -> None:
     """Show what a bundle is, what it was trained on and how.
 
+    A run stands for its bundle, and says its own directory, state and framework first.
+
     The digest covers everything that means something: graph, weights, manifest, probe and self-test. Compare it
     with the one that the sender published. The digests of weights and graph are equal where two bundles are the
     same function.
@@ -37,11 +40,12 @@ def command(bundle: Path, as_json: bool) -> None:
     import json
 
     from ptyonnx.cli.tables import columns
-    from ptyonnx.run import exported_bundle
+    from ptyonnx.run import Run, exported_bundle
     from ptyonnx_bundles import read_bundle
 
     opened = read_bundle(exported_bundle(bundle))
-    description = _describe(opened)
+    run = Run.open(bundle) if bundle.is_dir() else None
+    description = _describe(opened) | ({} if run is None else {"run": _describe_run(run)})
     if as_json:
         say_lines(json.dumps(description, indent=2))
     else:
@@ -69,10 +73,18 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def _describe_run(run: Run) -> dict[str, str]:
+    """What holds of the run, whose bundle may be the one that it was imported from."""
+    said = f" ({run.record.message})" if run.record.message else ""
+    return {"run": str(run.directory), "state": f"{run.record.state}{said}", "framework": run.backend}
+
+
 def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, object]]:
     manifest = bundle.manifest
     physics, data = manifest.physics, manifest.training_data
-    yield "file", f"{description['file']}, {description['bytes'] / 1e6:.2f} MB"
+    run = description.get("run", {})
+    yield from run.items()
+    yield "bundle" if run else "file", f"{description['file']}, {description['bytes'] / 1e6:.2f} MB"
     yield "protocol", f"{manifest.protocol} (opset {description['opset']}, IR version {description['ir_version']})"
     for side in ("inputs", "outputs"):
         for value in description[side]:
@@ -86,7 +98,7 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
         "adopted with" if bundle.is_foreign else "trained with",
         ", ".join(f"{name} {version}" for name, version in manifest.producer.versions.items()),
     )
-    yield "framework", manifest.producer.framework
+    yield "trained by" if run else "framework", manifest.producer.framework
     yield (
         "trained on",
         "unknown" if data is None else f"{data.name}, {data.patterns} patterns, digest {data.digest[:16]}…",

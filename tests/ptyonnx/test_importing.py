@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from refusal import contents, refused
 from small_training import simulated_scan
 
 from ptyonnx import export, import_bundle, open_bundle
+from ptyonnx.cli import main
 from ptyonnx.formats import write_scan
 from ptyonnx.run import Run
 from ptyonnx_bundles import Bundle, Recipe
@@ -177,6 +179,20 @@ def test_a_bundle_below_a_directory_without_a_run_is_no_obstacle(
     (tmp_path / "bundles" / "one.onnx").write_bytes(bundle.model)
     import_bundle(open_bundle("bundles/one.onnx"), "torch", ".")
     assert (Run.open(".").backend, (tmp_path / "bundles" / "one.onnx").read_bytes()) == ("pytorch", bundle.model)
+
+
+def test_inspect_names_the_run_and_its_framework_beside_the_bundle_that_it_came_from(
+    capsys: Output, tmp_path: Path, bundle: Bundle
+) -> None:
+    import_bundle(bundle, "tensorflow", tmp_path / "run")
+    assert main(["inspect", str(tmp_path / "run")]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if len(line.split()) > 1)
+    assert rows["run"] == str(tmp_path / "run")
+    assert rows["framework"] == "tensorflow"
+    assert rows["state"] == "imported (imported from bundle.onnx)"
+    assert rows["bundle"].startswith(str(bundle.path))
+    assert main(["inspect", "--json", str(tmp_path / "run")]) == 0
+    assert json.loads(capsys.readouterr().out)["run"]["framework"] == "tensorflow"
 
 
 @pytest.mark.parametrize("mode", ["--graph autoencoder", "--profile ptychovit --batch 2"])
