@@ -254,6 +254,9 @@ def _require(package: str, remedy: str) -> None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
+    from ptyonnx_bundles.telemetry import refuse_telemetry
+
+    refuse_telemetry()
     import onnx
     import onnxruntime
 

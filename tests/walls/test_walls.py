@@ -26,6 +26,10 @@ finally:
     print()
     print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
+DECLARED = (
+    *("--system", "ptychonn", "--zero-frequency", "centre"),
+    *("--scale", "factor=1", "--mean-photons", "unknown"),
+)
 COMMAND = "import sys; from ptyonnx.cli import main; sys.exit(main())"
 
 
@@ -74,14 +78,13 @@ def test_networks_come_in_and_go_out_without_a_training_framework(tmp_path: Path
     """onnx and onnxruntime are enough."""
     model, bundle, vit = (tmp_path / name for name in ("nn.onnx", "bundle.onnx", "vit.onnx"))
     model.write_bytes(ptychonn().SerializeToString())
-    rest = ("--zero-frequency", "centre", "--scale", "factor=1", "--mean-photons", "unknown")
-    loaded = _loaded(COMMAND, "adopt", model, "-o", bundle, "--system", "ptychonn", *rest)
+    loaded = _loaded(COMMAND, "adopt", model, "-o", bundle, *DECLARED)
     loaded |= _loaded(COMMAND, "export", bundle, "--profile", "ptychovit", "--batch", 2, "-o", vit)
     assert vit.exists()
     assert not loaded & (set(FRAMEWORKS) - {"onnx"})
 
 
-@pytest.mark.parametrize("verb", ["reconstruct", "verify", "diff"])
+@pytest.mark.parametrize("verb", ["reconstruct", "verify", "diff", "adopt"])
 def test_nothing_is_reported_to_the_makers_of_onnxruntime(verb: str, tmp_path: Path) -> None:
     """Where telemetry is on, loading onnxruntime leaves its session file in the folder for temporary files."""
     bundle, other = (make_bundle(tmp_path / f"{seed}.onnx", seed=seed).path for seed in (0, 1))
@@ -89,7 +92,9 @@ def test_nothing_is_reported_to_the_makers_of_onnxruntime(verb: str, tmp_path: P
         "reconstruct": (bundle, "--data", ROOT / "samples" / "siemens_star_64.npz", "-o", tmp_path / "result.h5"),
         "verify": (bundle,),
         "diff": (bundle, other, "--tolerance", "inf"),
+        "adopt": (tmp_path / "nn.onnx", "-o", tmp_path / "adopted.onnx", *DECLARED),
     }[verb]
+    (tmp_path / "nn.onnx").write_bytes(ptychonn().SerializeToString())
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-m", "ptyonnx", verb, *map(str, words)]
