@@ -1,4 +1,4 @@
-"""What Lightning does to the process around it, undone."""
+"""What PyTorch and Lightning do of themselves and should not. Twin of the TensorFlow file."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from itertools import chain, count
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from ptyonnx.backends.tensorflow.checkpoint import restore, to_state
 from ptyonnx.backends.tensorflow.device import set_threads, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
+from ptyonnx.backends.tensorflow.surroundings import without_remapper
 from ptyonnx.checkpoints import Snapshot, State, unusable
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
@@ -248,7 +248,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     set_threads(settings.threads)
     gpu = use_gpu(settings.device)
     epochs_done = journal.epochs_done
-    with tf.device("/GPU:0" if gpu else "/CPU:0"), _without_remapper():
+    with tf.device("/GPU:0" if gpu else "/CPU:0"), without_remapper():
         model = _compiled(task, _precision(settings.precision, gpu=gpu))
         if earlier is not None:
             try:
@@ -323,17 +323,6 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tf.__version__, "keras": keras.__version__} | {
         name: version(name) for name in ("onnx", "tf2onnx")
     }
-
-
-@contextmanager
-def _without_remapper() -> Iterator[None]:
-    """Do not let TensorFlow 2.21 try to merge convolutions and leaky rectifiers: it fails, and says so on stderr."""
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"remapping": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
 
 
 def _compiled(task: Task, policy: str = "float32") -> Reconstructor:
