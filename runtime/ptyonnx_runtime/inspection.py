@@ -6,6 +6,7 @@ was declared is believed; what was not is refused where the numbers say otherwis
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ __all__ = ["Inspection", "check_declared"]
 
 VALUES = ("amplitude", "intensity")
 _REAL_KINDS = "fiu"
+
+_logger = logging.getLogger(__name__)
 
 
 def check_declared(values: str | None, zero_frequency: str | None) -> None:
@@ -176,7 +179,15 @@ class Inspection:
         )  # fmt: skip
 
     def _refuse_marks(self) -> None:
-        mark = self._marks.found() if self._marks else None
+        assert self._marks is not None, "there are patterns"
+        saturated, mark = self._marks.saturated(), self._marks.found()
+        if saturated is not None and mark is None:
+            y, x = self._place_of(saturated.y, saturated.x)
+            _logger.warning(
+                "%s: pixels saturate, %s: what they lack is missing in the object",
+                self._file,
+                saturated._replace(y=y, x=x),
+            )
         if mark is not None:
             y, x = self._place_of(mark.y, mark.x)
             raise ScanError(

@@ -2,6 +2,9 @@
 
 Detectors write the end of their integer's range where they have no count: in gaps between modules, in hot pixels, and
 where a pixel saturated. Read as photons such numbers outweigh all others. Negative marks need nobody to look for them.
+
+Counts of 8 bits reach the end of their range with ordinary light. There the end is a mark only among pixels that are faint;
+among bright ones a pixel saturates, and the little that it lacks is said aloud.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ _FEWEST_BITS = 8
 _NEAR = 7 / 8  # of the end: genuine counts that reach the end also come close to it, and more often
 _FAR = 2.0  # what no integer type of this file explains must be so many times as large as all other values
 _OF_ALL = 0.5  # … or be the same number in so many of all patterns
+_BRIGHT = 1 / 4  # of the end: mean of the pixels around one that saturates
 _ROUNDING = 1e-6  # relative: a square root in float32, squared
 
 
@@ -64,6 +68,7 @@ class Marks:
         self._top, self._second = -np.inf, -np.inf
         self._at_top = np.zeros(shape, np.int64)
         self._near_end = np.zeros(shape, np.int64)
+        self._sum = np.zeros(shape) if dtype.kind in "iu" and dtype.itemsize == 1 else None
 
     def look(self, values: NDArray[Any], high: Any) -> None:
         """Look at some patterns.
@@ -76,6 +81,8 @@ class Marks:
             Their largest.
         """
         self._patterns += len(values)
+        if self._sum is not None:
+            self._sum += values.sum(axis=0)
         if self._end is not None and high >= _NEAR * self._end:
             self._near_end += ((values >= _NEAR * self._end) & (values < self._end)).sum(axis=0)
         if high < self._top:
@@ -93,20 +100,45 @@ class Marks:
 
     def found(self) -> Mark | None:
         """Give the mark, or None."""
+        marked = self._marked()
+        return self._mark(marked & ~self._saturated(marked))
+
+    def saturated(self) -> Mark | None:
+        """Give the pixels of 8 bits that saturate, or None."""
+        return self._mark(self._saturated(self._marked()))
+
+    def _marked(self) -> NDArray[np.bool_]:
+        """Pixels at which the largest number stands too often for a count."""
         if not self._patterns or not self._suspected():
-            return None
-        several = min(2, self._patterns)
-        at = self._at_top
+            return np.zeros(self._at_top.shape, bool)
+        often = self._at_top >= min(2, self._patterns)
         if self._top == self._end:
-            marked = (at >= several) & (at > self._near_end)
-        else:
-            far = float(self._top) >= _FAR * float(self._second)
-            marked = (at >= several) & (far | (at >= _OF_ALL * self._patterns))
+            return often & (self._at_top > self._near_end)
+        far = float(self._top) >= _FAR * float(self._second)
+        return often & (far | (self._at_top >= _OF_ALL * self._patterns))
+
+    def _saturated(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Of these pixels, those in patches whose surroundings are bright."""
+        saturated = np.zeros_like(marked)
+        if self._sum is None or self._top != self._end or not marked.any():
+            return saturated
+        from scipy.ndimage import binary_dilation, label
+
+        mean = self._sum / self._patterns
+        patches, count = label(marked)
+        for number in range(1, count + 1):
+            patch = patches == number
+            around = mean[binary_dilation(patch) & ~marked]
+            if around.size and around.mean() >= _BRIGHT * self._end:
+                saturated |= patch
+        return saturated
+
+    def _mark(self, marked: NDArray[np.bool_]) -> Mark | None:
         pixels = int(np.count_nonzero(marked))
         if not pixels or (self._patterns == 1 and pixels == 1):  # a single number proves nothing
             return None
-        y, x = divmod(int(np.argmax(np.where(marked, at, 0))), at.shape[1])
-        return Mark(float(self._top), int(at[y, x]), y, x, pixels)
+        y, x = divmod(int(np.argmax(np.where(marked, self._at_top, 0))), marked.shape[1])
+        return Mark(float(self._top), int(self._at_top[y, x]), y, x, pixels)
 
     def _suspected(self) -> bool:
         if self._top == self._end:

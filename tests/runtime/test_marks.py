@@ -77,10 +77,24 @@ def test_counts_that_come_close_to_the_end_of_eight_bits_are_counts(seed: int, b
     assert found(np.minimum(counts(brightest, seed), 255).astype("u1")) is None
 
 
-def test_pixels_that_saturate_in_most_patterns_are_refused_like_marks() -> None:
-    mark = found(np.minimum(counts(400), 255).astype("u1"))
+@pytest.mark.parametrize("brightest", [400, 2000])
+def test_counts_of_eight_bits_saturate_where_it_is_bright_and_are_marks_where_it_is_not(
+    brightest: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    saturated = np.minimum(counts(brightest), 255).astype("u1")
+    assert found(saturated) is None
+    positions = np.random.default_rng(0).uniform(0, 60, (COUNT, 2))
+    Scan(saturated, positions, values="intensity")
+    assert "pixels saturate, 255 in 20 patterns at (y, x)" in caplog.text
+    mark = found(marked(saturated, 255, "u1"))
     assert mark is not None
-    assert mark.value == 255
+    assert (mark.y, mark.x, mark.pixels) == (3, 5, 4)
+
+
+def test_longer_counts_that_saturate_are_refused_like_marks() -> None:
+    mark = found(np.minimum(counts(100_000), 2**16 - 1).astype("u2"))
+    assert mark is not None
+    assert mark.value == 2**16 - 1
 
 
 @pytest.mark.parametrize("value", [251.0, 4000.0, 65534.0 / 3])
