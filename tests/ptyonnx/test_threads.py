@@ -13,7 +13,6 @@ from ptyonnx import Settings, train
 from ptyonnx.backends.pytorch import device as pytorch
 from ptyonnx.backends.pytorch.shares import Parts, in_shares
 from ptyonnx.backends.tensorflow import device as tensorflow
-from ptyonnx.run import load_weights
 
 
 class Smooth(torch.nn.Module):
@@ -85,7 +84,7 @@ def test_training_with_two_threads_repeats_its_bits_and_begins_like_one_thread(t
         observer = Losses()
         settings = Settings(**{**SMALL, "epochs": 1, "threads": threads})  # type: ignore[arg-type]
         run = train("pytorch", scan, settings, tmp_path / name, observer=observer)
-        found.append(load_weights(run.checkpoints / "last.safetensors")[0])
+        found.append(run.weights())
         losses.append(observer.losses)
     assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)  # as two frameworks must agree
     assert losses[1] == losses[2]
