@@ -32,8 +32,9 @@ from ptyonnx_bundles import (
 )
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, Confinement
 from ptyonnx_bundles.errors import BundleError, ConversionError, MissingDependencyError, ObjectError, SettingsError
-from ptyonnx_bundles.manifest import FOREIGN_PROTOCOL
+from ptyonnx_bundles.manifest import COARSE_PROTOCOL, FOREIGN_PROTOCOL
 from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.selftest import LARGEST_TOLERANCE
 
 if TYPE_CHECKING:
     from ptyonnx_converters.declaration import Declaration
@@ -179,7 +180,7 @@ def _write(
     described: dict[str, str | None],
 ) -> Bundle:
     manifest = ForeignManifest(
-        protocol=FOREIGN_PROTOCOL,
+        protocol=FOREIGN_PROTOCOL if selftest.tolerance <= LARGEST_TOLERANCE else COARSE_PROTOCOL,
         recipe=ForeignRecipe(
             system=network.system,
             N=network.N,

@@ -28,7 +28,12 @@ from ptyonnx_bundles import (
 TOLERANCE = 5e-5
 
 
-def foreign_model(N: int = 32, channels: int = 1, seed: int = 0, amplitude: float | None = None) -> bytes:
+COARSE_TOLERANCE = 2 * np.pi / 127  # a step of a phase in 8 bits, and one before it
+
+
+def foreign_model(
+    N: int = 32, channels: int = 1, seed: int = 0, amplitude: float | None = None, *, quantised: bool = False
+) -> bytes:
     """A network that knows nothing but a phase, in the bundle's interface; its amplitude is 1 or the number given."""
     filters = 4
     generator = np.random.default_rng(seed)
@@ -64,6 +69,13 @@ def foreign_model(N: int = 32, channels: int = 1, seed: int = 0, amplitude: floa
             for part in ("re", "im")
         ]
         nodes[8:8] = scaled
+    if quantised:
+        arrays |= {"step": np.float32(1 / 127), "middle": np.int8(0)}
+        nodes[5].input[0] = "t.rounded"
+        nodes[5:5] = [
+            helper.make_node("QuantizeLinear", ["t", "step", "middle"], ["t.steps"], name="q0"),
+            helper.make_node("DequantizeLinear", ["t.steps", "step", "middle"], ["t.rounded"], name="q1"),
+        ]
     shape = ["batch", channels, N, N]
     graph = helper.make_graph(
         nodes,
@@ -87,9 +99,10 @@ def make_foreign_bundle(
     mean_photons: float | None = None,
     probe: NDArray[np.complex64] | None = None,
     amplitude: float | None = None,
+    quantised: bool = False,
     **changes: Any,
 ) -> Bundle:
-    """Write a complete, valid bundle of protocol 3.
+    """Write a complete, valid bundle of protocol 3, or 4.
 
     Parameters
     ----------
@@ -101,15 +114,17 @@ def make_foreign_bundle(
         An array without modes: unknown.
     amplitude : float or None
         None: no operator for it.
+    quantised : bool
+        Phases in 8 bits, and protocol 4 for their tolerance.
     **changes
         Of the manifest.
     """
     probe = example_probe(N) if probe is None else probe
-    model = foreign_model(N, gridsize**2, seed, amplitude)
+    model = foreign_model(N, gridsize**2, seed, amplitude, quantised=quantised)
     diffraction = np.random.default_rng(seed).gamma(2.0, 5.0, (2, gridsize**2, N, N)).astype(np.float32)
     manifest = ForeignManifest.model_validate(
         {
-            "protocol": 3,
+            "protocol": 4 if quantised else 3,
             "recipe": ForeignRecipe(system="a test", N=N, gridsize=gridsize, conventions={"input": "amplitude"}),
             "producer": ForeignProducer(versions={"onnx": onnx.__version__}),
             "physics": ForeignPhysics(N=N, gridsize=gridsize, probe_modes=len(probe), mean_photons=mean_photons),
@@ -117,4 +132,10 @@ def make_foreign_bundle(
             **changes,
         }
     )
-    return write_bundle(path, model, manifest, probe, SelfTest(diffraction, run_model(model, diffraction), TOLERANCE))
+    return write_bundle(
+        path,
+        model,
+        manifest,
+        probe,
+        SelfTest(diffraction, run_model(model, diffraction), COARSE_TOLERANCE if quantised else TOLERANCE),
+    )

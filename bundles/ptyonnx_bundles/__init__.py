@@ -1,7 +1,7 @@
 """The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
 
 from ptyonnx_bundles.atomic import atomic_write, check_apart, check_directory, check_writable, remove_abandoned
-from ptyonnx_bundles.bundle import Bundle, SelfTest, digests, read_bundle, write_bundle
+from ptyonnx_bundles.bundle import Bundle, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import bundle_digest, graph_digest, weight_digest
 from ptyonnx_bundles.foreign_graph import check_foreign_graph
 from ptyonnx_bundles.foreign_recipe import ForeignRecipe
@@ -27,6 +27,7 @@ from ptyonnx_bundles.onnx_file import IR_VERSION, OPSET, OnnxFile, OnnxNode, Onn
 from ptyonnx_bundles.operators import FOREIGN_OPERATORS
 from ptyonnx_bundles.places import check_name, make_folder
 from ptyonnx_bundles.recipe import Convolution, Node, Recipe
+from ptyonnx_bundles.selftest import SelfTest
 
 __all__ = [
     "FOREIGN",

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.atomic import atomic_write
 from ptyonnx_bundles.digest import bundle_digest, graph_digest, text_digest, weight_digest
 from ptyonnx_bundles.errors import BundleError, DigestError
-from ptyonnx_bundles.foreign_graph import check_foreign_graph
+from ptyonnx_bundles.foreign_graph import check_coarse, check_foreign_graph
 from ptyonnx_bundles.graph import check_graph
 from ptyonnx_bundles.manifest import (
+    COARSE_PROTOCOL,
     FOREIGN_PROTOCOL,
     AnyManifest,
     Digests,
@@ -33,16 +34,16 @@ from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
 from ptyonnx_bundles.onnx_file import OnnxFile, append_metadata, metadata_texts, read_onnx, strip_metadata
 from ptyonnx_bundles.recipe import Recipe
 from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.selftest import SELFTEST_KEY, SelfTest, decode_selftest, encode_selftest
 from ptyonnx_bundles.terminal import visible
 
-__all__ = ["Bundle", "SelfTest", "digests", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "digests", "read_bundle", "write_bundle"]
 
 PREFIX = "ptyonnx."
-MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY = "ptyonnx.manifest", "ptyonnx.probe", "ptyonnx.selftest"
+MANIFEST_KEY, PROBE_KEY = "ptyonnx.manifest", "ptyonnx.probe"
 DIGEST_KEY = "ptyonnx.digest"  # of the other three
 LARGEST_FILE_BYTES = 2**30
 LARGEST_MANIFEST_BYTES = 2**20
-LARGEST_TOLERANCE = 1e-2  # |object| is at most 1.5; a laxer test would pass a wrong network
 # What is given instead of a bundle, by its first bytes, and what to do.
 _OTHERS = {
     b"PK\3\4": (
@@ -50,26 +51,6 @@ _OTHERS = {
     ),
     b"\x89HDF\r\n\x1a\n": ("an HDF5 file", "a result of 'reconstruct' is not a bundle; name the .onnx file"),
 }  # fmt: skip
-_SELFTEST_PARTS = ("diffraction", "object", "tolerance")
-
-
-@dataclass(frozen=True, eq=False)
-class SelfTest:
-    """A pattern, what the native network made of it, and how far one may be from that.
-
-    Attributes
-    ----------
-    diffraction : (batch, channel, y, x) float32
-        Amplitude, zero frequency in the centre.
-    object : (batch, channel, y, x) complex64
-        Output of the network in the framework that trained it.
-    tolerance : float
-        Largest allowed absolute difference of the complex object.
-    """
-
-    diffraction: NDArray[np.float32]
-    object: NDArray[np.complex64]
-    tolerance: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,13 +174,16 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
         check_graph(graph, manifest.recipe, file)
     else:
         check_foreign_graph(graph, manifest.recipe, file)
+        if manifest.protocol == COARSE_PROTOCOL:
+            check_coarse(graph, file)
     _check_digest("weights", weight_digest(graph.initializers), manifest.digests.weights, file)
     _check_digest("graph", graph_digest(graph), manifest.digests.graph, file)
     N, modes = manifest.physics.N, manifest.physics.probe_modes
     probe = decode_array(probe_text, file, PROBE_KEY, "<c8", (modes, N, N))
     if modes and not np.any(probe):
         raise BundleError("the probe is zero everywhere", file=file, key=PROBE_KEY)
-    selftest = _decode_selftest(selftest_text, file, manifest.recipe.channels, N)
+    coarse = manifest.protocol == COARSE_PROTOCOL
+    selftest = decode_selftest(selftest_text, file, (manifest.recipe.channels, N, N), coarse=coarse)
     _check_digest("metadata", text_digest([manifest_text, probe_text, selftest_text]), digest, file)
     return Bundle(model, manifest, probe, selftest, graph, path)
 
@@ -236,7 +220,7 @@ def write_bundle(
     entries = {
         MANIFEST_KEY: manifest.to_json(),
         PROBE_KEY: encode_array(np.asarray(probe, "<c8")),
-        SELFTEST_KEY: _encode_selftest(selftest),
+        SELFTEST_KEY: encode_selftest(selftest),
     }
     entries[DIGEST_KEY] = text_digest(list(entries.values()))
     read_onnx(model, limits=_limits_of(manifest))
@@ -264,7 +248,9 @@ def _limits(model: bytes) -> Limits:
     """How much a file may hold, by the protocol that it states; whatever is wrong with it is said later."""
     try:
         texts = [text for text in metadata_texts(model, MANIFEST_KEY) if len(text) <= LARGEST_MANIFEST_BYTES]
-        return FOREIGN if len(texts) == 1 and stated_protocol(texts[0]) == FOREIGN_PROTOCOL else NATIVE
+        return (
+            FOREIGN if len(texts) == 1 and stated_protocol(texts[0]) in {FOREIGN_PROTOCOL, COARSE_PROTOCOL} else NATIVE
+        )
     except (BundleError, IndexError, ValueError, RecursionError):
         return NATIVE
 
@@ -325,29 +311,3 @@ def _check_digest(part: str, computed: str, stated: str, file: str) -> None:
             f"the {part} changed after the bundle was made", file=file, key=f"digest of the {part}",
             found=computed[:16] + "…", expected=stated[:16] + "…", remedy="fetch the bundle again, or export it anew",
         )  # fmt: skip
-
-
-def _encode_selftest(selftest: SelfTest) -> str:
-    parts = (
-        np.asarray(selftest.diffraction, "<f4"),
-        np.asarray(selftest.object, "<c8"),
-        np.asarray(selftest.tolerance, "<f8"),
-    )
-    return "\n".join(encode_array(part) for part in parts)
-
-
-def _decode_selftest(text: str, file: str, channels: int, N: int) -> SelfTest:
-    lines = text.split("\n")
-    if len(lines) != len(_SELFTEST_PARTS):
-        raise BundleError(
-            "wrong number of arrays", file=file, key=SELFTEST_KEY, found=len(lines), expected=len(_SELFTEST_PARTS)
-        )
-    diffraction = decode_array(lines[0], file, SELFTEST_KEY, "<f4", (None, channels, N, N))
-    obj = decode_array(lines[1], file, SELFTEST_KEY, "<c8", diffraction.shape)
-    tolerance = float(decode_array(lines[2], file, SELFTEST_KEY, "<f8", ()))
-    if not 0 < tolerance <= LARGEST_TOLERANCE:
-        raise BundleError(
-            "a self-test with this tolerance proves nothing", file=file, key=SELFTEST_KEY, found=tolerance,
-            expected=f"above 0, at most {LARGEST_TOLERANCE}",
-        )  # fmt: skip
-    return SelfTest(diffraction, obj, tolerance)

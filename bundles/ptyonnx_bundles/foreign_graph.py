@@ -14,11 +14,12 @@ from ptyonnx_bundles.errors import BundleError
 from ptyonnx_bundles.foreign_recipe import ForeignRecipe
 from ptyonnx_bundles.graph import check_interface
 from ptyonnx_bundles.onnx_file import OnnxFile, OnnxNode
-from ptyonnx_bundles.operators import FOREIGN_OPERATORS
+from ptyonnx_bundles.operators import COARSE_OPERATORS, FOREIGN_OPERATORS
 
-__all__ = ["check_foreign_graph"]
+__all__ = ["check_coarse", "check_foreign_graph"]
 
 INPUT, OUTPUT = "diffraction", "object"
+_BFLOAT16 = 16  # TensorProto.DataType
 
 
 def check_foreign_graph(graph: OnnxFile, recipe: ForeignRecipe, file: str | None = None) -> None:
@@ -100,3 +101,20 @@ def _check_all_used(graph: OnnxFile, file: str | None) -> None:
         raise BundleError("a weight that nothing uses", file=file, key=unused[0])
     if INPUT not in needed:
         raise BundleError("the output does not depend on the input", file=file, key=INPUT)
+
+
+def check_coarse(graph: OnnxFile, file: str) -> None:
+    """Refuse the wide tolerance of coarse numbers where a graph has none.
+
+    Raises
+    ------
+    BundleError
+        Neither an operator in 8-bit integers nor a Cast to bfloat16.
+    """
+    for node in graph.nodes:
+        if node.operator in COARSE_OPERATORS or (node.operator == "Cast" and node.attributes.get("to") == _BFLOAT16):
+            return
+    raise BundleError(
+        "a tolerance for coarse numbers, and no operator that computes in them", file=file, key="protocol", found=4,
+        expected="protocol 3, or a graph with 8-bit integers or bfloat16",
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """The manifest: everything that has to be known about a bundle beside its graph.
 
-`Manifest` is that of protocols 1 and 2, `ForeignManifest` that of protocol 3. Their JSON schemas,
+`Manifest` is that of protocols 1 and 2, `ForeignManifest` that of protocols 3 and 4. Their JSON schemas,
 `schema.json` and `schema-3.json`, are generated from them (`python
 bundles/make_schema.py`), and a test keeps them current.
 """
@@ -27,6 +27,7 @@ from ptyonnx_bundles.foreign_recipe import ForeignRecipe, Setting
 from ptyonnx_bundles.recipe import Recipe
 
 __all__ = [
+    "COARSE_PROTOCOL",
     "FOREIGN_PROTOCOL",
     "PROTOCOL",
     "AnyManifest",
@@ -46,8 +47,9 @@ __all__ = [
     "stated_protocol",
 ]
 
-PROTOCOL: Literal[3] = 3  # the newest; a bundle states the lowest that can say what it is
+PROTOCOL: Literal[4] = 4  # the newest; a bundle states the lowest that can say what it is
 FOREIGN_PROTOCOL: Literal[3] = 3
+COARSE_PROTOCOL: Literal[4] = 4
 _PROTOCOLS: dict[str, Literal[1, 2]] = {"two-headed-cnn-1": 1, "two-headed-cnn-2": 2}
 _KNOWN = f"at most {PROTOCOL}"
 _KEY = "ptyonnx.manifest"
@@ -156,9 +158,10 @@ class ForeignManifest(_Part):
     ----------
     protocol : int
         3: readers of earlier protocols know neither foreign recipes nor what is unknown.
+        4: the same in coarse numbers, whose self-test has a wider tolerance.
     """
 
-    protocol: Literal[3]
+    protocol: Literal[3, 4] = Field(description="4: the self-test's tolerance follows 8-bit or bfloat16 numbers")
     recipe: ForeignRecipe
     producer: ForeignProducer
     physics: ForeignPhysics
@@ -176,7 +179,12 @@ class ForeignManifest(_Part):
 
 
 AnyManifest = Manifest | ForeignManifest
-_CLASSES: dict[int, type[Manifest | ForeignManifest]] = {1: Manifest, 2: Manifest, 3: ForeignManifest}
+_CLASSES: dict[int, type[Manifest | ForeignManifest]] = {
+    1: Manifest,
+    2: Manifest,
+    3: ForeignManifest,
+    4: ForeignManifest,
+}
 
 
 def parse_manifest(text: str, file: str | None = None) -> AnyManifest:
@@ -239,7 +247,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def schema_name(protocol: int) -> str:
     """Name the file in which the schema of a protocol is published."""
-    return "schema.json" if protocol < FOREIGN_PROTOCOL else f"schema-{protocol}.json"
+    return "schema.json" if protocol < FOREIGN_PROTOCOL else f"schema-{FOREIGN_PROTOCOL}.json"
 
 
 def schema(protocol: int = 1) -> dict[str, Any]:
@@ -253,5 +261,7 @@ def generate_schema(protocol: int = 1) -> str:
     """Generate the text that the published schema must hold."""
     described = _CLASSES[protocol].model_json_schema()
     described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    described["$id"] = "urn:ptyonnx:manifest" if protocol < FOREIGN_PROTOCOL else f"urn:ptyonnx:manifest:{protocol}"
+    described["$id"] = (
+        "urn:ptyonnx:manifest" if protocol < FOREIGN_PROTOCOL else f"urn:ptyonnx:manifest:{FOREIGN_PROTOCOL}"
+    )
     return json.dumps(described, indent=2) + "\n"

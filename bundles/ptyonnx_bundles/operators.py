@@ -8,7 +8,13 @@ where the digest of the weights sees them.
 
 from __future__ import annotations
 
-__all__ = ["FOREIGN_OPERATORS"]
+__all__ = ["COARSE_OPERATORS", "FOREIGN_OPERATORS"]
+
+# Those that compute in 8-bit integers: where a value lies between two steps, rounding decides.
+COARSE_OPERATORS = frozenset(
+    {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+    | {"QuantizeLinear"}
+)
 
 FOREIGN_OPERATORS = frozenset(
     """

@@ -33,10 +33,18 @@ def make_foreign(path: Path) -> Bundle:
     return make_foreign_bundle(path, N=32, seed=4)
 
 
+def make_coarse(path: Path) -> Bundle:
+    """Write the same network with its last layer in 8 bits, and a tolerance that allows a step of it."""
+    from foreign_factory import make_foreign_bundle
+
+    return make_foreign_bundle(path, N=32, seed=4, quantised=True)
+
+
 MAKERS: dict[int, Callable[[Path], Bundle]] = {
     1: partial(make_native, family="two-headed-cnn-1"),
     2: partial(make_native, family="two-headed-cnn-2"),
     3: make_foreign,
+    4: make_coarse,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -9,21 +11,15 @@ from numpy.typing import NDArray
 from ptyonnx_bundles import SelfTest
 from ptyonnx_bundles.confinement import ConfinedGraph, Confinement
 from ptyonnx_bundles.errors import ConversionError
+from ptyonnx_bundles.selftest import LARGEST_COARSE_TOLERANCE, LARGEST_TOLERANCE
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.memory import check_memory
+from ptyonnx_converters.number_formats import is_coarse, is_quantised, nudged, relative_tolerance, stepped
 from ptyonnx_converters.running import failures, open_foreign, reason
 from ptyonnx_converters.untrusted import EVALUATION
 
-__all__ = ["TOLERANCE", "proved"]
+__all__ = ["proved"]
 
-# Largest absolute difference of the complex object, relative to the larger of 1 and its largest
-# amplitude. The graph scales in float32 what NumPy scales in float64, and onnxruntime fuses the
-# converted graph in another way than the original: a few float32 roundings (6e-8) that a deep
-# network enlarges a hundredfold. A channel, a shift, a scale or a sign that is wrong differs by 1e-2
-# and more.
-TOLERANCE = 1e-4
-_HALF_TOLERANCE = 5e-3  # the same, where the original computes in float16, whose roundings are 5e-4
-_LARGEST_TOLERANCE = 1e-2  # of the bundle format
 _KEPT = 2  # groups in the bundle's self-test
 _CONFINEMENT = Confinement()
 
@@ -77,8 +73,16 @@ def proved(
         raise ConversionError(
             "the graph gives another shape than the original", found=together.shape, expected=expected.shape
         )
-    relative = _HALF_TOLERANCE if _is_half(model) else TOLERANCE
-    tolerance = min(_LARGEST_TOLERANCE, relative * max(1.0, float(np.abs(expected).max())))
+    tolerance = relative_tolerance(model) * max(1.0, float(np.abs(expected).max()))
+    if is_quantised(model):
+        tolerance = max(tolerance, _quantisation(model, diffraction, together, file, confinement))
+    if is_coarse(model) and not tolerance <= LARGEST_COARSE_TOLERANCE:
+        raise ConversionError(
+            "rounding alone moves the object too far for a self-test", found=f"{tolerance:.2g}",
+            expected=f"at most {LARGEST_COARSE_TOLERANCE}",
+            remedy="quantise the network more finely, or adopt it in float32",
+        )  # fmt: skip
+    tolerance = min(LARGEST_COARSE_TOLERANCE if is_coarse(model) else LARGEST_TOLERANCE, tolerance)
     mixed = float(np.abs(together - apart).max())
     if not mixed <= tolerance:
         raise ConversionError(
@@ -108,9 +112,25 @@ def _both(
     return together, apart
 
 
-def _is_half(model: onnx.ModelProto) -> bool:
-    """Whether some of the weights, and with them the operators that use them, are float16."""
-    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
+def _quantisation(
+    model: onnx.ModelProto,
+    diffraction: NDArray[np.float32],
+    found: NDArray[np.complex64],
+    file: str,
+    confinement: Confinement,
+) -> float:
+    """How far a graph in 8 bits may be from itself elsewhere: twice what was seen here, and two steps of its last values.
+
+    Of these steps one is a value's own rounding, the other what it was computed from.
+    """
+    content = model.SerializeToString()
+    with _opened(content, file, confinement) as graph:
+        seen = nudged(diffraction, partial(_run, graph), found)
+    with _opened(content, file, confinement, plain=True) as graph:
+        unoptimised = _run(graph, diffraction)
+    with _opened(stepped(model).SerializeToString(), file, confinement, plain=True) as graph:
+        step = float(np.abs(_run(graph, diffraction) - unoptimised).max())
+    return 2 * max(seen, float(np.abs(unoptimised - found).max())) + 2 * step
 
 
 def _unfit(problem: str) -> ConversionError:

@@ -53,7 +53,7 @@ def resealed(model: onnx.ModelProto) -> bytes:
     try:
         text = entry(model, MANIFEST)
         manifest = json.loads(text.value)
-        found = digests(model.SerializeToString(), FOREIGN if manifest["protocol"] == 3 else NATIVE)
+        found = digests(model.SerializeToString(), FOREIGN if manifest["protocol"] >= 3 else NATIVE)
     except (BundleError, StopIteration):
         return model.SerializeToString()
     manifest["digests"] = found.model_dump()

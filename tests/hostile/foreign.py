@@ -135,6 +135,12 @@ foreign(
 )  # fmt: skip
 foreign("claims_protocol_2", "'recipe.name': ", _manifest('"protocol":3', '"protocol":2'), seal=False)
 foreign(
+    "claims_protocol_4",
+    "'protocol': a tolerance for coarse numbers",
+    _manifest('"protocol":3', '"protocol":4'),
+    seal=False,
+)
+foreign(
     "unknown_place_of_patches", "'recipe.conventions': 'patch_position' is none of pattern, group",
     _manifest('{"input":"amplitude"}', '{"patch_position":"corner"}'), seal=False,
 )  # fmt: skip

@@ -53,8 +53,8 @@ manifest_case(
 )
 manifest_case(
     "later_protocol",
-    "'protocol': cannot read this protocol, found 4, expected at most 3",
-    replaced('"protocol":2', '"protocol":4'),
+    "'protocol': cannot read this protocol, found 5, expected at most 4",
+    replaced('"protocol":2', '"protocol":5'),
 )
 manifest_case(
     "recipe_of_a_later_protocol",
