@@ -21,7 +21,7 @@ from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import Flux, FluxChoice
 from ptyonnx_runtime.illumination import amplitude_factor, illumination
-from ptyonnx_runtime.phasing import BlockSums, Overlaps
+from ptyonnx_runtime.phasing import Overlaps
 from ptyonnx_runtime.placement import conventions, patch_weight
 from ptyonnx_runtime.residual import ForwardModel, Misfit, r_factor
 from ptyonnx_runtime.runner import Progress, Runner, as_slice
@@ -214,26 +214,24 @@ def _stitch(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
 
 def _stitch_agreeing(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
     """Fill the canvas with patches whose phases agree: they wait in a file until the phases are known."""
-    overlaps = Overlaps(canvas.frame, runner.N)
-    with TileSpool() as spool:
+    size, count = runner.patches_per_batch, runner.groups.size
+    with TileSpool(runner.N, count) as spool, Overlaps(canvas.frame, runner.N, count) as overlaps:
 
-        def prepare(numbered: tuple[int, NDArray[np.int64]]) -> BlockSums:
+        def prepare(numbered: tuple[int, NDArray[np.int64]]) -> None:
             number, members = numbered
             tiles = runner.place(members, canvas)
-            spool.put(number, tiles)
-            return overlaps.sums(tiles)
+            spool.put_tiles(number * size, tiles)
+            overlaps.add(number * size, tiles)
 
-        with closing(in_order(prepare, enumerate(runner.batches()), runner.workers, runner.close)) as sums:
-            for part in runner.watched(sums, progress):
-                overlaps.add(part)
+        with closing(in_order(prepare, enumerate(runner.batches()), runner.workers, runner.close)) as prepared:
+            for _ in runner.watched(prepared, progress):
+                pass
         factors = overlaps.phases()
 
-        def turned(numbered: tuple[int, NDArray[np.int64]]) -> Tiles:
-            number, _ = numbered
-            first = number * runner.patches_per_batch
-            return spool.get(number).rotated(factors[first : first + runner.patches_per_batch])
+        def turned(part: slice) -> Tiles:
+            return spool.get_tiles(part.start, part.stop - part.start).rotated(factors[part])
 
-        with closing(in_order(turned, enumerate(runner.batches()), runner.workers)) as placed:
+        with closing(in_order(turned, chunks(count, size), runner.workers)) as placed:
             for tiles in placed:
                 canvas.add(tiles)
 
@@ -246,5 +244,9 @@ def _misfit(model: ForwardModel, scan: Scan, runner: Runner) -> Misfit:
         return model.compare(runner.measured(as_slice(members)), scan.positions_px[members])
 
     size = max(1, _RESIDUAL_CHUNK_PX // scan.N**2)
-    parts = list(in_order(compare, chunks(len(runner.lit), size), runner.residual_workers))
-    return Misfit(*(np.concatenate(sums) for sums in zip(*parts, strict=True)))
+    whole = Misfit(*(np.empty(len(runner.lit)) for _ in Misfit._fields))
+    with closing(in_order(compare, chunks(len(runner.lit), size), runner.residual_workers)) as found:
+        for part, sums in zip(chunks(len(runner.lit), size), found, strict=True):
+            for values, some in zip(whole, sums, strict=True):
+                values[part] = some
+    return whole

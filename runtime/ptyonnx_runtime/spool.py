@@ -1,79 +1,170 @@
-"""Keeps tiles on disk between two passes, so that memory does not grow with the scan."""
+"""Keeps what belongs to each patch on disk between two passes, so that memory does not grow with the scan."""
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 import tempfile
-from threading import Lock
-from typing import IO, NamedTuple, Self
+from pathlib import Path
+from typing import IO, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import OutputError
 from ptyonnx_runtime.positioned import read_at, write_at
 from ptyonnx_runtime.stitching import Tiles
 
-__all__ = ["TileSpool"]
+__all__ = ["Spool", "TileSpool"]
 
-_NOWHERE = np.empty(0, np.float32)  # an empty part of the values would keep all of them in memory
+_LARGE_BYTES = 2**30  # from here on it is said aloud where they go
+_REMEDY = "make room there, set TMPDIR to another folder, or keep the network's phases: phases=network"
 
-
-class _Slot(NamedTuple):
-    """Where the values of some tiles lie, and the little that stays in memory."""
-
-    offset: int
-    shape: tuple[int, ...]
-    tiles: Tiles
+_logger = logging.getLogger(__name__)
 
 
-class TileSpool:
-    """A temporary file of tiles. Any thread may put tiles away or read them.
+class Spool:
+    """A temporary file of records, one for each patch. Any thread may put them away or read them.
 
     A context manager; the file has no name and vanishes with it, whatever happens.
+
+    Parameters
+    ----------
+    record : dtype
+    count : int
+        Patches; the file will be as large as all their records.
     """
 
-    def __init__(self) -> None:
-        self._slots: dict[int, _Slot] = {}
-        self._end = 0
-        self._lock = Lock()
+    def __init__(self, record: np.dtype[np.void], count: int) -> None:
+        self.record = record
+        self.size_bytes = record.itemsize * count
 
     def __enter__(self) -> Self:
+        """Make the file.
+
+        Raises
+        ------
+        OutputError
+            No folder for temporary files, or too little room there.
+        """
+        folder = _folder()
         try:
-            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="ptyonnx-", buffering=0)
+            free = shutil.disk_usage(folder).free
+            if free < self.size_bytes:
+                raise OutputError(
+                    "too little room for the patches, which wait there for their phases", file=folder,
+                    found=f"{free / 1e9:.3g} GB free", expected=f"{self.size_bytes / 1e9:.3g} GB", remedy=_REMEDY,
+                )  # fmt: skip
+            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="ptyonnx-", buffering=0, dir=folder)
         except OSError as error:
-            raise _full(error) from None
+            raise _unusable(folder, error) from None
+        self._folder = folder
+        level = logging.WARNING if self.size_bytes >= _LARGE_BYTES else logging.DEBUG
+        _logger.log(
+            level,
+            "%.3g GB of patches wait in %s for their phases (TMPDIR=… for another)",
+            self.size_bytes / 1e9,
+            folder,
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def put(self, key: int, tiles: Tiles) -> None:
-        """Put tiles away under a number.
+    def put(self, first: int, records: NDArray[np.void]) -> None:
+        """Put records of consecutive patches away.
+
+        Parameters
+        ----------
+        first : int
+            Number of the first of these patches.
+        records : (patch,) record
 
         Raises
         ------
         OutputError
-            No room in the folder for temporary files.
+            The folder has become full, or cannot be written.
         """
-        values = np.ascontiguousarray(tiles.values)
-        with self._lock:
-            offset = self._end
-            self._end += values.nbytes
+        if not len(records):
+            return
         try:
-            write_at(self._file, values.data.cast("B"), offset)
+            write_at(self._file, _bytes(records), first * self.record.itemsize)
         except OSError as error:
-            raise _full(error) from None
-        self._slots[key] = _Slot(offset, values.shape, tiles._replace(values=_NOWHERE))
+            raise _unusable(self._folder, error) from None
 
-    def get(self, key: int) -> Tiles:
-        """Give the tiles of a number back."""
-        offset, shape, tiles = self._slots[key]
-        values = np.empty(shape, np.float32)
-        read_at(self._file, values.data.cast("B"), offset)
-        return tiles._replace(values=values)
+    def get(self, first: int, count: int) -> NDArray[np.void]:
+        """Give the records of consecutive patches back; parameters as for :meth:`put`.
+
+        Raises
+        ------
+        OutputError
+            They cannot be read.
+        """
+        records = np.empty(count, self.record)
+        try:
+            found = read_at(self._file, _bytes(records), first * self.record.itemsize) if count else 0
+        except OSError as error:
+            raise _unusable(self._folder, error) from None
+        if found < records.nbytes:
+            raise OutputError("a temporary file has lost its end", file=self._folder, remedy=_REMEDY)
+        return records
 
 
-def _full(error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot be written ({error.strerror})", file=tempfile.gettempdir(),
-        remedy="make room there, set TMPDIR to another folder, or keep the network's phases (--phases network)",
-    )  # fmt: skip
+class TileSpool(Spool):
+    """A temporary file of tiles.
+
+    Parameters
+    ----------
+    N : int
+        Width of a patch, pixels.
+    count : int
+        Patches; a tile takes ``8 (N + 1)**2 + 40`` bytes.
+    """
+
+    def __init__(self, N: int, count: int) -> None:
+        parts = [
+            ("values", np.float32, (N + 1, 2 * (N + 1))),
+            ("corner", np.int64, 2),
+            ("fraction", np.float64, 2),
+            ("share", np.float64),
+        ]
+        super().__init__(np.dtype(parts), count)
+
+    def put_tiles(self, first: int, tiles: Tiles) -> None:
+        """Put the tiles of consecutive patches away; see :meth:`Spool.put`."""
+        records = np.empty(len(tiles.values), self.record)
+        for name, part in tiles._asdict().items():
+            records[name] = part
+        self.put(first, records)
+
+    def get_tiles(self, first: int, count: int) -> Tiles:
+        """Give the tiles of consecutive patches back; see :meth:`Spool.get`."""
+        records = self.get(first, count)
+        return Tiles(**{name: records[name] for name in Tiles._fields})
+
+
+def _bytes(records: NDArray[np.void]) -> memoryview:
+    return np.ascontiguousarray(records).view(np.uint8).data
+
+
+def _folder() -> str:
+    """The folder for temporary files.
+
+    Python looks for another one where TMPDIR names one that cannot be used: the disk that the user meant would
+    then not be the one that fills.
+    """
+    named = os.environ.get("TMPDIR")
+    if named and not os.access(named, os.W_OK | os.X_OK):
+        kind = "cannot be written" if Path(named).is_dir() else "no such folder"
+        raise OutputError(kind, file=named, key="TMPDIR", remedy="set TMPDIR to a folder for temporary files")
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        raise OutputError(
+            "no folder for temporary files can be written", key="TMPDIR", remedy="set TMPDIR to one that can"
+        ) from None
+
+
+def _unusable(folder: str, error: OSError) -> OutputError:
+    return OutputError(f"cannot be used for temporary files ({error.strerror})", file=folder, remedy=_REMEDY)

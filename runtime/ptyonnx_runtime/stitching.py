@@ -120,7 +120,7 @@ class Canvas:
         height, width = frame.shape
         # one pixel more: bilinear placement of N pixels touches N + 1, the last with weight 0
         self._sum = np.zeros((height + 1, 2 * (width + 1)))
-        self._places: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
+        self._impulses = np.zeros((height + 1, width + 1))  # what each position brings to its four pixels
 
     def tiles(
         self,
@@ -151,9 +151,11 @@ class Canvas:
     def add(self, tiles: Tiles) -> None:
         """Add tiles to the sums."""
         _, rows, columns = tiles.values.shape
-        for values, (y, x) in zip(tiles.values, tiles.corner.tolist(), strict=True):
+        near = np.stack([1 - tiles.fraction, tiles.fraction], axis=1)  # (patch, 2 pixels, axis)
+        bilinear = tiles.share[:, np.newaxis, np.newaxis] * near[:, :, np.newaxis, 0] * near[:, np.newaxis, :, 1]
+        for values, footprint, (y, x) in zip(tiles.values, bilinear, tiles.corner.tolist(), strict=True):
             self._sum[y : y + rows, 2 * x : 2 * x + columns] += values
-        self._places.append((tiles.corner, tiles.fraction, tiles.share))
+            self._impulses[y : y + 2, x : x + 2] += footprint
 
     def weights(self) -> NDArray[np.float64]:
         """Summed weight of every canvas pixel.
@@ -166,16 +168,9 @@ class Canvas:
         (y, x) float64
         """
         height, width = self.frame.shape
-        impulses = np.zeros((height + 1, width + 1))
-        if self._places:
-            corner, fraction, share = (np.concatenate(parts) for parts in zip(*self._places, strict=True))
-            for dy in (0, 1):
-                for dx in (0, 1):
-                    near_y, near_x = np.abs(1 - dy - fraction[:, 0]), np.abs(1 - dx - fraction[:, 1])
-                    np.add.at(impulses, (corner[:, 0] + dy, corner[:, 1] + dx), share * near_y * near_x)
         N = len(self._weight)
         full = (height + 1 + N, width + 1 + N)
-        spectrum = np.fft.rfft2(impulses, full)
+        spectrum = np.fft.rfft2(self._impulses, full)
         spectrum *= np.fft.rfft2(self._weight.astype(np.float64), full)
         return np.asarray(np.fft.irfft2(spectrum, full)[:height, :width])
 

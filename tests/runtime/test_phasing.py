@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptyonnx_bundles.errors import OutputError
+from ptyonnx_runtime import phasing
 from ptyonnx_runtime.phasing import Overlaps
-from ptyonnx_runtime.spool import TileSpool
 from ptyonnx_runtime.stitching import Canvas, Frame, Tiles
 
 pytestmark = pytest.mark.numerical
@@ -44,10 +40,11 @@ def tiles_of(patches: NDArray[np.complex64], where: NDArray[np.float64], chunk: 
 
 
 def phases_of(tiles: list[Tiles]) -> NDArray[np.complex64]:
-    overlaps = Overlaps(FRAME, N)
-    for part in tiles:
-        overlaps.add(overlaps.sums(part))
-    return overlaps.phases()
+    ends = np.cumsum([0, *(len(part.values) for part in tiles)]).tolist()
+    with Overlaps(FRAME, N, ends[-1]) as overlaps:
+        for first, part in zip(ends, tiles, strict=False):
+            overlaps.add(first, part)
+        return overlaps.phases()
 
 
 def without_mean(factors: NDArray[np.complexfloating]) -> NDArray[np.complexfloating]:  # type: ignore[type-arg]
@@ -122,31 +119,13 @@ def test_dark_patches_do_no_harm() -> None:
     np.testing.assert_allclose(found[::2], 1)
 
 
-def test_tiles_come_back_from_the_spool_as_they_went_in_in_any_order() -> None:
-    where = positions(30)
-    tiles = tiles_of(patches_of_one_object(where), where, 7)
-    with TileSpool() as spool:
-        for key, part in reversed(list(enumerate(tiles))):
-            spool.put(key, part)
-        for key, given in enumerate(tiles):
-            for before, after in zip(given, spool.get(key), strict=True):
-                np.testing.assert_array_equal(before, after)
-
-
-def test_the_spool_keeps_no_tile_in_memory() -> None:
-    where = positions(30)
-    (tiles,) = tiles_of(patches_of_one_object(where), where, 30)
-    values = np.array(tiles.values)
-    alive = weakref.ref(values)
-    with TileSpool() as spool:
-        spool.put(0, tiles._replace(values=values))
-        del values
-        gc.collect()
-        assert alive() is None
-        np.testing.assert_array_equal(spool.get(0).values, tiles.values)
-
-
-def test_a_temporary_folder_without_room_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
-    with pytest.raises(OutputError, match=r"/nowhere: cannot be written.*--phases network"), TileSpool():
-        pass
+def test_it_does_not_matter_how_many_patches_are_looked_at_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two islands whose patches take turns, so that every part of the file holds some of both; and dark ones."""
+    west, east = positions(70, high=50), positions(70, high=50) + np.array([0, 78])
+    where = np.stack([west, east], axis=1).reshape(-1, 2)
+    patches = patches_of_one_object(where) * np.exp(1j * np.arange(140))[:, np.newaxis, np.newaxis]
+    patches[::9] = 0
+    tiles = tiles_of(patches.astype(np.complex64), where, 8)
+    at_once = phases_of(tiles)
+    monkeypatch.setattr(phasing, "_CHUNK_BYTES", 1)  # as few as a dense solver takes
+    np.testing.assert_allclose(phases_of(tiles), at_once, atol=1e-5)
