@@ -8,15 +8,18 @@ tolerance that was measured on one processor holds on that one. These follow fro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from ptyonnx.comparison.rounding import MARGIN, UNIT_ROUNDOFF
 from ptyonnx_bundles import Recipe
 
+_SUMS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 FUNCTION_UNITS = 16  # units of roundoff: what vectorised tanh, sigmoid, sine, cosine and exponential are off by
 
 
@@ -74,3 +77,53 @@ def of_network(
         for name, value in network.forward(diffraction, Float32(seed)).values.items():
             allowed[name] = max(allowed[name], SAFETY * float(np.abs(value - exact[name]).max(initial=0)))
     return exact, allowed
+
+
+def of_model(
+    run: Callable[[bytes], Mapping[str, NDArray[Any]]], model: bytes
+) -> tuple[Mapping[str, NDArray[Any]], dict[str, float]]:
+    """What an ONNX network without a recipe gives, and how far float32 may be from it, absolutely.
+
+    Rounding the n products and sums of a layer errs by as much, on average, as weights that are each off by
+    ``u sqrt(n / 6)`` of their value (see `ptyonnx.comparison.parity.rounding`). The network runs with such weights, and
+    how far its outputs scatter, times 4, is the tolerance; it follows from depth, fan-in, and how the network
+    amplifies errors. What a sigmoid or tanh errs at the end comes on top (`of_functions`).
+
+    Parameters
+    ----------
+    run : callable
+        ONNX model -> name of an output -> value.
+    model : bytes
+
+    Returns
+    -------
+    mapping of str to ndarray
+        The outputs of the model as it is.
+    dict of str to float
+        Name of an output -> largest difference from the exact value.
+    """
+    from ptyonnx.comparison.parity.rounding import deviation
+    from ptyonnx.comparison.parity.tolerances import SAFETY, SAMPLES
+
+    found = run(model)
+    allowed = dict.fromkeys(found, 0.0)
+    for seed in range(SAMPLES):
+        generator, rounded = np.random.default_rng(seed), onnx.load_from_string(model)
+        readers = {name: node.op_type for node in rounded.graph.node for name in node.input}
+        for weight in rounded.graph.initializer:
+            operator = readers.get(weight.name, "")
+            if operator in _SUMS and weight.data_type == onnx.TensorProto.FLOAT:
+                array = numpy_helper.to_array(weight).astype(np.float64)
+                error = deviation(_terms(operator, array.shape))
+                array = array * (1 + error * generator.standard_normal(array.shape))
+                weight.CopyFrom(numpy_helper.from_array(array.astype(np.float32), weight.name))
+        for name, value in run(rounded.SerializeToString()).items():
+            allowed[name] = max(allowed[name], SAFETY * float(np.abs(value - found[name]).max()))
+    return found, allowed
+
+
+def _terms(operator: str, shape: tuple[int, ...]) -> int:
+    """How many products a layer sums with a weight of this shape, and its bias."""
+    if operator == "ConvTranspose":
+        return shape[0] * math.prod(shape[2:]) + 1
+    return max(shape) + 1 if operator in {"MatMul", "Gemm"} else math.prod(shape[1:]) + 1
