@@ -184,6 +184,7 @@ class _Worker:
         self._shared = mmap.mmap(-1, 40)  # done, refused, peak, start by the clock, start by the processor
         self._found = folder.with_suffix(".findings")
         self._ended: list[Finding] = []
+        self._suspect: int | None = None
         folder.mkdir()
         _run_directory(folder / "run", made)
         self._pid = 0
@@ -208,7 +209,9 @@ class _Worker:
             return False
         done, _, _, clock = struct.unpack_from("qqqd", self._shared)
         computed = _computed(self._pid) - struct.unpack_from("d", self._shared, 32)[0]
-        if done < len(self._work) and (computed > LONGEST_s or time.monotonic() - clock > LONGEST_WAIT_s):
+        late = done < len(self._work) and (computed > LONGEST_s or time.monotonic() - clock > LONGEST_WAIT_s)
+        suspected, self._suspect = self._suspect, done if late else None
+        if late and suspected == done:  # twice: the first look may meet figures that are half written
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._replace(done, f"hangs ({computed:.1f} s of computing)")
