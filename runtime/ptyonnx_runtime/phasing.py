@@ -18,17 +18,18 @@ and blocks, scaled, the eigenvector v of ``conj(S) S'`` (patches) is ``conj(S) w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, eigsh
 
+from ptyonnx_runtime.lanczos import leading_eigenvector
 from ptyonnx_runtime.scan import chunks
 from ptyonnx_runtime.spool import Spool
 from ptyonnx_runtime.stitching import Frame, Tiles
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array  # a fifth of a second that a single patch does not need
 
 __all__ = ["Overlaps"]
 
@@ -110,8 +111,10 @@ class Overlaps:
         -------
         (patch,) complex64
         """
-        degree, label = self._connected()
         factors = np.ones(self._count, np.complex64)
+        if self._count == 1:
+            return factors
+        degree, label = self._connected()
         order = np.argsort(label, kind="stable")
         for members in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
             if len(members) > 1 and label[members[0]] >= 0:
@@ -128,6 +131,8 @@ class Overlaps:
 
     def _matrix(self, sums: NDArray[np.void]) -> csr_array:
         """Sums as a matrix of patches and blocks."""
+        from scipy.sparse import csr_array
+
         values, blocks = sums["values"], self._blocks(sums)
         start = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
         return csr_array((values.ravel(), blocks.ravel(), start), (len(values), self._size))
@@ -190,15 +195,14 @@ class Overlaps:
             """Multiply by S' conj(S), without writing the inner products of all pairs of blocks out."""
             total = np.zeros(self._size, np.complex128)
             for part, matrix in matrices():
-                common: NDArray[np.complex128] = np.asarray(matrix @ vector.ravel().conj())
+                common: NDArray[np.complex128] = np.asarray(matrix @ vector.conj())
                 total += np.asarray(matrix.T @ (common.conj() / degree[part]))
             return total
 
-        operator = LinearOperator((self._size, self._size), products, dtype=np.complex128)
         start = np.zeros(self._size, np.complex128)
         for _, matrix in matrices():
             start += np.asarray(matrix.T @ np.ones(matrix.shape[0]))
-        leading = eigsh(operator, k=1, which="LA", v0=start, tol=_PRECISION)[1][:, 0]
+        leading = leading_eigenvector(products, start, precision=_PRECISION)
         found = np.empty(len(members), np.complex128)
         for part, matrix in matrices():
             found[part] = np.asarray(matrix @ leading.conj()).conj() / np.sqrt(degree[part])
@@ -213,6 +217,9 @@ class Overlaps:
 
 def _merged(of_block: NDArray[np.int32], light: csr_array, least: float) -> NDArray[np.int32]:
     """Labels of blocks, once what some patches light is one."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
     bright = light.data > least
     ends = np.concatenate([[0], np.cumsum(bright)])[light.indptr]
     # a graph of patches and labels of blocks: small, unlike one of pairs of patches

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import fft2
 
 from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
 from ptyonnx_runtime.stitching import Frame, interpolate, whole_and_part
@@ -121,7 +120,7 @@ class ForwardModel:
         return Misfit(_square_sums(difference), np.maximum(vacuum, 0), measured)
 
     def _expected(self, patch: Pair) -> NDArray[np.float32]:
-        return np.asarray(intensity(patch, self._probe, self._signs, _far_field))
+        return np.asarray(intensity(patch, self._probe, self._signs, _far_field), np.float32)
 
 
 def _far_field(wave: Pair, signs: NDArray[np.float32]) -> Pair:
@@ -133,7 +132,8 @@ def _far_field(wave: Pair, signs: NDArray[np.float32]) -> Pair:
     signed = np.empty(np.shape(wave.real), np.complex64)
     np.multiply(wave.real, signs, out=signed.real)
     np.multiply(wave.imag, signs, out=signed.imag)
-    field = fft2(signed, norm="ortho", overwrite_x=True)
+    # SciPy's is as fast, and takes a tenth of a second to load.
+    field = np.fft.fft2(signed, norm="ortho")  # noqa: TID251 - a known object, nothing to differentiate or export
     return Pair(field.real, field.imag)
 
 
