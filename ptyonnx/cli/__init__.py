@@ -96,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 1 not passed (`diff`, `parity`, `verify`), 2 refused, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # NumPy's BLAS starts a thread per core as it loads; no verb has products that are large enough for them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         outcome = commands.main(given, prog_name="ptyonnx", standalone_mode=False)
         sys.stdout.flush()

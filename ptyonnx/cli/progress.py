@@ -84,6 +84,8 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
     def report(done: int, total: int) -> None:
         nonlocal shown
+        if not sys.stderr.isatty():
+            return
         if shown is None:
             shown = _bar(total, description, unit)
         shown.update(done - shown.n)

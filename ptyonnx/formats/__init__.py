@@ -16,6 +16,9 @@ from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanE
 from ptyonnx_bundles.regular import check_regular
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ptyonnx.formats.result import Result
     from ptyonnx_runtime.reconstruct import Reconstruction
     from ptyonnx_runtime.scan import Scan
@@ -74,7 +77,6 @@ def load_scan(
     from ptyonnx.formats.axes import AXES
     from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
     from ptyonnx.opening import as_path
-    from ptyonnx.simulation.probes import load_probe
     from ptyonnx_runtime.inspection import check_declared
     from ptyonnx_runtime.zero_frequency import PLACES
 
@@ -92,7 +94,7 @@ def load_scan(
             remedy="convert it with h5py and numpy.savez, see docs/formats.md" if start == _HDF5
             else "the file is truncated, empty or of another format",
         )  # fmt: skip
-    modes = None if probe is None else load_probe(Path(probe))
+    modes = None if probe is None else _probe_modes(Path(probe))
     try:
         return read_ptychopinn_npz(
             file,
@@ -107,6 +109,13 @@ def load_scan(
         if probe is not None and error.key == "probe":
             error.file = os.fspath(probe)  # where it comes from, not where it does not fit
         raise
+
+
+def _probe_modes(path: Path) -> NDArray[np.complex64]:
+    """Read a probe from a file of its own."""
+    from ptyonnx.simulation.probes import load_probe  # with readers of images, which most scans do without
+
+    return load_probe(path)
 
 
 def check_scan_path(path: str | os.PathLike[str]) -> None:
