@@ -65,7 +65,7 @@ def open_bundle(source: AnyBundle | bytes, *, key: str | None = None) -> Bundle:
         return read_bundle(source)
 
 
-def open_scan(source: AnyScan, *, key: str = "scan") -> Scan:
+def open_scan(source: AnyScan, *, key: str = "scan", in_memory: bool = False) -> Scan:
     """Open a scan that needs no declaration; see :func:`ptyonnx.load_scan`.
 
     Parameters
@@ -74,6 +74,8 @@ def open_scan(source: AnyScan, *, key: str = "scan") -> Scan:
         What is open already is given back.
     key : str
         The argument that is named in errors.
+    in_memory : bool
+        Keep the patterns of a file as they are read and checked.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def open_scan(source: AnyScan, *, key: str = "scan") -> Scan:
         return source
     path = as_path(source, key, "a scan, or the path of one")
     with _naming(ScanError, key):
-        return load_scan(path)
+        return load_scan(path, in_memory=in_memory)
 
 
 def open_run(source: AnyRun, *, key: str = "run") -> Run:

@@ -80,10 +80,10 @@ def train(
     if resume and initial is not None:
         raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
     name = backends.canonical_name(backend)
-    scan = open_scan(scan)
+    scan = open_scan(scan, in_memory=True)
     check_kind(settings, "settings", Settings, "ptyonnx.Settings(…)")
     directory = as_path(directory, "directory", "the path of the run")
-    test_scan = None if test_scan is None else open_scan(test_scan, key="test_scan")
+    test_scan = None if test_scan is None else open_scan(test_scan, key="test_scan", in_memory=True)
     initial = None if initial is None else open_bundle(initial, key="initial")
     check_directory(directory)
     engine = backends.load(name)
