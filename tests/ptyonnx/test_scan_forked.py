@@ -62,11 +62,12 @@ def test_a_scan_neither_uses_nor_moves_the_position_that_processes_share() -> No
 
 def test_threads_put_tiles_away_and_get_their_own_back() -> None:
     def tiles(number: int) -> Tiles:
-        return Tiles(np.full((3, 9, 18), number, np.float32), *(np.zeros((3, 2)) for _ in range(2)), np.ones(3))  # type: ignore[arg-type]
+        values = np.full((3, 9, 18), number, np.float32)
+        return Tiles(values, np.zeros((3, 2), np.int64), np.zeros((3, 2)), np.ones(3))
 
-    with TileSpool() as spool, ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda number: spool.put(number, tiles(number)), range(200)))
-        found = list(threads.map(spool.get, range(200)))
+    with TileSpool(8, 600) as spool, ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: spool.put_tiles(3 * number, tiles(number)), range(200)))
+        found = list(threads.map(lambda number: spool.get_tiles(3 * number, 3), range(200)))
         assert spool._file.tell() == 0
     for number, got in enumerate(found):
         np.testing.assert_array_equal(got.values, tiles(number).values)
