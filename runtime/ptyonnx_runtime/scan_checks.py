@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import ScanError
+from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
 
 __all__ = [
     "MOST_MODES",
@@ -28,12 +29,12 @@ def check_pattern_size(N: int, file: str, key: str = "diffraction") -> None:
     Raises
     ------
     ScanError
-        N is odd, or too small.
+        N is odd, too small or too large.
     """
-    if N % 2 or N < SMALLEST_N:
+    if N % 2 or not SMALLEST_N <= N <= LARGEST_FOREIGN_N:
         raise ScanError(
             "unusable pattern size", file=file, key=key, found=f"N = {N}",
-            expected=f"an even number of at least {SMALLEST_N} pixels",
+            expected=f"an even number of {SMALLEST_N} to {LARGEST_FOREIGN_N} pixels",
             remedy="crop or pad the patterns around the zero frequency",
         )  # fmt: skip
 

@@ -17,9 +17,11 @@ import pytest
 from hostile.hdf5 import product
 from PIL import Image
 
-from ptyonnx.formats import load_result
+from ptyonnx.formats import load_result, load_scan
 from ptyonnx.simulation import load_object, load_probe, object_from_images, read_positions
 from ptyonnx_bundles.errors import ObjectError, PtyonnxError, ScanError
+from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
+from ptyonnx_runtime.scan_checks import check_pattern_size
 
 N = 32
 SUFFIXES = [".h5", ".npz", ".npy"]
@@ -239,3 +241,18 @@ def test_text_without_positions_is_refused(tmp_path: Path, content: str) -> None
     (tmp_path / "a.txt").write_text(content, encoding="utf-8")
     with pytest.raises(ScanError):
         read_positions(tmp_path / "a.txt")
+
+
+def test_patterns_that_no_network_takes_are_not_unpacked(tmp_path: Path) -> None:
+    path = packed_zeros(tmp_path / "a.npz", "diffraction", (1, 5000, 5000))  # complex: refused anyway, if read
+    with zipfile.ZipFile(path, "a") as archive:
+        for key in ("xcoords", "ycoords"):
+            buffer = io.BytesIO()
+            np.save(buffer, np.zeros(1))
+            archive.writestr(f"{key}.npy", buffer.getvalue())
+    with pytest.raises(ScanError) as caught:
+        load_scan(path)
+    assert caught.value.key == "diffraction"
+    with pytest.raises(ScanError) as caught:
+        check_pattern_size(LARGEST_FOREIGN_N + 2, "a.npz")
+    assert caught.value.key == "diffraction"
