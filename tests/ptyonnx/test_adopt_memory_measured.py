@@ -16,7 +16,7 @@ from ptyonnx_converters.memory import check_memory
 
 MiB = 2**20
 BATCH = 16
-SLACK = 2 * MiB  # of the allocator and the session itself
+SLACK = 4 * MiB  # of the allocator and the session itself: about 1 here, more where pages are larger
 ARENA = 1.25  # onnxruntime's arena keeps freed blocks that fit nothing that comes later
 MOST = 3.0
 SPARSE = {"one channel": 16.0}  # is computed in blocks of 16 channels, of 8, or in none, as the processor has them
