@@ -119,10 +119,11 @@ class Changes:
     def look(self, folder: Path) -> int:
         """Look again; returns the number of changes so far."""
         found = set()
-        for path in folder.rglob("*"):
-            with contextlib.suppress(OSError):  # gone meanwhile
-                status = path.lstat()
-                found.add((str(path), status.st_ino, status.st_size))
+        for place, _, names in os.walk(folder):  # passes over folders that go meanwhile
+            for name in names:
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    status = Path(place, name).lstat()
+                    found.add((f"{place}/{name}", status.st_ino, status.st_size))
         self.number += found != self.seen
         self.seen = found
         return self.number
