@@ -1,6 +1,12 @@
-"""For all floors: how long an example takes is no property of the code on a machine that others use, too."""
+"""For all floors: what a test finds does not depend on how busy the machine is, or on how the tests were started."""
+
+import signal
 
 from hypothesis import settings
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+# A shell that starts tests in the background lets them, and all processes that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
