@@ -28,6 +28,7 @@ from ptyonnx_bundles.operators import FOREIGN_OPERATORS
 from ptyonnx_bundles.places import check_name, make_folder
 from ptyonnx_bundles.recipe import Convolution, Node, Recipe
 from ptyonnx_bundles.selftest import SelfTest
+from ptyonnx_bundles.temporary import temporary_folder
 
 __all__ = [
     "FOREIGN",
@@ -72,6 +73,7 @@ __all__ = [
     "read_onnx",
     "remove_abandoned",
     "schema",
+    "temporary_folder",
     "try_lock",
     "weight_digest",
     "write_bundle",

@@ -34,11 +34,20 @@ def use_scratch() -> None:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    parent = Path(tempfile.gettempdir())
+    from ptyonnx_bundles import temporary_folder
+    from ptyonnx_bundles.errors import OutputError
+
+    parent = temporary_folder()
     _remove_abandoned(parent)
     folder = parent / f"{_PREFIX}{secrets.token_hex(8)}"
-    lock = _create(folder.with_name(folder.name + _LOCK))
-    folder.mkdir(mode=0o700)
+    try:
+        lock = _create(folder.with_name(folder.name + _LOCK))
+        folder.mkdir(mode=0o700)
+    except OSError as error:  # full since it was tried
+        raise OutputError(
+            f"no room for temporary files ({error.strerror})", file=parent, key="TMPDIR",
+            remedy="make room there, or set TMPDIR to another folder",
+        ) from None  # fmt: skip
 
     def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)

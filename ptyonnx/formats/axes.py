@@ -11,6 +11,7 @@ import numpy as np
 
 from ptyonnx.formats.file_patterns import Stored, fill
 from ptyonnx_bundles.errors import ScanError
+from ptyonnx_bundles.temporary import temporary_folder
 from ptyonnx_runtime.pattern_axis import pattern_axis
 from ptyonnx_runtime.positioned import write_at
 
@@ -109,8 +110,9 @@ def _patterns_first(stream: FileIO, offset: int, shape: tuple[int, int, int], dt
     row_bytes = columns * count * dtype.itemsize
     pattern_bytes = rows * columns * dtype.itemsize
     block = max(1, _BLOCK_BYTES // row_bytes)
+    folder = temporary_folder()
     try:
-        target = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the patterns
+        target = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - lives as long as the patterns
         for start in range(0, rows, block):
             number = min(block, rows - start)
             part = np.empty((number, columns, count), dtype)
@@ -121,7 +123,7 @@ def _patterns_first(stream: FileIO, offset: int, shape: tuple[int, int, int], dt
                 )
     except OSError as error:
         raise ScanError(
-            f"patterns cannot be put in order in {tempfile.gettempdir()} ({error.strerror})", key="diffraction",
+            f"patterns cannot be put in order in {folder} ({error.strerror})", key="diffraction",
             expected=f"{count * pattern_bytes} bytes of free space", remedy="set TMPDIR to a larger disk",
         ) from None  # fmt: skip
     return target

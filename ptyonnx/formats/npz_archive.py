@@ -24,6 +24,7 @@ from ptyonnx_bundles.bounded_zip import DAMAGED, PACKINGS, BoundedReader
 from ptyonnx_bundles.errors import PtyonnxError, ScanError
 from ptyonnx_bundles.npy import NotPlainError, NpyHeader, read_header
 from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.temporary import temporary_folder
 
 __all__ = ["ArrayHeader", "NpzArchive"]
 
@@ -159,12 +160,13 @@ class NpzArchive:
         if info.compress_type == zipfile.ZIP_STORED:
             self._unpack(key, wanted, len)  # for the checksum alone
             return self._path.open("rb", buffering=0), self._start(info) + header.size_bytes
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        folder = temporary_folder()
+        free = shutil.disk_usage(folder).free
         if wanted > free:
             raise self._no_space(key, wanted)
         with ExitStack() as stack:  # closes the file unless all goes well
-            spool = stack.enter_context(tempfile.TemporaryFile(buffering=0))
             try:
+                spool = stack.enter_context(tempfile.TemporaryFile(buffering=0, dir=folder))
                 self._unpack(key, wanted, spool.write)
             except OSError:
                 raise self._no_space(key, wanted) from None

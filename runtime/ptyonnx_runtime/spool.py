@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
-from pathlib import Path
 from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import OutputError
+from ptyonnx_bundles.temporary import temporary_folder
 from ptyonnx_runtime.positioned import read_at, write_at
 from ptyonnx_runtime.stitching import Tiles
 
@@ -48,7 +47,7 @@ class Spool:
         OutputError
             No folder for temporary files, or too little room there.
         """
-        folder = _folder()
+        folder = str(temporary_folder())
         try:
             free = shutil.disk_usage(folder).free
             if free < self.size_bytes:
@@ -146,24 +145,6 @@ class TileSpool(Spool):
 
 def _bytes(records: NDArray[np.void]) -> memoryview:
     return np.ascontiguousarray(records).view(np.uint8).data
-
-
-def _folder() -> str:
-    """The folder for temporary files.
-
-    Python looks for another one where TMPDIR names one that cannot be used: the disk that the user meant would
-    then not be the one that fills.
-    """
-    named = os.environ.get("TMPDIR")
-    if named and not os.access(named, os.W_OK | os.X_OK):
-        kind = "cannot be written" if Path(named).is_dir() else "no such folder"
-        raise OutputError(kind, file=named, key="TMPDIR", remedy="set TMPDIR to a folder for temporary files")
-    try:
-        return tempfile.gettempdir()
-    except FileNotFoundError:
-        raise OutputError(
-            "no folder for temporary files can be written", key="TMPDIR", remedy="set TMPDIR to one that can"
-        ) from None
 
 
 def _unusable(folder: str, error: OSError) -> OutputError:

@@ -19,7 +19,7 @@ from ptyonnx.comparison.parity.result import Parity, Row
 from ptyonnx.comparison.parity.tolerances import tolerances
 from ptyonnx.comparison.parity.trial import Trial, of_bundle, of_recipe
 from ptyonnx.opening import AnyBundle, AnyScan, open_bundle, open_scan
-from ptyonnx_bundles import Recipe, digests
+from ptyonnx_bundles import Recipe, digests, temporary_folder
 from ptyonnx_bundles.errors import BundleError, SettingsError, WorkerError
 from ptyonnx_runtime.scan import Scan
 
@@ -96,6 +96,7 @@ def parity(
             f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout", found=f"{timeout_s:g}"
         )
     scan = None if scan is None else open_scan(scan)
+    temporary_folder()
     trial = _trial(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
