@@ -68,7 +68,7 @@ def take_turns(what: str, arguments: argparse.Namespace) -> tuple[float, float]:
     finally:
         busy.kill()
         busy.wait()
-        child.terminate()
+        pipe.close()  # the child ends by itself: Lightning takes no notice of SIGTERM
         child.join()
     return median(seconds[signal.SIGSTOP][1:]), median(seconds[signal.SIGCONT])
 
@@ -91,7 +91,10 @@ class OnDemand(Unobserved):
 
     def wait(self) -> None:
         """Until asked."""
-        self.pipe.recv()
+        try:
+            self.pipe.recv()
+        except EOFError:  # that was the last epoch
+            return
         self.begin = time.perf_counter()
 
 
@@ -99,7 +102,7 @@ def train_on_demand(pipe: Connection, backend: str, arguments: argparse.Namespac
     """Child process: `ptyonnx.train`, an epoch at a time."""
     load_quietly(backend)
     settings = Settings(
-        epochs=2 * arguments.pairs + 2, threads=arguments.threads, device="cpu", n_subsample=arguments.patterns
+        epochs=2 * arguments.pairs + 1, threads=arguments.threads, device="cpu", n_subsample=arguments.patterns
     )
     with tempfile.TemporaryDirectory() as folder:
         train(backend, load_scan(SAMPLE), settings, Path(folder) / "run", observer=OnDemand(pipe))
@@ -116,7 +119,10 @@ def reconstruct_on_demand(pipe: Connection, _: str, arguments: argparse.Namespac
         make_bundle(path, Recipe(N=scan.N), probe=scan.probe, mean_photons=scan.mean_photons)
         bundle = read_bundle(path)
     while True:
-        pipe.recv()
+        try:
+            pipe.recv()
+        except EOFError:  # that was the last one
+            return
         begin = time.perf_counter()
         reconstruct(bundle, scan, threads=arguments.threads)
         pipe.send(time.perf_counter() - begin)
