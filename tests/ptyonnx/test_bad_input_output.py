@@ -168,7 +168,8 @@ def test_a_reconstruction_that_finds_no_space_for_its_patches_says_where(folder:
     line = refused_for_want_of_space(
         folder, 20_000, "reconstruct", bundle.path, "--data", "scan.npz", "-o", "result.h5"
     )
-    assert line.startswith(f"{folder}: cannot be written (File too large); make room there, set TMPDIR")
+    assert line.startswith(f"{folder}: ")
+    assert "(File too large); make room there, set TMPDIR" in line
 
 
 def test_a_compressed_scan_that_finds_no_space_says_where(folder: Path, bundle: Bundle) -> None:

@@ -99,7 +99,7 @@ BAD = {
     "real probe": (altered("probeGuess", np.abs), "probeGuess", "found float32"),
     "oblong": (altered("diffraction", lambda a: a[:, :, :60]), "diffraction", "not square"),
     "odd N": (cropped(63), "diffraction", "expected an even number"),
-    "small N": (cropped(16), "diffraction", "at least 32"),
+    "small N": (cropped(16), "diffraction", "N = 16"),
     "probe of another N": (altered("probeGuess", lambda a: a[:32, :32]), "probeGuess", r"found complex64 \(32, 32\)"),
     "NaN": (one_value("diffraction", np.nan), "diffraction", "NaN or infinity, found nan in pattern 3"),
     "infinity": (one_value("diffraction", np.inf), "diffraction", "NaN or infinity, found inf in pattern 3"),
