@@ -44,6 +44,33 @@ def of_functions(size: float = 1.0) -> float:
     return (FUNCTION_UNITS + 1) * UNIT_ROUNDOFF * size
 
 
+def of_roundings(count: int, size: float = 1.0) -> float:
+    """Tolerance of a value of magnitude `size` behind so many roundings, one after the other: no statistics, a bound."""
+    return count * UNIT_ROUNDOFF * size
+
+
+def of_polar(amplitude: float = 1.0, phase_rad: float = 0.0) -> float:
+    """Tolerance of amplitude times exp(i phase), computed twice: sine, cosine, and two roundings of the phase each."""
+    return 2 * amplitude * (math.sqrt(2) * of_functions() + of_roundings(2, phase_rad))
+
+
+def of_losses(terms: int) -> float:
+    """Relative tolerance between the first losses of two implementations: that of the mean over detector pixels.
+
+    The narrowest vectors of float32 have 4 lanes. Each adds up a quarter of the terms, partial sums grow evenly (a third
+    of the squares), and errors of lanes are independent: ``of_sums(terms) / (4 sqrt(3))``, twice. What comes before the
+    mean is averaged by it: float64 runs with the errors of float32 (`of_network`, then forward model and loss) scatter
+    by less than 5e-7 of the loss, for every loss. While the rate warms up, Adam's steps add nothing to first order:
+    only weights whose gradient is about zero may step the other way.
+
+    Parameters
+    ----------
+    terms : int
+        Pixels times patterns of a batch.
+    """
+    return 2 * of_sums(terms) / (4 * math.sqrt(3)) + 1e-6
+
+
 def of_network(
     recipe: Recipe, weights: Mapping[str, NDArray[Any]], diffraction: NDArray[np.float32]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
@@ -120,6 +147,31 @@ def of_model(
         for name, value in run(rounded.SerializeToString()).items():
             allowed[name] = max(allowed[name], SAFETY * float(np.abs(value - found[name]).max()))
     return found, allowed
+
+
+def of_bundle(model: bytes, diffraction: NDArray[np.float32], roundings: int = 0) -> float:
+    """How far two implementations of a bundle's graph may be apart, for these patterns, absolutely.
+
+    Twice what `of_model` allows each, and twice again: attention and normalisation add up about as many terms as the
+    layers with weights, and have none. What ends it, functions of a phase below 2 pi, comes on top.
+
+    Parameters
+    ----------
+    model : bytes
+        A bundle's.
+    diffraction : (B, C, N, N) float32
+    roundings : int, optional
+        Of the patterns, in front of one implementation and not of the other.
+    """
+    from bundle_factory import run_model
+
+    from ptyonnx.comparison.parity.tolerances import SAFETY
+
+    found, allowed = of_model(lambda content: {"object": run_model(content, diffraction)}, model)
+    noise = 1 + of_roundings(roundings) * np.random.default_rng(0).standard_normal(diffraction.shape)
+    moved = run_model(model, (diffraction * noise).astype(np.float32)) - found["object"]
+    largest = float(np.abs(found["object"]).max())
+    return 4 * allowed["object"] + SAFETY * float(np.abs(moved).max()) + of_polar(largest, 2 * math.pi)
 
 
 def _terms(operator: str, shape: tuple[int, ...]) -> int:

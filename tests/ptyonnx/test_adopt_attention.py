@@ -11,10 +11,13 @@ import numpy as np
 import onnx
 import pytest
 from adopting import PLAIN, adopted
+from float32_bounds import of_bundle
 
 from ptyonnx.adoption import example_patterns
 from ptyonnx_converters.declaration import Declaration, Source
 from ptyonnx_runtime.session import Session
+
+pytestmark = pytest.mark.numerical
 
 N, PATCH, WIDTH = 32, 8, 16
 DECLARED = Declaration(
@@ -84,9 +87,10 @@ def assert_computes(bundle: Any, module: Any) -> None:
     diffraction = np.concatenate([example_patterns(N, 1, 1e4)] * 3)[:7]
     with torch.no_grad():
         amplitude, phase = module(torch.from_numpy(diffraction)).numpy().swapaxes(0, 1)
+    atol = of_bundle(bundle.model, diffraction)
     for count in (7, 1, 4):
         found = Session(bundle, threads=1).run(diffraction[:count])[:, 0]
-        np.testing.assert_allclose(found, (amplitude * np.exp(1j * phase))[:count], atol=2e-5)
+        np.testing.assert_allclose(found, (amplitude * np.exp(1j * phase))[:count], rtol=0, atol=atol)
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ from ptyonnx_converters import from_onnx
 from ptyonnx_converters.declaration import Declaration, Source
 from ptyonnx_converters.number_formats import is_coarse, is_quantised, relative_tolerance, stepped
 
+pytestmark = pytest.mark.numerical
+
 N = 32
 PHASE = Declaration(**{**vars(PLAIN), "phase": Source("y", None)})
 
@@ -107,7 +109,7 @@ def test_a_step_is_taken_where_nothing_is_added_up_behind_it() -> None:
         onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": values})[0]
         for each in (model, moved)
     )  # fmt: skip
-    np.testing.assert_allclose(second - first, 0.02, rtol=1e-3)
+    np.testing.assert_allclose(second - first, 0.02, rtol=1e-3)  # float32 differences of phases below 100 steps: 1e-5
     nodes = [
         *model.graph.node[:2],
         helper.make_node("ReduceSum", ["d"], ["s"]),

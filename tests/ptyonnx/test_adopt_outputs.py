@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from adopting import PLAIN, REST, adopted
+from float32_bounds import of_polar, of_roundings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -20,6 +21,8 @@ from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_converters import to_ptychovit
 from ptyonnx_converters.declaration import ONE, ZERO, Declaration, Source
 from ptyonnx_runtime.session import Session
+
+pytestmark = pytest.mark.numerical
 
 N = 32
 AMPLITUDE = 0.898  # exp(i 0.898) is 0.62 + 0.78i: what a phase in its place gives
@@ -64,6 +67,7 @@ def refusal(capsys: pytest.CaptureFixture[str], folder: Path, model: onnx.ModelP
 
 
 REAL = patterns() * 1e-3  # of every channel, beside its constant
+ATOL = of_polar(1, 1) + of_roundings(2)  # amplitudes and phases below 1, each a product and a sum
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ REAL = patterns() * 1e-3  # of every channel, beside its constant
 )  # fmt: skip
 def test_a_network_that_gives_amplitude_only_gives_a_real_object(words: tuple[str, ...], tmp_path: Path) -> None:
     found = adopt_with(tmp_path, network([AMPLITUDE]), *words)
-    np.testing.assert_allclose(found, AMPLITUDE + REAL, atol=1e-6)
+    np.testing.assert_allclose(found, AMPLITUDE + REAL, rtol=0, atol=ATOL)
     manifest = open_bundle(tmp_path / "b.onnx").manifest
     assert manifest.recipe.conventions["output"]["phase"] == ZERO  # type: ignore[union-attr,index,call-overload]
 
@@ -92,7 +96,7 @@ def test_one_channel_of_ptychovit_may_be_either_and_is_asked_for(
     assert "--phase" in line
     for words in (("--phase", "output"), ("--amplitude", "one")):
         found = adopt_with(tmp_path, network([0.25]), "--system", "ptychovit", *words)
-        np.testing.assert_allclose(found, np.exp(1j * (0.25 + REAL)), atol=1e-6)
+        np.testing.assert_allclose(found, np.exp(1j * (0.25 + REAL)), rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
@@ -104,7 +108,7 @@ def test_a_preset_completes_what_was_declared_in_its_own_way(
     amplitude = order.index(AMPLITUDE)
     for words in ((), ("--amplitude", f"@{amplitude}"), ("--phase", f"output@{1 - amplitude}")):
         found = adopt_with(tmp_path, network(order, last=last), "--system", system, "--values", "amplitude", *words)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_outputs_that_a_preset_does_not_know_can_be_declared_beside_it(tmp_path:
     model.graph.node[4].input[0] = "first"
     model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["b", 1, N, N]))
     found = adopt_with(tmp_path, model, "--system", "ptychovit", "--amplitude", "first", "--phase", "other")
-    np.testing.assert_allclose(found, (AMPLITUDE + REAL) * np.exp(1j * (AMPLITUDE + REAL)), atol=1e-6)
+    np.testing.assert_allclose(found, (AMPLITUDE + REAL) * np.exp(1j * (AMPLITUDE + REAL)), rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize(
@@ -193,14 +197,16 @@ def test_real_and_imaginary_part_in_a_last_axis_are_adopted(
     declared = {**vars(PLAIN), "values": "amplitude", "phase": None, "amplitude": None, "gridsize": int(channels**0.5)}
     bundle = adopted(complex_network(axes, channels), tmp_path, Declaration(**{**declared, **parts}))
     given = patterns(channels)
-    np.testing.assert_allclose(Session(bundle, threads=1).run(given), given * (1 + 2j), rtol=1e-6)
+    np.testing.assert_allclose(Session(bundle, threads=1).run(given), given * (1 + 2j), rtol=of_roundings(2))
 
 
 def test_parts_of_a_last_axis_may_be_anything(tmp_path: Path) -> None:
     declared = {**vars(PLAIN), "values": "amplitude", "amplitude": Source("", 2), "phase": Source("", 0)}
     bundle = adopted(complex_network("first", parts=3), tmp_path, Declaration(**declared))
     given = patterns()
-    np.testing.assert_allclose(Session(bundle, threads=1).run(given), 3 * given * np.exp(1j * given), atol=1e-5)
+    np.testing.assert_allclose(
+        Session(bundle, threads=1).run(given), 3 * given * np.exp(1j * given), rtol=0, atol=of_polar(9, 3)
+    )
 
 
 def test_a_complex_object_is_in_a_last_axis_of_two(tmp_path: Path) -> None:
@@ -223,7 +229,8 @@ def test_what_a_bundle_gives_can_be_adopted_as_it_stands(tmp_path: Path) -> None
     vit = to_ptychovit.convert(again, 2)
     session = onnxruntime.InferenceSession(vit, providers=["CPUExecutionProvider"])
     (found,) = session.run(["output"], {"input": patterns()})
-    np.testing.assert_allclose(found[:, 0] * np.exp(1j * found[:, 1]), (REAL - AMPLITUDE)[:, 0], atol=1e-6)
+    # There and back: a polar form twice.
+    np.testing.assert_allclose(found[:, 0] * np.exp(1j * found[:, 1]), (REAL - AMPLITUDE)[:, 0], rtol=0, atol=2 * ATOL)
 
 
 def test_an_output_of_another_size_is_no_image(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_factory import example_probe, example_weights, make_bundle
+from float32_bounds import of_losses
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 from refusal import refused
@@ -176,9 +177,10 @@ def test_both_frameworks_go_on_from_a_bundle_with_the_same_losses(tmp_path: Path
         with pytest.raises(KeyboardInterrupt):
             train(name, simulated_scan(), settings, tmp_path / name, initial=bundle, observer=observer)
         curves[name] = np.array(observer.losses[:5])
-    np.testing.assert_allclose(curves["tensorflow"], curves["pytorch"], rtol=1e-5)
+    np.testing.assert_allclose(curves["tensorflow"], curves["pytorch"], rtol=of_losses(16 * 32 * 32))
 
 
+@pytest.mark.numerical
 def test_what_a_training_had_learned_is_there_when_the_other_framework_goes_on(tmp_path: Path, backend: str) -> None:
     other = next(name for name in backends.BACKENDS if name != backend)
     settings = Settings.model_validate({**SMALL, "epochs": 6, "rate": 4e-3})
@@ -188,7 +190,7 @@ def test_what_a_training_had_learned_is_there_when_the_other_framework_goes_on(t
     slow = settings.model_copy(update={"epochs": 1, "rate": 1e-9})
     train(other, simulated_scan(), slow, tmp_path / "second", initial=halfway, observer=observer)
     # at a rate of nothing the other framework's validation loss is that of the last epoch
-    assert observer.rows[0]["val_loss"] == pytest.approx(first.history[-1]["val_loss"], rel=1e-5)
+    assert observer.rows[0]["val_loss"] == pytest.approx(first.history[-1]["val_loss"], rel=of_losses(4 * 32 * 32))
     assert observer.notes == [note for note in observer.notes if "new optimiser" in note]  # nothing had to be scaled
 
 

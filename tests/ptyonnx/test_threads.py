@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
+from float32_bounds import of_losses
 from small_training import SMALL, Losses, simulated_scan
 
 from ptyonnx import Settings, train
@@ -41,6 +42,7 @@ def _gradients(network: Smooth, parts: Parts) -> list[torch.Tensor]:
     return list(torch.autograd.grad((real * real * imag).sum(), list(network.parameters())))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("threads", [2, 3, 8])
 def test_shares_give_the_values_and_gradients_of_the_whole(threads: int) -> None:
     network, batch = Smooth(), _batch()
@@ -77,6 +79,7 @@ def test_an_error_in_a_share_is_raised() -> None:
         shared(batch)
 
 
+@pytest.mark.numerical
 def test_training_with_two_threads_repeats_its_bits_and_begins_like_one_thread(tmp_path: Path) -> None:
     scan = simulated_scan()
     found, losses = [], []
@@ -86,7 +89,7 @@ def test_training_with_two_threads_repeats_its_bits_and_begins_like_one_thread(t
         run = train("pytorch", scan, settings, tmp_path / name, observer=observer)
         found.append(run.weights())
         losses.append(observer.losses)
-    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)  # as two frameworks must agree
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=of_losses(16 * 32 * 32))
     assert losses[1] == losses[2]
     for name, array in found[1].items():
         assert array.tobytes() == found[2][name].tobytes(), name

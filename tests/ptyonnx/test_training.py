@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from float32_bounds import of_losses
 from small_training import SMALL, Losses, simulated_scan
 
 from ptyonnx import backends
@@ -52,8 +53,6 @@ def backend(request: pytest.FixtureRequest) -> str:
     ],
 )
 def test_both_frameworks_start_with_the_same_losses(tmp_path: Path, options: dict[str, object]) -> None:
-    # float32 rounds at 6e-8; the loss sums about 1e4 terms of it, and Adam's first steps move every
-    # weight by the rate whatever its gradient: below 1e-5 of the loss as long as the rate is warming up
     settings = Settings.model_validate({**SMALL, "epochs": 100, "region_size": 16, **options})
     curves = {}
     for name in backends.BACKENDS:
@@ -61,7 +60,7 @@ def test_both_frameworks_start_with_the_same_losses(tmp_path: Path, options: dic
         with pytest.raises(KeyboardInterrupt):
             train(name, simulated_scan(), settings, tmp_path / name, observer=observer)
         curves[name] = np.array(observer.losses[:5])
-    np.testing.assert_allclose(curves["tensorflow"], curves["pytorch"], rtol=1e-5)
+    np.testing.assert_allclose(curves["tensorflow"], curves["pytorch"], rtol=of_losses(16 * 32 * 32))
     assert len(set(curves["pytorch"])) == 5
 
 

@@ -62,7 +62,9 @@ def test_the_scale_of_a_foreign_bundle_is_that_without_them(few: Scan, tmp_path:
     photons = few.part(LIT).mean_photons
     bundle = make_foreign_bundle(tmp_path / "f.onnx", mean_photons=photons)
     found = reconstruct(bundle, darkened(few))
-    assert found.flux.scale == pytest.approx(1.0, abs=1e-6)
+    assert found.flux.scale == pytest.approx(
+        1.0, abs=1e-6
+    )  # the same float32 sums of each pattern, whose mean is float64
     same(found, reconstruct(bundle, few.part(LIT)))
 
 
@@ -77,7 +79,7 @@ def test_nearly_dark_frames_are_dark(few: Scan, light: float, left_out: bool) ->
     scan = darkened(few, light)
     assert (~scan.lit).sum() == (20 if left_out else 0)
     expected = few.photons[LIT].mean() if left_out else scan.photons.mean()
-    assert scan.mean_photons == pytest.approx(expected, rel=1e-6)
+    assert scan.mean_photons == pytest.approx(expected, rel=1e-6)  # likewise
     assert ("20 of them dark" in repr(scan)) == left_out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_factory import example_probe
+from float32_bounds import UNIT_ROUNDOFF, of_bundle, of_sums
 from foreign_factory import make_foreign_bundle
 
 from ptyonnx_bundles.errors import ScanError
@@ -48,11 +49,11 @@ def test_a_foreign_probe_has_the_photons_of_the_patterns_as_the_network_gets_the
     probe = example_probe(64, modes) if modes else NOTHING
     bundle = make_foreign_bundle(tmp_path / "f.onnx", probe=probe, mean_photons=mean_photons)
     found = reconstruct(bundle, scan, threads=1)
-    assert photons(found.probe) == pytest.approx(mean_photons or scan.mean_photons, rel=1e-5)
+    assert photons(found.probe) == pytest.approx(mean_photons or scan.mean_photons, rel=of_sums(64 * 64))
     assert scan.probe is not None
     source = probe if modes else scan.probe
-    correlation = np.abs(np.vdot(found.probe, source)) / np.sqrt(photons(found.probe) * photons(source))
-    assert correlation == pytest.approx(1, abs=1e-6)
+    correlation = np.abs(np.vdot(found.probe.astype(complex), source)) / np.sqrt(photons(found.probe) * photons(source))
+    assert correlation == pytest.approx(1, abs=1e-6)  # quadratic in the roundings of the probe
     assert np.isfinite(found.r_factor)
 
 
@@ -60,12 +61,18 @@ def test_a_foreign_scale_is_matched_exactly_whatever_the_exposure(scan: Scan, tm
     """The network gets the same numbers from the same patterns, however long they were exposed."""
     bundle = make_foreign_bundle(tmp_path / "f.onnx", mean_photons=1024.0)
     first = reconstruct(bundle, scan, threads=1)
+    rtol = of_sums(64 * 64)  # the photons of a pattern
+    # Patterns that are scaled by other numbers are rounded otherwise: a product each, and their photons' error.
+    patterns = scan.diffraction[:][:, np.newaxis] * np.float32(first.flux.scale)
+    atol = of_bundle(bundle.model, patterns, roundings=2 + round(rtol / 2 / UNIT_ROUNDOFF))
     for factor in (0.3, 1.01, 7.0):
         longer = replace(scan, diffraction=scan.diffraction[:] * np.float32(factor))
         again = reconstruct(bundle, longer, threads=1)
-        assert again.flux.scale == pytest.approx(first.flux.scale / factor, rel=1e-5)
-        np.testing.assert_allclose(again.object[~again.mask], first.object[~first.mask], atol=1e-4)
-        assert again.r_factor == pytest.approx(first.r_factor, rel=1e-4)
+        assert again.flux.scale == pytest.approx(first.flux.scale / factor, rel=rtol)
+        np.testing.assert_allclose(again.object[~again.mask], first.object[~first.mask], rtol=0, atol=atol)
+        assert again.r_factor == pytest.approx(
+            first.r_factor, rel=1e-4
+        )  # a mean over all patterns of errors like these
 
 
 def test_the_residual_of_a_foreign_network_does_not_depend_on_the_scale_of_its_amplitudes(
@@ -89,7 +96,8 @@ def test_photons_by_parseval_are_those_of_the_expected_patterns(truth: Any, posi
     model = ForwardModel(truth, Frame((0, 0), truth.shape), probe)
     nothing = np.zeros((5, 64, 64), np.float32)
     expected = model.compare(nothing, positions_px[:5]).object  # sum (sqrt(I) - 0)**2
-    np.testing.assert_allclose(model.photons(positions_px[:5]), expected, rtol=1e-5)
+    rtol = 2 * of_sums(2, 2 * 64, 2 * 64, 2 * 64 * 64)  # exit wave, transform by rows and columns, and their squares
+    np.testing.assert_allclose(model.photons(positions_px[:5]), expected, rtol=rtol)
 
 
 def test_an_unknown_scale_leaves_amplitudes_alone_and_is_said(scan: Scan, tmp_path: Path) -> None:

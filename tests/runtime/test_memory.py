@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from float32_bounds import of_bundle
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -17,6 +18,8 @@ from ptyonnx_bundles import FOREIGN, Bundle, digests, write_bundle
 from ptyonnx_bundles.errors import ProviderError
 from ptyonnx_runtime import session as sessions
 from ptyonnx_runtime.session import Session
+
+pytestmark = pytest.mark.numerical
 
 N = 64
 LIMIT = 2**26  # bytes
@@ -87,14 +90,18 @@ def test_nothing_large_is_computed_while_a_graph_is_opened(tmp_path: Path) -> No
     session = Session(bundle, "cpu", threads=1)
     assert resident_bytes() - before < LIMIT // 2
     found = session.run(patterns(bundle))
-    np.testing.assert_allclose(found, bundle.selftest.object[:1], atol=1e-5)
+    np.testing.assert_allclose(
+        found, bundle.selftest.object[:1], rtol=0, atol=of_bundle(bundle.model, patterns(bundle))
+    )
 
 
 @pytest.mark.parametrize("source", ["diffraction", "tiny"])
 def test_a_graph_within_the_limit_computes_what_it_did(tmp_path: Path, source: str) -> None:
     bundle = swollen(tmp_path, LIMIT // 4, source)
     found = Session(bundle, "cpu", threads=1).run(patterns(bundle))
-    np.testing.assert_allclose(found, bundle.selftest.object[:1], atol=1e-5)
+    np.testing.assert_allclose(
+        found, bundle.selftest.object[:1], rtol=0, atol=of_bundle(bundle.model, patterns(bundle))
+    )
 
 
 def test_sessions_are_bounded_one_by_one(tmp_path: Path) -> None:

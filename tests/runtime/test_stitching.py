@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_factory import example_probe
+from float32_bounds import of_roundings, of_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def test_a_single_patch_is_itself_wherever_the_probe_shines() -> None:
     patch = np.random.default_rng(0).standard_normal((1, N, N, 2)).astype(np.float32).view(np.complex64)[..., 0]
     found, mask = stitch(patch, np.array([[32.0, 32.0]]), Frame((0, 0), (N, N)), [slice(None)])
     np.testing.assert_array_equal(mask, WEIGHT < LEAST_WEIGHT)
-    np.testing.assert_allclose(found[~mask], patch[0][~mask], rtol=1e-5)
+    np.testing.assert_allclose(found[~mask], patch[0][~mask], rtol=of_roundings(8))  # times and by its weight
 
 
 @settings(max_examples=20, deadline=None)
@@ -63,7 +64,8 @@ def test_order_and_batch_size_do_not_matter(order: list[int], size: int, true_pa
     batches = [order[start : start + size] for start in range(0, 40, size)]
     found, found_mask = stitch(true_patches, positions_px, frame, batches)
     np.testing.assert_array_equal(mask, found_mask)
-    np.testing.assert_allclose(found[~mask], together[~mask], atol=1e-6)
+    atol = 2 * of_sums(40, 40, size=float(np.abs(true_patches).max()))  # of values and of weights
+    np.testing.assert_allclose(found[~mask], together[~mask], rtol=0, atol=atol)
 
 
 def test_weights_and_sums_are_those_of_the_shift_matrices(true_patches: Any, positions_px: Any) -> None:
@@ -76,14 +78,18 @@ def test_weights_and_sums_are_those_of_the_shift_matrices(true_patches: Any, pos
     sums = physics.place(patches * WEIGHT.astype(np.float64), rows, columns).sum(axis=0)
     found, mask = stitch(patches, positions, Frame((0, 0), (height, width)), [slice(None)])
     np.testing.assert_array_equal(mask, weights < LEAST_WEIGHT)
-    np.testing.assert_allclose(found[~mask], (sums / np.where(mask, 1, weights))[~mask], atol=1e-5)
+    atol = of_sums(
+        20, 20, 2, 2, 2, 2, size=float(np.abs(patches).max())
+    )  # of values and weights, moved by rows and columns
+    np.testing.assert_allclose(found[~mask], (sums / np.where(mask, 1, weights))[~mask], rtol=0, atol=atol)
 
 
 def test_a_pattern_in_several_groups_counts_once(true_patches: Any, positions_px: Any) -> None:
     frame = Frame((0, 0), (150, 170))
     once, mask = stitch(true_patches, positions_px, frame, [np.array([0, 1])])
     twice, _ = stitch(true_patches, positions_px, frame, [np.array([0, 1, 0])], share=np.array([0.5] + [1.0] * 299))
-    np.testing.assert_allclose(twice[~mask], once[~mask], atol=1e-6)
+    atol = 2 * of_sums(3, 3, size=float(np.abs(true_patches).max()))
+    np.testing.assert_allclose(twice[~mask], once[~mask], rtol=0, atol=atol)
 
 
 @given(seed=st.integers(0, 999), N=st.sampled_from([32, 64]))
