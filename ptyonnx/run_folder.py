@@ -211,12 +211,19 @@ def _acquire(path: Path) -> int:
                 "another process writes there", file=path.parent, found=holder,
                 remedy="wait until it ends, or name another directory (-o)",
             )  # fmt: skip
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+        if _is_at(path, descriptor):
             with contextlib.suppress(OSError):  # a full disk is for those to notice who need it
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
             return descriptor
         os.close(descriptor)  # its holder removed it meanwhile
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file still has its name: its holder may remove it at any moment."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
 
 
 def _is_free(descriptor: int) -> bool:

@@ -185,9 +185,9 @@ def _mode_of(target: Path) -> int | None:
 
 
 def _write_and_rename(target: Path, content: bytes | Callable[[BinaryIO], None], mode: int | None) -> None:
-    temporary = _temporary(target.parent)
+    temporary, stream = _create(target.parent)
     try:
-        with _create(temporary) as stream:
+        with stream:
             if callable(content):
                 content(stream)
             else:
@@ -203,9 +203,13 @@ def _write_and_rename(target: Path, content: bytes | Callable[[BinaryIO], None],
         temporary.unlink(missing_ok=True)
 
 
-def _create(path: Path) -> BinaryIO:
-    """Create a file and lock it."""
+def _create(folder: Path) -> tuple[Path, BinaryIO]:
+    """Create a temporary file and lock it.
+
+    Where another process has taken it for abandoned, the next has another name: that process may be about to remove this one.
+    """
     while True:
+        path = _temporary(folder)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
         try:
             locked = _KEEPS_OPEN_FILES or try_lock(descriptor)
@@ -216,9 +220,10 @@ def _create(path: Path) -> BinaryIO:
         os.close(descriptor)  # taken for abandoned before it was locked
         path.unlink(missing_ok=True)
     try:
-        return os.fdopen(descriptor, "wb")
+        return path, os.fdopen(descriptor, "wb")
     except BaseException:
         os.close(descriptor)
+        path.unlink(missing_ok=True)
         raise
 
 

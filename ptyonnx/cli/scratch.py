@@ -39,9 +39,8 @@ def _scratch() -> Iterator[Path]:
 
     parent = temporary_folder()
     _remove_abandoned(parent)
-    folder = parent / f"{_PREFIX}{secrets.token_hex(8)}"
     try:
-        lock = _create(folder.with_name(folder.name + _LOCK))
+        folder, lock = _create(parent)
         folder.mkdir(mode=0o700)
     except OSError as error:  # full since it was tried
         raise OutputError(
@@ -72,17 +71,19 @@ def _scratch() -> Iterator[Path]:
             remove()
 
 
-def _create(path: Path) -> int:
-    """Create a file and lock it, as far as the file system has locks; its folder follows."""
+def _create(parent: Path) -> tuple[Path, int]:
+    """Name a folder that follows, and create and lock its file, as far as the file system has locks."""
     from ptyonnx_bundles import try_lock
 
     while True:
+        folder = parent / f"{_PREFIX}{secrets.token_hex(8)}"
+        path = folder.with_name(folder.name + _LOCK)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         with contextlib.suppress(OSError):
             if not try_lock(descriptor) or not path.exists():  # taken for abandoned before it was locked
                 os.close(descriptor)
                 continue
-        return descriptor
+        return folder, descriptor
 
 
 def _remove_abandoned(parent: Path) -> None:

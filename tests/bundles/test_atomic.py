@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from ptyonnx_bundles import atomic_write, check_writable, remove_abandoned
+from ptyonnx_bundles import atomic, atomic_write, check_writable, remove_abandoned
 from ptyonnx_bundles.errors import OutputError
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
@@ -320,3 +321,29 @@ def test_writers_at_the_same_time_do_not_mix(target: Path) -> None:
         thread.join()
     assert target.read_bytes() in contents
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_whoever_takes_a_temporary_file_for_abandoned_removes_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process looks between the making of the file and its locking, and removes it a moment too late."""
+    first = True
+    lock = atomic.try_lock
+
+    def contended(descriptor: int) -> bool:
+        nonlocal first
+        if first:
+            first = False
+            seen.extend(tmp_path.iterdir())
+            return False
+        return lock(descriptor)
+
+    def write(stream: BinaryIO) -> None:
+        seen[0].unlink(missing_ok=True)  # what the other process took for abandoned
+        stream.write(NEW)
+
+    seen: list[Path] = []
+    monkeypatch.setattr(atomic, "try_lock", contended)
+    atomic_write(tmp_path / "result", write)
+    assert (tmp_path / "result").read_bytes() == NEW
+    assert list(tmp_path.iterdir()) == [tmp_path / "result"]
