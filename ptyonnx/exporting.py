@@ -16,7 +16,7 @@ from ptyonnx.opening import AnyRun, as_path, open_run
 from ptyonnx.run import Checkpoint, Run
 from ptyonnx.run_folder import check_unused, locked
 from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
-from ptyonnx_bundles.errors import RunError, SettingsError
+from ptyonnx_bundles.errors import OutputError, RunError, SettingsError
 from ptyonnx_converters.check import self_test
 
 __all__ = ["export", "exportable", "selftest_patterns"]
@@ -90,7 +90,8 @@ def export(
         if inside:
             _note(run, path)
     if not inside:
-        with suppress(RunError), locked(run.directory):  # a training that goes on there need not know
+        # a training that goes on there need not know, and a run that cannot be written is exported all the same
+        with suppress(RunError, OutputError), locked(run.directory):
             _note(run, path)
     return bundle
 

@@ -56,3 +56,12 @@ def test_a_training_that_was_killed_before_its_export_is_exported_when_resumed(t
     before = contents(directory)
     assert main(["train", "--resume", "--data", str(scan), "-o", str(directory)]) == 0
     assert contents(directory) == before
+
+
+def test_a_run_that_cannot_be_written_is_exported_elsewhere(tmp_path: Path, bundle: Bundle) -> None:
+    run = import_bundle(bundle, "torch", tmp_path / "run")
+    (run.directory / ".lock").mkdir()  # as in a write-protected folder, nobody can hold the lock
+    before = contents(run.directory)
+    export(run, tmp_path / "elsewhere.onnx")
+    assert open_bundle(tmp_path / "elsewhere.onnx").manifest.digests == bundle.manifest.digests
+    assert contents(run.directory) == before
