@@ -81,14 +81,17 @@ def with_limit(function: F) -> F:
 
 
 def _with_flags(line: str, parameters: Sequence[click.Parameter]) -> str:
-    """Name the verb's flags where a library names its parameters: ``--values intensity`` for ``values="intensity"``."""
+    """Name the verb's flags where a library names its parameters.
+
+    ``--values intensity`` for ``values="intensity"``, ``--limit-s 600`` for ``limit_s=600``; what follows ``--set`` stays.
+    """
     flags = {parameter.name: parameter.opts[0] for parameter in parameters if isinstance(parameter, click.Option)}
 
     def spelled(found: re.Match[str]) -> str:
         flag = flags.get(found[1])
-        return f"{flag} {found[2]}" if flag else found[0]
+        return f"{flag} {found[2] or found[3]}" if flag else found[0]
 
-    return re.sub(r'\b(\w+)="([^"\s]+)"', spelled, line)
+    return re.sub(r'(?<!--set )\b(\w+)=(?:"([^"\s]+)"|(\d+(?:\.\d+)?))', spelled, line)
 
 
 def _hyphenated(argument: str) -> str:

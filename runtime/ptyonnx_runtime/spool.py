@@ -18,7 +18,7 @@ from ptyonnx_runtime.stitching import Tiles
 __all__ = ["Spool", "TileSpool"]
 
 _LARGE_BYTES = 2**30  # from here on it is said aloud where they go
-_REMEDY = "make room there, set TMPDIR to another folder, or keep the network's phases: phases=network"
+_REMEDY = 'make room there, set TMPDIR to another folder, or keep the phases of the network: phases="network"'
 
 _logger = logging.getLogger(__name__)
 
