@@ -9,13 +9,13 @@ import onnx
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import SelfTest
-from ptyonnx_bundles.confinement import ConfinedGraph, Confinement
+from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_bundles.selftest import LARGEST_COARSE_TOLERANCE, LARGEST_TOLERANCE
 from ptyonnx_converters.foreign import ForeignNetwork
 from ptyonnx_converters.memory import check_memory
 from ptyonnx_converters.number_formats import is_coarse, is_quantised, nudged, relative_tolerance, stepped
-from ptyonnx_converters.running import failures, open_foreign, reason
+from ptyonnx_converters.running import Graph, failures, open_foreign, reason
 from ptyonnx_converters.untrusted import EVALUATION
 
 __all__ = ["proved"]
@@ -98,9 +98,7 @@ def proved(
     return SelfTest(diffraction[:_KEPT], expected[:_KEPT], tolerance)
 
 
-def _both(
-    graph: ConfinedGraph, diffraction: NDArray[np.float32]
-) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+def _both(graph: Graph, diffraction: NDArray[np.float32]) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """All patterns at once, and one after the other."""
     try:
         together = _run(graph, diffraction)
@@ -139,14 +137,14 @@ def _unfit(problem: str) -> ConversionError:
     )
 
 
-def _opened(model: bytes, file: str, confinement: Confinement, *, plain: bool = False) -> ConfinedGraph:
+def _opened(model: bytes, file: str, confinement: Confinement, *, plain: bool = False) -> Graph:
     try:
         return open_foreign(model, file, confinement, plain=plain)
     except failures() as error:
         raise _unfit(f"onnxruntime does not open the graph ({reason(error)})") from None
 
 
-def _run(graph: ConfinedGraph, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+def _run(graph: Graph, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
     (result,) = graph.run(["object"], {"diffraction": diffraction})
     patches: NDArray[np.complex64] = result.view(np.complex64)[..., 0]
     return patches

@@ -6,6 +6,8 @@ limits on memory and time. Reconstructing is the runtime's business; here graphs
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -18,9 +20,12 @@ from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_bundles.telemetry import refuse_telemetry
 from ptyonnx_converters.exporters import require
 
-__all__ = ["OpenGraph", "compute", "failures", "interface", "main", "open_foreign", "open_session", "reason"]
+__all__ = ["Graph", "OpenGraph", "compute", "failures", "interface", "main", "open_foreign", "open_session", "reason"]
 
 _LOG_FATAL = 4  # onnxruntime raises what it also logs
+_CONFINES = os.name == "posix"  # Windows hands no sockets on to children
+
+_logger = logging.getLogger(__name__)
 
 
 def open_session(model: bytes, *, plain: bool = False) -> Any:
@@ -37,8 +42,8 @@ def open_session(model: bytes, *, plain: bool = False) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
 
 
-def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bool = False) -> ConfinedGraph:
-    """Open a stranger's model in a process of its own.
+def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bool = False) -> Graph:
+    """Open a stranger's model in a process of its own; on Windows in this one, which is said aloud.
 
     Parameters
     ----------
@@ -51,7 +56,7 @@ def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bo
 
     Returns
     -------
-    ConfinedGraph
+    ConfinedGraph or OpenGraph
         `about` is what :func:`interface` says.
 
     Raises
@@ -61,6 +66,12 @@ def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bo
     WorkerError
         It killed its process, or took too long.
     """
+    if not _CONFINES:
+        _logger.warning("%s: here a foreign network runs without limits on its time and memory", name)
+        try:
+            return OpenGraph(model, plain=plain)
+        except failures() as error:
+            raise RuntimeError(reason(error)) from None
     try:
         return ConfinedGraph(__name__, model, {"plain": plain}, name=name, confinement=confinement)
     except ConversionError as error:
@@ -68,10 +79,10 @@ def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bo
 
 
 class OpenGraph:
-    """A model of this project's own, open in this process, as :class:`ConfinedGraph` is in another."""
+    """A model that is open in this process, as :class:`ConfinedGraph` is in another."""
 
-    def __init__(self, model: bytes) -> None:
-        self._session = open_session(model)
+    def __init__(self, model: bytes, *, plain: bool = False) -> None:
+        self._session = open_session(model, plain=plain)
         self.about = interface(self._session)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -83,6 +94,9 @@ class OpenGraph:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+
+Graph = ConfinedGraph | OpenGraph
 
 
 def interface(session: Any) -> dict[str, list[list[Any]]]:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles import Bundle
-from ptyonnx_bundles.confinement import ConfinedGraph, Confinement
+from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_converters.plain import leading_to
-from ptyonnx_converters.running import OpenGraph, failures, open_foreign, reason
+from ptyonnx_converters.running import Graph, OpenGraph, failures, open_foreign, reason
 
 __all__ = ["INPUT", "OUTPUT", "PROBE", "TIMES", "TOLERANCE", "convert"]
 
@@ -30,7 +30,6 @@ PROBE = ("probe_real", "probe_imag")
 TIMES = 1e4  # ptychoml: sqrt(counts / norm * 1e4)
 TOLERANCE = 1e-4  # complex object: the same operators, fused in another way
 _CONFINEMENT = Confinement()
-_Graph = ConfinedGraph | OpenGraph
 
 
 def convert(
@@ -229,11 +228,11 @@ def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _opened(model: bytes, bundle: Bundle, confinement: Confinement) -> _Graph:
+def _opened(model: bytes, bundle: Bundle, confinement: Confinement) -> Graph:
     return open_foreign(model, bundle.name, confinement) if bundle.is_foreign else OpenGraph(model)
 
 
-def _check(bundle: Bundle, graphs: tuple[_Graph, _Graph], batch: int, norm: float, zero_frequency: str) -> None:
+def _check(bundle: Bundle, graphs: tuple[Graph, Graph], batch: int, norm: float, zero_frequency: str) -> None:
     """Feed the file as the pipelines do; its object must be the bundle's."""
     graph, original = graphs
     shape = (batch, *bundle.selftest.diffraction.shape[1:])
