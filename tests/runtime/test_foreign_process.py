@@ -253,3 +253,30 @@ def test_a_script_without_a_guard_can_use_it(tmp_path: Path) -> None:
         [sys.executable, str(script), str(bundle.path)], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_a_forked_process_does_not_read_the_answers_of_its_parent(tmp_path: Path) -> None:
+    bundle = make_foreign_bundle(tmp_path / "foreign.onnx")
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(bundle.path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+FORKED = """
+import os, sys
+from ptyonnx_bundles import read_bundle
+from ptyonnx_bundles.errors import WorkerError
+from ptyonnx_runtime.session import Session
+
+bundle = read_bundle(sys.argv[1])
+with Session(bundle, "cpu", threads=1) as session:
+    if not (child := os.fork()):
+        try:
+            session.run(bundle.selftest.diffraction)
+        except WorkerError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    session.run(bundle.selftest.diffraction)
+"""

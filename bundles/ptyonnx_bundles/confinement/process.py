@@ -100,6 +100,7 @@ class ConfinedGraph:
         callers: int = 1,
     ) -> None:
         self._name, self._confinement = name, confinement
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._verdict: WorkerError | None = None
         pairs = [socket.socketpair() for _ in range(callers)]
@@ -112,7 +113,7 @@ class ConfinedGraph:
         self._idle: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
         for line, _ in pairs:
             self._idle.put(line)
-        self._end = weakref.finalize(self, _kill, self._process, self._idle, os.getpid())
+        self._end = weakref.finalize(self, _kill, self._process, self._idle, self._owner)
         self.about = self._open(model, settings)
 
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -128,7 +129,8 @@ class ConfinedGraph:
         Raises
         ------
         WorkerError
-            It killed its process, or took too long; the process has ended, and so does every further call.
+            It killed its process, or took too long; the process has ended, and so does every further call. Or this
+        process was forked after the graph had been opened.
         RuntimeError
             It cannot be computed, in the words of the library that tried.
         """
@@ -193,6 +195,10 @@ class ConfinedGraph:
             line.close()
 
     def _take(self) -> socket.socket:
+        if os.getpid() != self._owner:  # two would read each other's answers
+            raise WorkerError(
+                "was opened before this process was forked", file=self._name, remedy="open it anew in every process"
+            )
         while True:
             with contextlib.suppress(queue.Empty):
                 return self._idle.get(timeout=0.1)
