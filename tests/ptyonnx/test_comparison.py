@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_factory import example_probe, example_weights, make_bundle, overflowing, run_model
+from float32_bounds import of_bundle, of_sums
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
@@ -62,6 +63,7 @@ def test_a_bundle_is_the_same_function_as_itself_and_as_its_twin(a: Bundle, tmp_
     )
 
 
+@pytest.mark.numerical
 def test_patches_differ_by_what_onnxruntime_says(a: Bundle, b: Bundle) -> None:
     found = compare(a, b)
     diffraction = np.concatenate([a.selftest.diffraction, b.selftest.diffraction])
@@ -72,6 +74,7 @@ def test_patches_differ_by_what_onnxruntime_says(a: Bundle, b: Bundle) -> None:
     )
     assert found.patches is not None
     assert found.patches.source == "self-tests"
+    # Networks with other weights differ by about 1, so that rounding of 1e-5 changes the figure by as much.
     assert found.patches.difference.maximum == pytest.approx(distance.max(), rel=1e-4)
     assert found.patches.difference.rms == pytest.approx(np.sqrt(np.mean(distance**2)), rel=1e-4)
     assert not found.same_function
@@ -79,6 +82,7 @@ def test_patches_differ_by_what_onnxruntime_says(a: Bundle, b: Bundle) -> None:
     assert compare(a, b, tolerance=found.largest).passed
 
 
+@pytest.mark.numerical
 def test_stitched_images_are_those_of_the_runtime(a: Bundle, b: Bundle, scan: Scan) -> None:
     found = compare(a, b, scan)
     first, second = (reconstruct(bundle, scan) for bundle in (a, b))
@@ -99,12 +103,13 @@ def test_stitched_images_are_those_of_the_runtime(a: Bundle, b: Bundle, scan: Sc
     assert (found.patches.source, found.patches.patterns) == ("scan", len(scan))
 
 
+@pytest.mark.numerical
 def test_the_same_function_with_another_probe_may_give_another_image(a: Bundle, scan: Scan, tmp_path: Path) -> None:
     other = make_bundle(tmp_path / "other.onnx", RECIPE, probe=np.roll(example_probe(64), 6, axis=-1))
     found = compare(a, other, scan, tolerance=1e-6)
     assert found.same_function
     assert found.patches is not None
-    assert found.patches.difference.maximum == pytest.approx(0, abs=1e-6)
+    assert found.patches.difference.maximum <= of_bundle(a.model, scan.diffraction[:8][:, np.newaxis])
     assert not found.passed
 
 
@@ -167,6 +172,7 @@ def test_a_network_that_overflows_parts_where_it_begins_even_from_itself(a: Bund
     assert not found.passed
 
 
+@pytest.mark.numerical
 def test_weights_are_compared_by_name() -> None:
     first = example_weights(RECIPE)
     name = "decoder.phase.output.weight"
@@ -179,9 +185,10 @@ def test_weights_are_compared_by_name() -> None:
     assert (found["extra"].shape_a, found["extra"].shape_b) == (None, (3,))
     assert found["whitening.scale"].shape_b is None
     change = np.float32(0.5) * np.sqrt(first[name].size)
-    assert found[name].relative == pytest.approx(change / np.linalg.norm(second[name]), rel=1e-5)
+    sums = 2 * of_sums(first[name].size)  # NumPy adds up in float32, twice
+    assert found[name].relative == pytest.approx(change / np.linalg.norm(second[name]), rel=sums)
     cosine = np.vdot(first[name], second[name]) / np.linalg.norm(first[name]) / np.linalg.norm(second[name])
-    assert found[name].cosine == pytest.approx(cosine, abs=1e-5)
+    assert found[name].cosine == pytest.approx(cosine, abs=2 * sums)
     assert [entry.name for entry in compare_weights(first, second)[:3]] == ["whitening.scale", "extra", name]
 
 
