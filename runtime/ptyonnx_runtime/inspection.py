@@ -23,6 +23,7 @@ __all__ = ["Inspection", "check_declared"]
 
 VALUES = ("amplitude", "intensity")
 _REAL_KINDS = "fiu"
+_MOST_PHOTONS = 2.0**64  # in a pattern: no detector counts further, and float32 can still square it
 
 _logger = logging.getLogger(__name__)
 
@@ -105,11 +106,13 @@ class Inspection:
         if self._values is None:
             self._signs = self._signs or IntensitySigns(stored)
             self._signs.add(stored)
-        amplitudes = self._conversion(stored)
+        with np.errstate(over="ignore"):  # infinite photons are refused once all patterns have gone by
+            amplitudes = self._conversion(stored)
         if not self._photons and self._place is None:
             self._corner = looks_like_the_corner(amplitudes)
         flat = amplitudes.reshape(len(stored), 1, -1)
-        self._photons.append(np.asarray((flat @ flat.transpose(0, 2, 1)).reshape(-1), np.float64))
+        with np.errstate(over="ignore"):
+            self._photons.append(np.asarray((flat @ flat.transpose(0, 2, 1)).reshape(-1), np.float64))
         if self._rows is not None:
             squares = np.square(amplitudes, dtype=np.float64).sum(axis=0)
             self._rows = [self._rows[0] + squares.sum(axis=1), self._rows[1] + squares.sum(axis=0)]
@@ -131,7 +134,7 @@ class Inspection:
         Raises
         ------
         ScanError
-            Marks of bad pixels; no light; an undeclared zero frequency that seems to be in the corner; undeclared patterns
+            Marks of bad pixels; no light, or more than anybody can count; an undeclared zero frequency that seems to be in the corner; undeclared patterns
             that look like intensities.
         """
         self._refuse_marks()
@@ -143,6 +146,7 @@ class Inspection:
             )  # fmt: skip
         self._refuse_corner()
         self._refuse_intensities(probe)
+        self._refuse_glare(photons)
         return photons
 
     def refuse_another_axis(self) -> None:
@@ -191,9 +195,18 @@ class Inspection:
         if mark is not None:
             y, x = self._place_of(mark.y, mark.x)
             raise ScanError(
-                "the end of an integer type's range: marks of bad pixels, or of saturated ones",
+                "the end of a type's range: marks of bad pixels, or of saturated ones",
                 file=self._file, key=self._key, found=mark._replace(y=y, x=x), expected="counts",
                 remedy="set these pixels to 0 in every pattern; where the detector saturated, the counts are lost",
+            )  # fmt: skip
+
+    def _refuse_glare(self, photons: NDArray[np.float64]) -> None:
+        if not photons.max() <= _MOST_PHOTONS:
+            raise ScanError(
+                "numbers too large for light", file=self._file, key=self._key,
+                found=f"{photons.max():.3g} photons in pattern {int(np.argmax(photons))}",
+                expected=f"at most {_MOST_PHOTONS:.3g}",
+                remedy="set marks of bad pixels to 0, and check unit and kind of the numbers: amplitude is sqrt(photons)",
             )  # fmt: skip
 
     def _refuse_intensities(self, probe: NDArray[np.complex64] | None) -> None:

@@ -1,6 +1,6 @@
-"""Marks of bad pixels that look like counts: the largest number of an integer type, at one pixel in several patterns.
+"""Marks of bad pixels that look like counts: the largest number of a type, at one pixel in several patterns.
 
-Detectors write the end of their integer's range where they have no count: in gaps between modules, in hot pixels, and
+Detectors write the end of their numbers' range where they have no count: in gaps between modules, in hot pixels, and
 where a pixel saturated. Read as photons such numbers outweigh all others. Negative marks need nobody to look for them.
 
 Counts of 8 bits reach the end of their range with ordinary light. There the end is a mark only among pixels that are faint;
@@ -55,7 +55,7 @@ class Marks:
     Parameters
     ----------
     dtype : dtype
-        As the patterns are stored. The largest number of an integer type is suspected by itself. So is, in any type, the
+        As the patterns are stored. The largest number of their type is suspected by itself. So is, in any type, the
         largest of all values where it is the end of a narrower type, or its square root, as files have it whose numbers were
         converted.
     shape : (int, int)
@@ -63,7 +63,7 @@ class Marks:
     """
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self._end = int(np.iinfo(dtype).max) if dtype.kind in "iu" else None
+        self._end = int(np.iinfo(dtype).max) if dtype.kind in "iu" else float(np.finfo(dtype).max)
         self._patterns = 0
         self._top, self._second = -np.inf, -np.inf
         self._at_top = np.zeros(shape, np.int64)
@@ -83,7 +83,7 @@ class Marks:
         self._patterns += len(values)
         if self._sum is not None:
             self._sum += values.sum(axis=0)
-        if self._end is not None and high >= _NEAR * self._end:
+        if high >= _NEAR * self._end:
             self._near_end += ((values >= _NEAR * self._end) & (values < self._end)).sum(axis=0)
         if high < self._top:
             self._second = max(self._second, high)

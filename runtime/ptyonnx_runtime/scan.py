@@ -22,6 +22,7 @@ from ptyonnx_runtime.scan_checks import (
     checked_object,
     checked_positions,
     checked_probe,
+    plain_array,
     refuse_far_positions,
 )
 from ptyonnx_runtime.zero_frequency import PLACES
@@ -264,7 +265,7 @@ def _pattern_source(diffraction: Any, name: str) -> Any:
             remedy="bad pixels are 0: give diffraction.filled(0)",
         )  # fmt: skip
     readable = hasattr(diffraction, "shape") and hasattr(diffraction, "__getitem__")
-    source = diffraction if readable else np.asarray(diffraction)
+    source = diffraction if readable else plain_array(diffraction, name, "diffraction")
     shape = tuple(source.shape)
     kind = getattr(getattr(source, "dtype", None), "kind", _REAL_KINDS)
     if kind not in _REAL_KINDS:

@@ -16,11 +16,40 @@ __all__ = [
     "checked_object",
     "checked_positions",
     "checked_probe",
+    "plain_array",
     "refuse_far_positions",
 ]
 
 SMALLEST_N = 32
 MOST_MODES = 64
+
+
+def plain_array(given: Any, file: str, key: str) -> NDArray[Any]:
+    """An array of whatever was given, of any type; nothing that a mask hides comes to light.
+
+    Parameters
+    ----------
+    given : array_like
+    file, key : str
+        Named in errors.
+
+    Raises
+    ------
+    ScanError
+        Rows of different lengths, or a mask that hides something.
+    """
+    parts = given if isinstance(given, list | tuple) else [given]
+    if any(np.ma.is_masked(part) for part in parts):
+        raise ScanError(
+            "a mask that hides numbers", file=file, key=key, expected="an array without a mask",
+            remedy="leave the patterns concerned out, or fill in what is hidden: array.filled(…)",
+        )  # fmt: skip
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError):
+        raise ScanError(
+            "no array", file=file, key=key, found=type(given).__name__, expected="rows of equal length"
+        ) from None
 
 
 def check_pattern_size(N: int, file: str, key: str = "diffraction") -> None:
@@ -55,7 +84,7 @@ def checked_positions(positions: Any, count: int, file: str, key: str = "positio
     ScanError
         Another shape or kind, NaN or infinity, or a scan that stands still.
     """
-    array = np.asarray(positions)
+    array = plain_array(positions, file, key)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != 2:
         raise ScanError(
             "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}",
@@ -95,13 +124,14 @@ def checked_probe(probe: Any, N: int, file: str, key: str = "probe") -> NDArray[
     ScanError
         Another shape or kind, NaN or infinity, or no light.
     """
-    array = np.asarray(probe)
+    array = plain_array(probe, file, key)
     if array.dtype.kind != "c" or array.ndim not in (2, 3) or array.shape[-2:] != (N, N):
         raise ScanError(
             "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}",
             expected=f"complex numbers, ({N}, {N}) or (mode, {N}, {N})",
         )  # fmt: skip
-    modes = array.reshape(-1, N, N).astype(np.complex64, copy=False)
+    with np.errstate(over="ignore"):  # refused below
+        modes = array.reshape(-1, N, N).astype(np.complex64, copy=False)
     if not 1 <= len(modes) <= MOST_MODES:
         raise ScanError(
             "unusable number of modes", file=file, key=key, found=array.shape, expected=f"1 to {MOST_MODES}"
@@ -128,12 +158,13 @@ def checked_object(obj: Any, file: str, key: str = "object") -> NDArray[np.compl
     ScanError
         Another shape or kind, NaN or infinity.
     """
-    array = np.asarray(obj)
+    array = plain_array(obj, file, key)
     if array.dtype.kind != "c" or array.ndim < 2 or array.size != array.shape[-2] * array.shape[-1]:
         raise ScanError(
             "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}", expected="complex numbers, (y, x)"
         )
-    image = array.reshape(array.shape[-2:]).astype(np.complex64, copy=False)
+    with np.errstate(over="ignore"):  # refused below
+        image = array.reshape(array.shape[-2:]).astype(np.complex64, copy=False)
     if not np.isfinite(image).all():
         raise ScanError("NaN or infinity", file=file, key=key)
     return image

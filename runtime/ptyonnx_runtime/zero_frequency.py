@@ -35,7 +35,7 @@ def looks_like_the_corner(amplitude: NDArray[Any]) -> str | None:
     """
     power = np.square(amplitude, dtype=np.float64).sum(axis=0)
     total = power.sum()
-    if not total > 0:
+    if not 0 < total < np.inf:
         return None
     N = len(power)
     cosine = np.cos(2 * np.pi * (np.arange(N) - N // 2) / N)

@@ -193,3 +193,47 @@ def test_trusted_arrays_are_not_looked_at() -> None:
             raise AssertionError(index)
 
     Scan.trusted(np.zeros((COUNT, 64, 64), np.float32).view(Untouchable), arrays()["positions_px"])
+
+
+def _hidden(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ma.masked_array(array, np.arange(array.size).reshape(array.shape) == 1)
+
+
+@pytest.mark.parametrize("name", ["positions_px", "probe", "object"])
+def test_what_a_mask_hides_is_not_brought_to_light(name: str) -> None:
+    key = name.removesuffix("_px")
+    assert refusal(**{name: _hidden(arrays()[name])}).key == key
+    assert refusal(**{name: list(map(_hidden, arrays()[name]))}).key == key
+    Scan(**{**arrays(), name: np.ma.masked_array(arrays()[name])})
+
+
+def test_a_list_of_patterns_with_masks_is_refused() -> None:
+    assert refusal(diffraction=[_hidden(pattern) for pattern in arrays()["diffraction"]]).key == "diffraction"
+
+
+@pytest.mark.parametrize("name", ["diffraction", "positions_px", "probe", "object"])
+def test_rows_of_different_lengths_are_refused(name: str) -> None:
+    assert refusal(**{name: [[1, 2], [3]]}).key == name.removesuffix("_px")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype, values, factor", [
+    ("f4", "amplitude", 1e18), ("f4", "intensity", 1e30), ("f8", "amplitude", 1e300), ("f8", "intensity", 1e300),
+])  # fmt: skip
+def test_more_light_than_anybody_counts_is_refused(tmp_path: Path, dtype: str, values: str, factor: float) -> None:
+    given = arrays()
+    patterns = given["diffraction"].astype(dtype) * np.asarray(factor, dtype)
+    assert refusal(diffraction=patterns, values=values).key == "diffraction"
+    y, x = given["positions_px"].T
+    np.savez(tmp_path / "a.npz", diffraction=patterns, ycoords=y, xcoords=x)
+    with pytest.raises(ScanError) as caught:
+        load_scan(tmp_path / "a.npz", values=values)  # type: ignore[arg-type]
+    assert caught.value.key == "diffraction"
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_the_largest_number_of_a_float_type_is_a_mark(dtype: str) -> None:
+    patterns = arrays()["diffraction"].astype(dtype)
+    patterns[:, 3, 5] = np.finfo(dtype).max
+    with np.errstate(over="ignore"):
+        assert str(refusal(diffraction=patterns, values="amplitude").found).endswith("(3, 5)")
