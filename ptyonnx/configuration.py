@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ptyonnx import ptychopinn_names
 from ptyonnx.ptychopinn_names import BLOCKS, KNOWN, RENAMED
-from ptyonnx.settings import Settings
+from ptyonnx.settings import Settings, shown
 from ptyonnx.strict_yaml import parse_yaml, read_yaml
 from ptyonnx_bundles.errors import SettingsError
 
@@ -241,7 +241,7 @@ def _validate(resolved: Mapping[str, Said], notes: tuple[str, ...]) -> Configura
     except SettingsError as error:
         said = resolved[str(error.key)]
         raise SettingsError(
-            error.problem, file=said.file, key=said.key, found=repr(said.value), expected=error.expected
+            error.problem, file=said.file, key=said.key, found=shown(said.value), expected=error.expected
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

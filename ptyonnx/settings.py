@@ -11,7 +11,9 @@ from ptyonnx.ptychopinn_names import RENAMED
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "shown"]
+
+_LARGEST = 2**32 - 1  # seed that both frameworks take; more of anything else does not end
 
 
 class Settings(BaseModel):
@@ -29,12 +31,13 @@ class Settings(BaseModel):
     depth: int | None = Field(None, ge=1, le=6, description="number of poolings; by default from N")
 
     # the data
-    n_subsample: int | None = Field(None, ge=1, description="use only this many patterns, drawn at random")
-    subsample_seed: int = Field(0, ge=0, description="seed of that drawing")
-    n_groups: int | None = Field(None, ge=1, description="groups per epoch; by default every pattern once")
+    n_subsample: int | None = Field(None, ge=1, le=_LARGEST, description="use only this many patterns, drawn at random")
+    subsample_seed: int = Field(0, ge=0, le=_LARGEST, description="seed of that drawing")
+    n_groups: int | None = Field(None, ge=1, le=_LARGEST, description="groups per epoch; by default every pattern once")
     neighbor_count: int | None = Field(
         None,
         ge=1,
+        le=_LARGEST,
         description="gridsize > 1: members of a group come from this many nearest; by default max(7, 2 gridsize^2)",
     )
     validation_fraction: float = Field(0.05, ge=0, lt=0.5, description="patterns held out for validation")
@@ -43,16 +46,21 @@ class Settings(BaseModel):
     )
 
     # the optimisation
-    epochs: int = Field(60, ge=1, description="passes over the training patterns")
-    region_size: int = Field(16, ge=1, description="patterns near each other that must agree on the object")
-    batch_size: int = Field(1, ge=1, description="regions per optimiser step")
+    epochs: int = Field(60, ge=1, le=_LARGEST, description="passes over the training patterns")
+    region_size: int = Field(
+        16, ge=1, le=_LARGEST, description="patterns near each other that must agree on the object"
+    )
+    batch_size: int = Field(1, ge=1, le=_LARGEST, description="regions per optimiser step")
     loss: Literal["poisson", "amplitude_mse", "amplitude_mae"] = Field("poisson", description="what is minimised")
     rate: float = Field(1e-3, gt=0, description="peak of the one-cycle learning rate (Adam)")
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
     clip: float = Field(0.2, gt=0, description="largest global norm of the gradient")
-    seed: int = Field(0, ge=0, description="seed of initial weights and of the order of batches")
+    seed: int = Field(0, ge=0, le=_LARGEST, description="seed of initial weights and of the order of batches")
     patience: int | None = Field(
-        None, ge=1, description="stop early after this many epochs without a better validation loss; by default never"
+        None,
+        ge=1,
+        le=_LARGEST,
+        description="stop early after this many epochs without a better validation loss; by default never",
     )
     train_probe: bool = Field(False, description="refine the probe together with the network")
     probe_rate: float = Field(0.1, gt=0, le=1, description="step of the probe relative to that of the weights")
@@ -60,7 +68,7 @@ class Settings(BaseModel):
     # the machine
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
     precision: Literal["auto", "float32", "mixed"] = Field("auto", description="mixed: 16 bit on a GPU")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as cores")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: as many as cores")
     tensorboard: bool = Field(False, description="also write TensorBoard logs (needs tensorboard)")
 
     def recipe(self, N: int, file: str | None = None) -> Recipe:
@@ -100,6 +108,14 @@ class Settings(BaseModel):
         return max(1, self.region_size // self.channels)
 
 
+def shown(value: object) -> str:
+    """A value as an error shows it, whole numbers of any length included."""
+    try:
+        return repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
+
+
 def _as_settings_error(error: ValidationError) -> SettingsError:
     """Say the first complaint, and which name is near one that does not exist."""
     first = error.errors(include_url=False)[0]
@@ -110,5 +126,5 @@ def _as_settings_error(error: ValidationError) -> SettingsError:
         hint = f"did you mean '{known[near[0]]}'?" if near else f"there are {', '.join(Settings.model_fields)}"
         return SettingsError("no such setting", key=name, remedy=hint)
     return SettingsError(
-        "unusable value", key=name, found=repr(first["input"]), expected=first["msg"].removeprefix("Input should be ")
+        "unusable value", key=name, found=shown(first["input"]), expected=first["msg"].removeprefix("Input should be ")
     )

@@ -239,3 +239,15 @@ def test_whatever_text_a_flag_has_it_is_a_setting_or_a_settings_error(name: str,
 def test_folders_and_files_may_be_called_like_values() -> None:
     found = configure(None, {"output": "on", "data": "2026", "epochs": "3"})
     assert (found.output, found.data, found.settings.epochs) == (Path("on"), Path("2026"), 3)
+
+
+@pytest.mark.parametrize("name", [
+    "n_subsample", "subsample_seed", "n_groups", "neighbor_count", "epochs", "region_size", "batch_size", "seed",
+    "patience", "threads",
+])  # fmt: skip
+def test_whole_numbers_without_end_are_refused(yaml_file: Write, name: str) -> None:
+    for number in ("4294967296", "0x" + "f" * 5000):  # the latter has too many digits for Python to write it
+        with pytest.raises(SettingsError) as caught:
+            configure(yaml_file(f"{name}: {number}"))
+        assert caught.value.key == name
+        assert "\n" not in str(caught.value)
