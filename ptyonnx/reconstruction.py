@@ -67,7 +67,7 @@ class Reconstruction(runtime.Reconstruction):
     engine : str
         What ran the network: onnxruntime, pytorch or tensorflow.
     dark : int
-        Number of dark patterns, without photons.
+        Number of dark patterns, which hold less than 1 % of the median photons or none, and are left out.
     """
 
     def save(self, path: str | os.PathLike[str]) -> None:

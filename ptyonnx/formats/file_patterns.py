@@ -7,12 +7,15 @@ stored into float32 amplitudes.
 from __future__ import annotations
 
 import weakref
+import zlib
+from collections.abc import Iterator
 from io import FileIO
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.formats.npz_archive import Checksum
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.amplitudes import Conversion, Values
 from ptyonnx_runtime.inspection import Inspection
@@ -39,6 +42,8 @@ class Stored(NamedTuple):
     dtype : dtype
     transposed : bool
         Each pattern is stored as (x, y).
+    checksum : Checksum or None
+        Of all patterns, where nobody has compared it yet.
     """
 
     stream: FileIO
@@ -46,6 +51,7 @@ class Stored(NamedTuple):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     transposed: bool
+    checksum: Checksum | None = None
 
 
 class FilePatterns:
@@ -143,13 +149,33 @@ class FilePatterns:
             self.shape, self._amplitudes, values=self._values, zero_frequency=self._place,
             file=self._file, key=self._key,
         )  # fmt: skip
+        blocks = self._blocks()
+        try:
+            for part, stored in blocks:
+                amplitudes = inspection.look(stored)
+                if kept is not None:
+                    kept[part] = amplitudes
+            self.photons = inspection.photons(probe)
+        except ScanError:
+            for _ in blocks:  # of a damaged file that is said, and not what its values look like
+                pass
+            raise
+        return self.photons
+
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """All patterns as they are stored, a few at a time; at the end they must add up to their checksum."""
+        checksum = self._stored.checksum
+        total = checksum.begun if checksum else 0
         size = max(1, _BLOCK_BYTES // (self._stored.dtype.itemsize * self.shape[1] * self.shape[2]))
         for part in chunks(len(self), size):
-            amplitudes = inspection.look(self._read(part.start, part.stop - part.start))
-            if kept is not None:
-                kept[part] = amplitudes
-        self.photons = inspection.photons(probe)
-        return self.photons
+            stored = self._read(part.start, part.stop - part.start)
+            if checksum:
+                total = zlib.crc32(stored.reshape(-1).view(np.uint8).data, total)
+            yield part, stored
+        if checksum and total != checksum.expected:
+            raise ScanError(
+                "not a complete array", file=self._file, key=self._key, remedy="the file is damaged; fetch it again"
+            )
 
     def _read(self, start: int, count: int) -> NDArray[Any]:
         """Stored values of consecutive patterns."""

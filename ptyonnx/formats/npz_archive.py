@@ -10,12 +10,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,9 @@ from ptyonnx_bundles.errors import PtyonnxError, ScanError
 from ptyonnx_bundles.npy import NotPlainError, NpyHeader, read_header
 from ptyonnx_bundles.regular import check_regular
 from ptyonnx_bundles.temporary import temporary_folder
+from ptyonnx_runtime.positioned import read_at
 
-__all__ = ["ArrayHeader", "NpzArchive"]
+__all__ = ["ArrayHeader", "Checksum", "NpzArchive"]
 
 ArrayHeader = NpyHeader
 
@@ -36,6 +38,21 @@ _LARGEST_SMALL_BYTES = 2**28  # of an array that is read into memory, unless the
 # Deflate packs zeros 1 : 1032, measured arrays 1 : 2.
 _SMALL = 2**26  # bytes; below this any ratio is harmless
 _LARGEST_RATIO = 100
+
+
+class Checksum(NamedTuple):
+    """CRC-32 of a member, for whoever reads its array anyway.
+
+    Attributes
+    ----------
+    begun : int
+        Of the array's header: the data continue it, ``zlib.crc32(data, begun)``.
+    expected : int
+        Of header and data.
+    """
+
+    begun: int
+    expected: int
 
 
 class NpzArchive:
@@ -144,11 +161,18 @@ class NpzArchive:
         array = np.frombuffer(buffer, header.dtype, offset=header.size_bytes)
         return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 
-    def large(self, key: str, data_bytes: int) -> tuple[FileIO, int]:
+    def large(self, key: str, data_bytes: int, *, unread: bool = False) -> tuple[FileIO, int]:
         """A file in which the first `data_bytes` of an array lie, and the offset at which they begin.
 
         A member that is not compressed is used in place; otherwise it is unpacked into a
         temporary file that vanishes when it is closed.
+
+        Parameters
+        ----------
+        key : str
+        data_bytes : int
+        unread : bool
+            The caller compares the :meth:`checksum` itself: a member that is used in place is not read for it.
 
         Raises
         ------
@@ -158,7 +182,10 @@ class NpzArchive:
         info, header = self._members[key], self.header(key)
         wanted = header.size_bytes + data_bytes
         if info.compress_type == zipfile.ZIP_STORED:
-            self._unpack(key, wanted, len)  # for the checksum alone
+            if info.compress_size != info.file_size:
+                raise self._damaged(key)
+            if not unread:
+                self._unpack(key, wanted, len)  # for the checksum alone
             return self._path.open("rb", buffering=0), self._start(info) + header.size_bytes
         folder = temporary_folder()
         free = shutil.disk_usage(folder).free
@@ -172,6 +199,15 @@ class NpzArchive:
                 raise self._no_space(key, wanted) from None
             stack.pop_all()
         return spool, header.size_bytes
+
+    def checksum(self, key: str) -> Checksum | None:
+        """What the bytes of an array that is used in place must add up to; None for one that is unpacked and checked."""
+        info = self._members[key]
+        if info.compress_type != zipfile.ZIP_STORED:
+            return None
+        header = bytearray(self.header(key).size_bytes)
+        read_at(self._stream, memoryview(header), self._start(info))
+        return Checksum(zlib.crc32(header), info.CRC)
 
     def _unpack(self, key: str, size: int, sink: Callable[[bytes], object]) -> None:
         """Hand the first `size` bytes of a member to `sink`; reading to its end checks the checksum."""

@@ -83,7 +83,8 @@ def test_a_file_is_read_once(scan: Scan, continued: bool, tmp_path: Path, monkey
     monkeypatch.setattr(positioned, "_read_some", counting)
     opened = load_scan(tmp_path / "a.npz", in_memory=True)
     task = prepare(opened, SETTINGS, Unobserved(), start=first if continued else None)
-    assert sum(size for _, size in read) == COUNT * N * N * 4
+    header = 128  # bytes before the patterns, which their checksum includes
+    assert sum(size for _, size in read) == header + COUNT * N * N * 4
     assert np.shares_memory(task.training.diffraction, np.asarray(opened.diffraction))  # and kept once
 
 
@@ -133,3 +134,25 @@ def test_dark_patterns_of_a_test_scan_are_left_out(scan: Scan) -> None:
     task = prepare(scan, SETTINGS, notes, test_scan=test)
     assert len(task.validation) == 200
     assert notes.texts == ["test.npz: 100 of 300 patterns are dark and left out"]  # and nothing is scaled
+
+
+def bytes_read() -> int:
+    """By this process from files, the system's own count."""
+    for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines():
+        if line.startswith("rchar:"):
+            return int(line.split()[1])
+    raise AssertionError
+
+
+@pytest.mark.parametrize("fortran", [False, True], ids=["C", "Fortran"])
+def test_the_bytes_of_a_stored_scan_go_by_once_with_their_checksum(tmp_path: Path, fortran: bool) -> None:
+    size, path = 256, tmp_path / "scan.npz"
+    made = np.random.default_rng(0).random((COUNT, size, size), np.float32)
+    stored = {"axes": "xyn", "patterns": np.asfortranarray(made.transpose(2, 1, 0))} if fortran else {"patterns": made}
+    positions = np.random.default_rng(1).uniform(0, 300, (2, COUNT))
+    np.savez(path, diffraction=stored["patterns"], xcoords=positions[0], ycoords=positions[1])
+    load_scan(path, axes=stored.get("axes"), values="amplitude", zero_frequency="centre", limit=1)
+    before = bytes_read()
+    scan = load_scan(path, axes=stored.get("axes"), values="amplitude", zero_frequency="centre", in_memory=True)
+    assert bytes_read() - before < 1.05 * path.stat().st_size
+    np.testing.assert_array_equal(scan.diffraction[:], made)
