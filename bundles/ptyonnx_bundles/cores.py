@@ -22,7 +22,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks
 def cores(root: Path = _ROOT) -> int:
     """Processor cores that this process may use: those it is bound to, or fewer where a quota leaves less.
 
-    A quota of 1.5 cores counts as 2: one thread could not use it up, two lose less to the pauses than they gain.
+    A quota of 1.5 cores counts as 2: one thread could not use it up.
 
     Parameters
     ----------
