@@ -73,7 +73,9 @@ def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bo
         except failures() as error:
             raise RuntimeError(reason(error)) from None
     try:
-        return ConfinedGraph(__name__, model, {"plain": plain}, name=name, confinement=confinement)
+        return ConfinedGraph(
+            __name__, model, {"plain": plain}, name=name, confinement=confinement, read_about=_read_interface
+        )
     except ConversionError as error:
         raise RuntimeError(error.problem) from None
 
@@ -103,6 +105,21 @@ def interface(session: Any) -> dict[str, list[list[Any]]]:
     """Inputs and outputs of an open model: name, type in onnxruntime's words, and shape of each."""
     sides = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
     return {side: [[value.name, value.type, list(value.shape)] for value in values] for side, values in sides.items()}
+
+
+def _read_interface(said: Any) -> dict[str, list[list[Any]]]:
+    """What :func:`interface` gave in another process."""
+    return {
+        side: [[str(name), str(kind), [size if size is None else _size(size) for size in shape]]
+               for name, kind, shape in said[side]]
+        for side in ("inputs", "outputs")
+    }  # fmt: skip
+
+
+def _size(said: Any) -> int | str:
+    if not isinstance(said, int | str):
+        raise TypeError("no length of an axis")
+    return said
 
 
 def main() -> None:

@@ -39,7 +39,10 @@ def start(
         See :class:`ptyonnx_runtime.session.Session`.
     """
     settings = {"provider": provider, "threads": manner.threads, "fused": manner.fused}
-    return ConfinedGraph(__name__, model, settings, name=name, confinement=confinement, callers=callers)
+    return ConfinedGraph(
+        __name__, model, settings, name=name, confinement=confinement, callers=callers,
+        read_about=lambda said: {"provider": str(said["provider"])},
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import struct
 import time
@@ -24,6 +25,7 @@ NUMBERS = "biufc"  # kinds of NumPy's dtypes
 _LENGTH = struct.Struct("<I")
 _LARGEST_WORDS = 2**20  # bytes
 _MOST_DIMENSIONS = 32
+_DTYPE = re.compile(rf"[<>|=]?[{NUMBERS}][0-9]{{1,2}}")  # as NumPy spells those of NUMBERS
 
 
 class Message(NamedTuple):
@@ -116,11 +118,7 @@ def receive(line: socket.socket, largest_bytes: int, deadline: Deadline) -> Mess
         raise ValueError("a message of too many words")
     text = bytearray(length)
     _fill(line, text, deadline)
-    words, described = json.loads(text)
-    shapes = [(np.dtype(name), tuple(map(int, shape))) for name, shape in described]
-    for dtype, shape in shapes:
-        if dtype.kind not in NUMBERS or len(shape) > _MOST_DIMENSIONS or any(size < 0 for size in shape):
-            raise ValueError("a message with something else than arrays of numbers")
+    words, shapes = _parsed(text)
     if sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes) > largest_bytes:
         raise ValueError("a message with too large arrays")
     arrays = []
@@ -130,6 +128,26 @@ def receive(line: socket.socket, largest_bytes: int, deadline: Deadline) -> Mess
             _fill(line, array.reshape(-1).view(np.uint8).data, deadline)
         arrays.append(array)
     return Message(words, arrays)
+
+
+def _parsed(text: bytearray) -> tuple[dict[str, Any], list[tuple[np.dtype[Any], tuple[int, ...]]]]:
+    """The words of a message, and dtype and shape of each of its arrays."""
+    try:
+        said = json.loads(text)
+    except RecursionError:
+        raise ValueError("a message of too many levels") from None
+    match said:
+        case [dict() as words, list() as described]:
+            return words, [_described(*array) for array in described]
+    raise ValueError("a message of another form")
+
+
+def _described(name: Any, shape: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    if not (isinstance(name, str) and _DTYPE.fullmatch(name) and isinstance(shape, list)):
+        raise ValueError("a message with something else than arrays of numbers")
+    if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError("a message with arrays of no shape")
+    return np.dtype(name), tuple(shape)
 
 
 def _fill(line: socket.socket, into: bytearray | memoryview, deadline: Deadline) -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
@@ -73,13 +73,16 @@ class ConfinedGraph:
     name : str
         The graph's file, named in errors.
     confinement : Confinement
+    read_about : callable
+        Gives `about` from what the child says about the graph, which may be any JSON. It raises ValueError, KeyError or
+        TypeError where that is not what an honest child says.
     callers : int
         Threads that may call :meth:`run` at a time; others wait for their turn.
 
     Attributes
     ----------
-    about : mapping of str to JSON
-        What the child said about the graph.
+    about : mapping
+        The graph, as `read_about` gives it.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class ConfinedGraph:
         *,
         name: str,
         confinement: Confinement,
+        read_about: Callable[[Any], Mapping[str, Any]],
         callers: int = 1,
     ) -> None:
         self._name, self._confinement = name, confinement
@@ -114,7 +118,7 @@ class ConfinedGraph:
         for line, _ in pairs:
             self._idle.put(line)
         self._end = weakref.finalize(self, _kill, self._process, self._idle, self._owner)
-        self.about = self._open(model, settings)
+        self.about = self._open(model, settings, read_about)
 
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run the graph.
@@ -139,8 +143,11 @@ class ConfinedGraph:
             deadline = Deadline(self._confinement.limit_s)
             send(line, Message({"outputs": names, "feeds": list(feeds)}, list(feeds.values())), deadline)
             reply = receive(line, self._confinement.largest_bytes, deadline)
-        if "failed" in reply.words:
-            raise RuntimeError(str(reply.words["failed"]))
+            failed = reply.words.get("failed")
+            if failed is None and names is not None and len(reply.arrays) != len(names):
+                raise ValueError("another number of outputs")
+        if failed is not None:
+            raise RuntimeError(str(failed))
         return list(reply.arrays)
 
     def close(self) -> None:
@@ -155,7 +162,9 @@ class ConfinedGraph:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, model: bytes, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _open(
+        self, model: bytes, settings: Mapping[str, Any], read_about: Callable[[Any], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
         largest_bytes = self._confinement.largest_bytes
         with self._line() as line:
             receive(line, largest_bytes, Deadline(_START_S))
@@ -165,12 +174,11 @@ class ConfinedGraph:
             words = {**settings, "largest_bytes": largest_bytes}
             send(line, Message(words, [np.frombuffer(model, np.uint8)]), deadline)
             reply = receive(line, largest_bytes, deadline).words
-        if "refused" in reply:
-            self.close()
-            raise _error(reply["refused"])
-        for logger, text in reply["notes"]:
-            logging.getLogger(str(logger)).warning("%s", text)
-        about: Mapping[str, Any] = reply["about"]
+            if "refused" in reply:
+                raise _error(reply["refused"])  # which ends the child
+            about, notes = read_about(reply["about"]), [(str(logger), str(text)) for logger, text in reply["notes"]]
+        for logger, text in notes:
+            logging.getLogger(logger).warning("%s", text)
         return about
 
     @contextmanager
@@ -288,6 +296,8 @@ def _signal(number: int) -> str:
 def _error(said: Mapping[str, Any]) -> PtyonnxError:
     """The error that a child raised, again."""
     kind = getattr(errors, str(said["type"]), PtyonnxError) if said["type"] in errors.__all__ else PtyonnxError
-    parts = {part: said[part] for part in ("file", "key", "found", "expected", "remedy")}
+    parts: dict[str, Any] = {
+        part: None if said[part] is None else str(said[part]) for part in ("file", "key", "found", "expected", "remedy")
+    }
     error: PtyonnxError = kind(str(said["problem"]), **parts)
     return error
