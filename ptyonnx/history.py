@@ -8,14 +8,18 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ptyonnx.settings import MOST_EPOCHS
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import RunError
-from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.regular import read_text
 
 __all__ = ["best_epoch", "read_history", "summary", "write_history"]
 
 _LEAST_IMPROVEMENT = 1e-6  # relative: less is rounding
 _FIGURES = ("epoch", "loss", "r_factor", "val_loss", "val_r_factor")  # what every version has written
+_LARGEST_BYTES = 2**26  # nine numbers of 20 characters for each of the most epochs are half of it
+_MOST_COLUMNS = 16
+_LONGEST_LINE = 2**12  # characters
 _REMEDY = "the file is damaged: train anew into another directory"
 
 
@@ -25,16 +29,19 @@ def read_history(path: Path) -> list[dict[str, float]]:
     Raises
     ------
     RunError
-        Not a history.
+        Not a history, or larger than any.
     """
-    check_regular(path, RunError, _REMEDY)
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream, strict=True)]
+        path.stat()
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise RunError(f"cannot be read ({error.strerror})", file=path) from None
+    except (OSError, ValueError):
+        pass  # the reader says why
+    text = read_text(path, RunError, _LARGEST_BYTES, expected="the history of a training", remedy=_REMEDY)
+    _check_size(path, text)
+    try:
+        table = csv.DictReader(text.split("\n"), strict=True)
+        rows = [{key: float(value) for key, value in row.items()} for row in table]
     except (ValueError, TypeError, csv.Error) as error:
         raise RunError(f"not a training history ({error})", file=path, remedy=_REMEDY) from None
     for number, row in enumerate(rows, 1):
@@ -47,6 +54,20 @@ def read_history(path: Path) -> list[dict[str, float]]:
                 found=row["epoch"], expected=number, remedy=_REMEDY,
             )  # fmt: skip
     return rows
+
+
+def _check_size(path: Path, text: str) -> None:
+    """Refuse a table whose numbers would take more memory than those of any training."""
+    longest = max(map(len, text.split("\n", MOST_EPOCHS + 2)))
+    for found, most, what in (
+        (text.count("\n"), MOST_EPOCHS + 1, "lines"),
+        (longest, _LONGEST_LINE, "characters in a line"),
+        (text.partition("\n")[0].count(",") + 1, _MOST_COLUMNS, "columns"),
+    ):
+        if found > most:
+            raise RunError(
+                "not a training history", file=path, found=f"{found} {what}", expected=f"at most {most}", remedy=_REMEDY
+            )
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:

@@ -11,8 +11,9 @@ from ptyonnx.ptychopinn_names import RENAMED
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["Settings", "shown"]
+__all__ = ["MOST_EPOCHS", "Settings", "shown"]
 
+MOST_EPOCHS = 200_000  # whose history can be read
 _LARGEST = 2**32 - 1  # seed that both frameworks take; more of anything else does not end
 
 
@@ -46,7 +47,7 @@ class Settings(BaseModel):
     )
 
     # the optimisation
-    epochs: int = Field(60, ge=1, le=_LARGEST, description="passes over the training patterns")
+    epochs: int = Field(60, ge=1, le=MOST_EPOCHS, description="passes over the training patterns")
     region_size: int = Field(
         16, ge=1, le=_LARGEST, description="patterns near each other that must agree on the object"
     )
