@@ -18,7 +18,9 @@ from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.amplitudes import Amplitudes, Conversion
 from ptyonnx_runtime.inspection import Inspection, check_declared
 from ptyonnx_runtime.scan_checks import (
+    FACTS,
     check_pattern_size,
+    checked_fact,
     checked_object,
     checked_positions,
     checked_probe,
@@ -130,6 +132,9 @@ class Scan:
         if self.object is not None:
             arrays["object"] = checked_object(self.object, self.name)
             refuse_far_positions(arrays["positions_px"], arrays["object"].shape, N, self.name)
+        for fact in FACTS:
+            if getattr(self, fact) is not None:
+                arrays[fact] = checked_fact(getattr(self, fact), self.name, fact)
         if not isinstance(source, InspectedPatterns):
             arrays["diffraction"], arrays["photons"] = self._inspected(source, arrays.get("probe"))
         self._settle(arrays)
@@ -254,7 +259,7 @@ class Scan:
         return stays or (source if as_it_is else converted), photons
 
 
-_PLAIN = ("object_pixel_size_m", "photon_energy_eV", "detector_distance_m", "name")
+_PLAIN = (*FACTS, "name")
 
 
 def _pattern_source(diffraction: Any, name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ from ptyonnx_bundles.errors import ScanError
 from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
 
 __all__ = [
+    "FACTS",
     "MOST_MODES",
     "check_pattern_size",
+    "checked_fact",
     "checked_object",
     "checked_positions",
     "checked_probe",
@@ -22,6 +26,15 @@ __all__ = [
 
 SMALLEST_N = 32
 MOST_MODES = 64
+FARTHEST_PX = 2.0**40  # beyond, float64 has no room for a thousandth of a pixel
+
+# What a scan may say beside its arrays: the least and the most of which anybody could have measured, and the unit. Products
+# with positions and quotients of Planck's constant stay finite and positive.
+FACTS = {
+    "object_pixel_size_m": (1e-15, 1.0, "m"),
+    "photon_energy_eV": (1e-6, 1e12, "eV"),
+    "detector_distance_m": (1e-9, 1e9, "m"),
+}
 
 
 def plain_array(given: Any, file: str, key: str) -> NDArray[Any]:
@@ -82,7 +95,7 @@ def checked_positions(positions: Any, count: int, file: str, key: str = "positio
     Raises
     ------
     ScanError
-        Another shape or kind, NaN or infinity, or a scan that stands still.
+        Another shape or kind, NaN or infinity, a scan that stands still, or one that is nowhere near.
     """
     array = plain_array(positions, file, key)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != 2:
@@ -95,10 +108,18 @@ def checked_positions(positions: Any, count: int, file: str, key: str = "positio
             "positions and patterns differ in number", file=file, key=key,
             found=f"positions {array.shape} for {count} patterns", expected=f"({count}, 2)",
         )  # fmt: skip
-    positions_px = array.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # refused below
+        positions_px = array.astype(np.float64, copy=False)
     finite = np.isfinite(positions_px).all(axis=1)
     if not finite.all():
         raise ScanError("NaN or infinity", file=file, key=key, found=f"pattern {int(np.argmin(finite))}")
+    near = (np.abs(positions_px) <= FARTHEST_PX).all(axis=1)
+    if not near.all():
+        raise ScanError(
+            "a position that no instrument reaches", file=file, key=key, found=f"{positions_px[~near][0].tolist()} of "
+            f"pattern {int(np.argmin(near))}", expected=f"at most {FARTHEST_PX:.2g}, in object pixels",
+            remedy="divide positions by the object pixel size, or leave the pattern out",
+        )  # fmt: skip
     extent = float(np.ptp(positions_px, axis=0).max()) if count else 0.0
     if count > 1 and extent < 1:
         raise ScanError(
@@ -107,6 +128,35 @@ def checked_positions(positions: Any, count: int, file: str, key: str = "positio
             remedy="ptychography needs a scan; positions in metres must be divided by the object pixel size",
         )  # fmt: skip
     return positions_px
+
+
+def checked_fact(given: Any, file: str, key: str) -> float:
+    """A length or an energy as a float.
+
+    Parameters
+    ----------
+    given : real
+    file : str
+        Named in errors.
+    key : str
+        One of `FACTS`.
+
+    Raises
+    ------
+    ScanError
+        No number, or one that nobody can have measured: zero, negative, NaN, or far off.
+    """
+    least, most, unit = FACTS[key]
+    try:
+        value = float(given) if isinstance(given, Real) and not isinstance(given, bool) else math.nan
+    except OverflowError:
+        value = math.inf
+    if not least <= value <= most:
+        raise ScanError(
+            "no measured value", file=file, key=key, found=repr(given), expected=f"{least:g} to {most:g} {unit}",
+            remedy=f"give it in {unit}, or leave it out where it is unknown",
+        )  # fmt: skip
+    return value
 
 
 def checked_probe(probe: Any, N: int, file: str, key: str = "probe") -> NDArray[np.complex64]:

@@ -111,6 +111,7 @@ WRONG = {
     "positions as text": ("positions_px", np.full((COUNT, 2), "1")),
     "positions in metres": ("positions_px", 1e-8 * np.random.default_rng(0).uniform(0, 99, (COUNT, 2))),
     "an infinite position": ("positions_px", np.where(np.eye(COUNT, 2), np.inf, 40.0)),
+    "a position that nobody reaches": ("positions_px", np.where(np.eye(COUNT, 2), -1e300, 40.0)),
     "positions and probe swapped": ("positions_px", np.ones((1, 64, 64), np.complex64)),
     "a real probe": ("probe", np.ones((1, 64, 64))),
     "a probe of another size": ("probe", np.ones((1, 32, 32), np.complex64)),
@@ -119,6 +120,19 @@ WRONG = {
     "a real object": ("object", np.ones((300, 300))),
     "two objects": ("object", np.ones((2, 300, 300), np.complex64)),
     "an object that is not finite": ("object", np.full((300, 300), np.nan, np.complex64)),
+    "a pixel without size": ("object_pixel_size_m", 0.0),
+    "a negative pixel size": ("object_pixel_size_m", -1e-8),
+    "a pixel size in nm": ("object_pixel_size_m", 20),
+    "a pixel size that makes products infinite": ("object_pixel_size_m", 1e300),
+    "a pixel size that makes products vanish": ("object_pixel_size_m", 1e-320),
+    "a pixel size that is not a number": ("object_pixel_size_m", float("nan")),
+    "two pixel sizes": ("object_pixel_size_m", np.array([1e-8, 1e-8])),
+    "a negative energy": ("photon_energy_eV", -8000.0),
+    "an energy beyond float64": ("photon_energy_eV", 10**400),
+    "an energy as text": ("photon_energy_eV", "8 keV"),
+    "a truth for an energy": ("photon_energy_eV", True),
+    "no distance": ("detector_distance_m", np.float32(0)),
+    "an infinite distance": ("detector_distance_m", float("inf")),
 }  # fmt: skip
 
 
@@ -126,6 +140,14 @@ WRONG = {
 def test_a_wrong_array_is_refused_by_its_name(case: str) -> None:
     name, value = WRONG[case]
     assert refusal(**{name: value}).key == name.removesuffix("_px")
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(1), 1])
+def test_facts_of_any_real_type_become_floats(value: Any) -> None:
+    scan = Scan(**arrays(), object_pixel_size_m=value, photon_energy_eV=value, detector_distance_m=value)
+    known = (scan.object_pixel_size_m, scan.photon_energy_eV, scan.detector_distance_m)
+    assert known == (float(value),) * 3
+    assert {type(fact) for fact in known} == {float}
 
 
 def test_positions_outside_of_the_object_are_refused() -> None:
