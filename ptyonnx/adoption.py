@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,7 @@ def adopt(
     modes = np.zeros((0, network.N, network.N), np.complex64) if probe is None else probe
     if modes.shape[1:] != (network.N, network.N):
         raise ObjectError(
-            "a probe of another size than the network's patterns", key="--probe", found=modes.shape,
+            "a probe of another size than the network's patterns", key="probe", found=modes.shape,
             expected=f"(mode, {network.N}, {network.N})",
         )  # fmt: skip
     photons = network.mean_photons or _UNKNOWN_PHOTONS
@@ -209,8 +209,8 @@ def _convert(
         _refuse_bundle(path)
         if settings:
             raise SettingsError(
-                "settings of a PtychoPINN bundle, which this is not", file=path, key=_options(settings),
-                remedy="leave these options out",
+                "settings of a PtychoPINN bundle, which this is not", file=path, key=", ".join(settings),
+                remedy="leave these out",
             )  # fmt: skip
         return from_onnx.convert(path, declaration, confinement)
     from_ptychopinn.check_archive(path)
@@ -221,8 +221,8 @@ def _convert(
     ]
     if said:
         raise SettingsError(
-            "the conventions of a PtychoPINN bundle are known", file=path, key=_options(said),
-            remedy="leave these options out",
+            "the conventions of a PtychoPINN bundle are known", file=path, key=", ".join(said),
+            remedy="leave these out",
         )  # fmt: skip
     return from_ptychopinn.convert(path, **settings)
 
@@ -239,10 +239,6 @@ def _is_archive(path: Path) -> bool:
             return stream.read(len(_ARCHIVE)) == _ARCHIVE
     except OSError:
         return False  # what is wrong with it is for the reader to say
-
-
-def _options(names: Iterable[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _require(package: str, remedy: str) -> None:

@@ -118,7 +118,7 @@ def configure(
     flags : mapping, optional
         Name -> value; None stands for a flag that was not given.
     assignments : iterable of str
-        ``key=value``, as given with ``--set``.
+        ``key=value``; as `flags`, they override the file.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def configure(
     path = None if file is None else Path(file)
     said_in_file = [] if path is None else _read_file(path)
     said_by_flag = [
-        Said(value if key in _TEXT_KEYS else _plain(value), f"--{key}")
+        Said(value if key in _TEXT_KEYS else _plain(value), key)
         for key, value in (flags or {}).items()
         if value is not None
     ]
@@ -159,7 +159,7 @@ def parse_assignments(assignments: Iterable[str]) -> list[Said]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
-            raise SettingsError("not an assignment", key="--set", found=assignment, expected="key=value")
+            raise SettingsError("not an assignment", key="assignments", found=assignment, expected="key=value")
         one = Said(_plain(value), key.strip())
         if _name(one) in _TEXT_KEYS and one.value is not None:
             one = _at_home(one._replace(value=value))
@@ -226,7 +226,7 @@ def _check_name(name: str, said: Said) -> None:
     near = difflib.get_close_matches(name, sorted(_NAMES | KNOWN), n=1)
     raise SettingsError(
         "no such setting", file=said.file, key=said.key, remedy=f"did you mean '{near[0]}'?" if near else
-        "'ptyonnx train --help' lists them",
+        "the verb's help and docs/settings.md list them",
     )  # fmt: skip
 
 

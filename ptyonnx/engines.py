@@ -72,7 +72,7 @@ def open_engine(
     if provider not in _DEVICES:
         raise ProviderError(
             f"the engine {name} has no provider '{provider}'", expected="auto, cpu or cuda",
-            remedy=f"'{provider}' is one of onnxruntime's: --engine {Session.name}",
+            remedy=f"'{provider}' is one of onnxruntime's: engine=\"{Session.name}\"",
         )  # fmt: skip
     native: Engine = backends.load_part(name, "engine").NativeEngine(bundle, threads, _DEVICES[provider])
     return native

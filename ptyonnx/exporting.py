@@ -137,7 +137,7 @@ def exportable(run: Run) -> None:
             f"the training failed ({run.record.message})", file=run.directory, remedy="train anew; nothing was exported"
         )
     if not run.history and run.record.state != "imported":
-        raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with it: ptyonnx train --resume")
+        raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with its training first")
 
 
 def selftest_patterns(weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -55,7 +55,7 @@ def export_profile(
     from importlib.util import find_spec
 
     if profile not in PROFILES:
-        raise SettingsError("no such profile", key="--profile", found=profile, expected=", ".join(PROFILES))
+        raise SettingsError("no such profile", key="profile", found=profile, expected=", ".join(PROFILES))
     for package, remedy in (("onnx", "pip install 'ptyonnx[adopt]'"), ("onnxruntime", "pip install 'ptyonnx[cpu]'")):
         if find_spec(package) is None:
             raise MissingDependencyError(f"profiles need {package}, which is not installed", remedy=remedy)

@@ -49,7 +49,7 @@ _OBJECT = "object and probe are always N x N patches that overlap (region_size)"
 _PROBE = "the probe of the scan is used as it is (probe_photons, train_probe)"
 _ADAM = "training uses Adam"
 _RATE = "the rate follows one cycle (rate, warmup)"
-_SCREEN = "the command line shows progress and errors alone; --debug shows the trace of an error"
+_SCREEN = "progress and errors alone are shown"
 _CHECKPOINTS = "the best and the last checkpoint are always kept"
 
 REPLACED = {

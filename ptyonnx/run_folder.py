@@ -116,18 +116,18 @@ def check_room(directory: Path, *, overwrite: bool, source: Path | None = None) 
     if source is not None and _goes_with(directory.resolve(), source.resolve()):
         raise RunError(
             "holds the bundle that the new run comes from", file=directory, found=source.name,
-            remedy="name another directory (-o)",
+            remedy="name another directory",
         )  # fmt: skip
     stands = _stands(directory)
     if stands and not overwrite:
         raise RunError(
             "holds a run already", file=directory,
-            remedy="go on with it (--resume, resume=True), replace it (--overwrite, overwrite=True) "
-            "or name another directory (-o)",
+            remedy="go on with it (resume=True), replace it (overwrite=True) "
+            "or name another directory",
         )  # fmt: skip
     for part in () if stands else _parts(directory):
         raise RunError(
-            "holds files that are not a run's", file=directory, found=part.name, remedy="name another directory (-o)"
+            "holds files that are not a run's", file=directory, found=part.name, remedy="name another directory"
         )
 
 
@@ -209,7 +209,7 @@ def _acquire(path: Path) -> int:
             os.close(descriptor)
             raise RunError(
                 "another process writes there", file=path.parent, found=holder,
-                remedy="wait until it ends, or name another directory (-o)",
+                remedy="wait until it ends, or name another directory",
             )  # fmt: skip
         if _is_at(path, descriptor):
             with contextlib.suppress(OSError):  # a full disk is for those to notice who need it
@@ -247,5 +247,5 @@ def _unwritable(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"cannot be written ({error.strerror or error})", file=directory,
-            remedy="make room, or name another directory (-o)",
+            remedy="make room, or name another directory",
         ) from None  # fmt: skip

@@ -47,7 +47,7 @@ LARGEST_MANIFEST_BYTES = 2**20
 # What is given instead of a bundle, by its first bytes, and what to do.
 _OTHERS = {
     b"PK\3\4": (
-        "a ZIP archive", "a scan goes behind --data; of a PtychoPINN wts.h5.zip 'ptyonnx adopt' makes a bundle",
+        "a ZIP archive", "a scan is given beside a bundle; of a PtychoPINN wts.h5.zip 'ptyonnx adopt' makes a bundle",
     ),
     b"\x89HDF\r\n\x1a\n": ("an HDF5 file", "a result of 'reconstruct' is not a bundle; name the .onnx file"),
 }  # fmt: skip
@@ -133,7 +133,7 @@ class Bundle:
         raise BundleError(
             f"{purpose} needs a network of ptyonnx's own recipe; this one is foreign",
             file=self.path or self.name, key="recipe", found=self.trained_with,
-            remedy="no framework can build its layers; reconstruct, verify, inspect and diff --data work with it",
+            remedy="no framework can build its layers; reconstruct, verify, inspect and diff with a scan work with it",
         )  # fmt: skip
 
     def __repr__(self) -> str:

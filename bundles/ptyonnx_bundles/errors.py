@@ -173,12 +173,6 @@ class RunError(PtyonnxError):
 class OutputError(PtyonnxError):
     """A result that could not be written; what stood there before is untouched."""
 
-    @classmethod
-    def unwritable(cls, file: str | PathLike[str], error: Exception) -> Self:
-        """Say why a library could not write a file, in the first line of its own words."""
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-        return cls(f"cannot be written ({reason})", file=file, remedy="make room, then go on with --resume")
-
 
 class TrainingError(PtyonnxError):
     """Training that cannot lead to a usable network."""

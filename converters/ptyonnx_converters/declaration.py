@@ -45,7 +45,7 @@ class Scale(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Scale:
         """Read ``factor=0.01``, ``norm=25000,times=10000`` or ``maximum``."""
-        said = "--scale"
+        said = "scale"
         expected = "factor=NUMBER, norm=NUMBER,times=NUMBER, or maximum"
         if text == "maximum":
             return cls("maximum")
@@ -93,9 +93,9 @@ class Limit(NamedTuple):
             return cls("none")
         if kind not in ("zero-above", "clip") or not equals:
             raise SettingsError(
-                "not a rule", key="--limit", found=text, expected="none, zero-above=COUNTS or clip=COUNTS"
+                "not a rule", key="limit", found=text, expected="none, zero-above=COUNTS or clip=COUNTS"
             )
-        return cls(kind, positive(number, "--limit"))
+        return cls(kind, positive(number, "limit"))
 
     def to_json(self) -> JsonValue:
         """Say it for the manifest."""
@@ -183,27 +183,25 @@ class Declaration:
 
     def __post_init__(self) -> None:
         for key, value, known in (
-            ("--values", self.values, _VALUES),
-            ("--zero-frequency", self.zero_frequency, _PLACES),
-            ("--transform", self.transform, _TRANSFORMS),
+            ("values", self.values, _VALUES),
+            ("zero_frequency", self.zero_frequency, _PLACES),
+            ("transform", self.transform, _TRANSFORMS),
         ):
             if value is not None and value not in known:
                 raise SettingsError("no such choice", key=key, found=value, expected=" or ".join(known))
         ways = (self.amplitude or self.phase, self.real or self.imaginary, self.object)
         if sum(way is not None for way in ways) > 1:
             raise SettingsError(
-                "say the same in two ways", key="--amplitude, --phase, --real, --imaginary, --object",
+                "say the same in two ways", key="amplitude, phase, real, imaginary, object",
                 remedy="declare amplitude and phase, or real and imaginary part, or the complex object",
             )  # fmt: skip
         for part, constant in (("amplitude", ONE), ("phase", ZERO)):
             value = getattr(self, part)
             if isinstance(value, str) and value != constant:
-                raise SettingsError(
-                    "no such output", key=f"--{part}", found=value, expected=f"an output, or {constant}"
-                )
+                raise SettingsError("no such output", key=part, found=value, expected=f"an output, or {constant}")
         if self.amplitude == ONE and self.phase == ZERO:
             raise SettingsError(
-                "leave nothing for the network to say", key="--amplitude, --phase", found=f"{ONE}, {ZERO}",
+                "leave nothing for the network to say", key="amplitude, phase", found=f"{ONE}, {ZERO}",
                 expected="at least one OUTPUT@CHANNEL",
             )  # fmt: skip
         self._check_channels()
@@ -215,27 +213,27 @@ class Declaration:
             place = (source.tensor, source.channel or 0)
             if place in seen:
                 raise SettingsError(
-                    "one channel for two parts of the object", key=f"--{seen[place]}, --{part}",
+                    "one channel for two parts of the object", key=f"{seen[place]}, {part}",
                     found="@".join(str(word) for word in source if word is not None),
-                    remedy=f"give each its own; a network without phase has --phase {ZERO}, one without amplitude --amplitude {ONE}",
+                    remedy=f"give each its own; a network without phase has phase={ZERO}, one without amplitude has amplitude={ONE}",
                 )  # fmt: skip
             seen[place] = part
 
     def missing(self) -> tuple[str, ...]:
-        """Name what is not declared and cannot be known otherwise, in the words of the command line."""
+        """Name what is not declared and cannot be known otherwise, with what can be said of it."""
         asked: dict[str, object] = {
-            "--system NAME": self.system,
-            "--values amplitude|intensity": self.values,
-            "--zero-frequency centre|corner": self.zero_frequency,
-            "--scale RULE": self.scale,
-            "--limit RULE": self.limit,
-            "--transform none|log1p|log10p": self.transform,
-            "--mean-photons NUMBER|unknown": self.mean_photons,
+            "system=NAME": self.system,
+            "values=amplitude|intensity": self.values,
+            "zero_frequency=centre|corner": self.zero_frequency,
+            "scale=RULE": self.scale,
+            "limit=RULE": self.limit,
+            "transform=none|log1p|log10p": self.transform,
+            "mean_photons=NUMBER|unknown": self.mean_photons,
         }
         if self.real or self.imaginary:
-            asked |= {"--real OUTPUT@CHANNEL": self.real, "--imaginary OUTPUT@CHANNEL": self.imaginary}
+            asked |= {"real=OUTPUT@CHANNEL": self.real, "imaginary=OUTPUT@CHANNEL": self.imaginary}
         elif self.object is None:
-            asked |= {f"--phase OUTPUT@CHANNEL|{ZERO}": self.phase, f"--amplitude OUTPUT@CHANNEL|{ONE}": self.amplitude}
+            asked |= {f"phase=OUTPUT@CHANNEL|{ZERO}": self.phase, f"amplitude=OUTPUT@CHANNEL|{ONE}": self.amplitude}
         return tuple(name for name, value in asked.items() if value is None)
 
     def sources(self) -> Mapping[str, Source]:

@@ -124,7 +124,7 @@ def _complete(declaration: Declaration, model: onnx.ModelProto, file: str) -> De
     if missing:
         raise SettingsError(
             "conventions that no file states have to be declared", file=file,
-            expected=", ".join(missing), remedy="see ptyonnx adopt --help",
+            expected=", ".join(missing), remedy="docs/adopting.md says what each means",
         )  # fmt: skip
     return filled
 
@@ -139,7 +139,7 @@ def _named(declaration: Declaration, outputs: tuple[str, ...], file: str) -> Dec
         name = source.tensor or (outputs[0] if len(outputs) == 1 else "")
         if name not in outputs:
             raise SettingsError(
-                "no such output", file=file, key=f"--{part}", found=name or "no name", expected=" or ".join(outputs)
+                "no such output", file=file, key=part, found=name or "no name", expected=" or ".join(outputs)
             )
         changes[part] = Source(name, source.channel)
     return replace(declaration, **changes)
@@ -172,11 +172,11 @@ def _input(model: onnx.ModelProto, declared: Declaration, needed: tuple[str, ...
         name = needed[0]
     if name is None:
         raise SettingsError(
-            "several inputs; which takes the patterns has to be declared", file=file, key="--input",
-            found=", ".join(values) or "none", expected="--input NAME",
+            "several inputs; which takes the patterns has to be declared", file=file, key="input",
+            found=", ".join(values) or "none", expected="input=NAME",
         ) if needed else ConversionError("no input on which the declared outputs depend", file=file)  # fmt: skip
     if name not in values:
-        raise SettingsError("no such input", file=file, key="--input", found=name, expected=" or ".join(values))
+        raise SettingsError("no such input", file=file, key="input", found=name, expected=" or ".join(values))
     others = [other for other in needed if other != name]
     if others or name not in needed:
         raise ConversionError(
@@ -212,16 +212,16 @@ def _axes(shape: tuple[int | str, ...], declared: Declaration, file: str, name: 
         )  # fmt: skip
     if channels > 1 and declared.gridsize is None:
         raise SettingsError(
-            f"{channels} channels: neighbouring patterns of a grid?", file=file, key="--gridsize",
-            expected=f"--gridsize {math.isqrt(channels)}",
+            f"{channels} channels: neighbouring patterns of a grid?", file=file, key="gridsize",
+            expected=f"gridsize={math.isqrt(channels)}",
         )  # fmt: skip
     if declared.gridsize is not None and declared.gridsize**2 != channels:
         raise SettingsError(
-            "another number of channels", file=file, key="--gridsize", found=channels, expected=declared.gridsize**2
+            "another number of channels", file=file, key="gridsize", found=channels, expected=declared.gridsize**2
         )
     sizes = {size for size in pixels if isinstance(size, int)}
     if not sizes and declared.N is None:
-        raise SettingsError("the file does not say the size of a pattern", file=file, key="--size", expected="--size N")
+        raise SettingsError("the file does not say the size of a pattern", file=file, key="N", expected="N=…")
     N = declared.N if declared.N is not None else next(iter(sizes))
     if sizes - {N} or N % 2 or not SMALLEST_N <= N <= LARGEST_FOREIGN_N:
         raise ConversionError(
@@ -270,14 +270,14 @@ def _outputs(original: Original, model: onnx.ModelProto, declared: Declaration, 
             )  # fmt: skip
         if declared.object is not None and (shape[-1] != 2 or axes == FIRST):
             raise SettingsError(
-                "no complex object", file=file, key="--object", found=shape,
+                "no complex object", file=file, key="object", found=shape,
                 expected="the real and the imaginary part in a last axis of 2",
-                remedy="declare --real and --imaginary, or --amplitude and --phase",
+                remedy="declare real and imaginary, or amplitude and phase",
             )  # fmt: skip
         wanted = given.channels if source.channel is None else (source.channel + 1) * given.channels
         if count < wanted or (source.channel is None and count != wanted):
             raise SettingsError(
-                f"which channels are the {part}?", file=file, key=f"--{part}", found=f"{count} channel(s)",
+                f"which channels are the {part}?", file=file, key=part, found=f"{count} channel(s)",
                 expected=f"{source.tensor}@0 … {source.tensor}@{max(count // given.channels - 1, 0)}",
             )  # fmt: skip
         layouts[source.tensor] = Layout(axes, kinds[source.tensor])

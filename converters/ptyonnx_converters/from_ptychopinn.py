@@ -100,7 +100,7 @@ def _network(members: ZipMembers) -> str:
     if names and all(name.endswith(".npy") for name in names):
         raise ConversionError(
             "an NPZ of arrays, not a network", file=members.file, found=shown,
-            remedy="give an ONNX file or PtychoPINN's wts.h5.zip; a scan belongs to reconstruct --data, a probe to --probe",
+            remedy="give an ONNX file or PtychoPINN's wts.h5.zip; a scan belongs to 'reconstruct', a probe to probe=…",
         )  # fmt: skip
     for kind, member, alone in (
         ("Keras", _KERAS, {"config.json", "model.weights.h5"} <= set(names)),
@@ -199,7 +199,7 @@ def _declared(key: str, declared: Any, model: Mapping[str, Any], kind: type, pat
         if declared is None:
             raise ConversionError(
                 f"an older bundle that does not say its {key} outside of a pickle, which is never opened", file=path,
-                key=_SETTINGS, remedy=f"declare --{key.replace('_', '-')} as it was when the network was trained",
+                key=_SETTINGS, remedy=f"declare {key}=… as it was when the network was trained",
             )  # fmt: skip
         return declared
     if not isinstance(model[key], kind):

@@ -71,7 +71,7 @@ def convert(
     """
     if batch < 1 or not (math.isfinite(norm) and norm > 0) or zero_frequency not in ("centre", "corner"):
         raise SettingsError(
-            "unusable value", key="--batch, --norm, --zero-frequency", found=(batch, norm, zero_frequency),
+            "unusable value", key="batch, norm, zero_frequency", found=(batch, norm, zero_frequency),
             expected="positive numbers, and centre or corner",
         )  # fmt: skip
     physics = bundle.manifest.physics

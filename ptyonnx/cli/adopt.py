@@ -88,7 +88,7 @@ def _declaration(options: dict[str, Any]) -> Declaration:
 
     def source(part: str) -> Source | None:
         text = options[part]
-        return None if text is None else Source.parse(text, f"--{part}")
+        return None if text is None else Source.parse(text, part)
 
     photons, amplitude, phase = (options[name] for name in ("mean_photons", "amplitude", "phase"))
     return Declaration(
@@ -99,7 +99,7 @@ def _declaration(options: dict[str, Any]) -> Declaration:
         scale=None if options["scale"] is None else Scale.parse(options["scale"]),
         limit=None if options["limit"] is None else Limit.parse(options["limit"]),
         transform=options["transform"],
-        mean_photons=photons if photons in (None, UNKNOWN) else positive(photons, "--mean-photons"),
+        mean_photons=photons if photons in (None, UNKNOWN) else positive(photons, "mean_photons"),
         amplitude=ONE if amplitude == ONE else source("amplitude"),
         phase=ZERO if phase == ZERO else source("phase"),
         real=source("real"),

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ptyonnx.cli.output import note
 
+if TYPE_CHECKING:
+    from ptyonnx_bundles.errors import PtyonnxError
+
 __all__ = ["Refusal", "Verb", "WithExamples", "with_debug", "with_limit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What libraries call otherwise than the verbs that have a flag for it.
+_OTHER_NAMES = {
+    "scan": "data",
+    "initial": "source",
+    "input": "input_name",
+    "probe": "probe_file",
+    "N": "size",
+    "timeout_s": "timeout",
+}
+# values="intensity", limit_s=60, resume=True, axes=…, phase=OUTPUT@CHANNEL|zero
+_SAID = re.compile(r'(?<!--set )(?<![\w-])(\w+)=(?:"([^"\s]+)"|(True)\b|(…)|([\w|@+-]+(?:\.\w+)*))')
 _LOGGERS = ("ptyonnx", "ptyonnx_bundles", "ptyonnx_converters", "ptyonnx_runtime")
 
 
@@ -53,10 +68,10 @@ class Verb(WithExamples):
         from ptyonnx_bundles.errors import PtyonnxError
 
         try:
-            with _log_on_stderr(self.params):
+            with _log_on_stderr(ctx):
                 return super().invoke(ctx)
         except PtyonnxError as error:
-            raise Refusal(_with_flags(str(error), self.params)) from error
+            raise Refusal(_shown(error, ctx)) from error
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -80,18 +95,49 @@ def with_limit(function: F) -> F:
     )(function)
 
 
-def _with_flags(line: str, parameters: Sequence[click.Parameter]) -> str:
+def _shown(error: PtyonnxError, ctx: click.Context) -> str:
+    """An error's line, in which flags are named where a library names its parameters; what was found stays as it is."""
+    from ptyonnx_bundles.errors import SettingsError
+
+    flags, shown = _flags(ctx), copy.copy(error)
+    for part in ("problem", "expected", "remedy"):
+        said = getattr(error, part)
+        if isinstance(said, str):
+            setattr(shown, part, _with_flags(said, flags))
+    config = ctx.params.get("config")  # whose keys are not flags
+    if isinstance(error, SettingsError) and error.key and not (config and error.file == str(config)):
+        names = error.key.split(", ")
+        if all(name in flags for name in names):
+            shown.key = ", ".join(flags[name].opts[0] for name in names)
+    return str(shown)
+
+
+def _flags(ctx: click.Context) -> Mapping[str, click.Option]:
+    """A verb's flags by the names that libraries have for them."""
+    options = {
+        option.name: option
+        for option in ctx.command.get_params(ctx)
+        if isinstance(option, click.Option) and option.name
+    }
+    others = {other: options[name] for other, name in _OTHER_NAMES.items() if name in options}
+    return {**others, **options}
+
+
+def _with_flags(text: str, flags: Mapping[str, click.Option]) -> str:
     """Name the verb's flags where a library names its parameters.
 
-    ``--values intensity`` for ``values="intensity"``, ``--limit-s 600`` for ``limit_s=600``; what follows ``--set`` stays.
+    ``--values intensity`` for ``values="intensity"``, ``--limit-s 600`` for ``limit_s=600``, ``--resume`` for
+    ``resume=True``, ``--axes ORDER`` for ``axes=…``; what follows ``--set`` stays.
     """
-    flags = {parameter.name: parameter.opts[0] for parameter in parameters if isinstance(parameter, click.Option)}
 
     def spelled(found: re.Match[str]) -> str:
-        flag = flags.get(found[1])
-        return f"{flag} {found[2] or found[3]}" if flag else found[0]
+        name, quoted, switched, unsaid, plain = found.groups()
+        if name not in flags:
+            return found[0]
+        flag, metavar = flags[name].opts[0], flags[name].metavar
+        return flag if switched else f"{flag} {metavar if unsaid else quoted or plain}"
 
-    return re.sub(r'(?<!--set )\b(\w+)=(?:"([^"\s]+)"|(\d+(?:\.\d+)?))', spelled, line)
+    return _SAID.sub(spelled, text)
 
 
 def _hyphenated(argument: str) -> str:
@@ -113,7 +159,7 @@ def _check_text(parameter: click.Parameter, value: object) -> None:
 
 
 @contextmanager
-def _log_on_stderr(parameters: Sequence[click.Parameter]) -> Iterator[None]:
+def _log_on_stderr(ctx: click.Context) -> Iterator[None]:
     """Say aloud what the libraries log as warnings."""
     import logging
 
@@ -121,7 +167,7 @@ def _log_on_stderr(parameters: Sequence[click.Parameter]) -> Iterator[None]:
         said: set[str] = set()  # noqa: RUF012 - the class lives as long as one command
 
         def emit(self, record: logging.LogRecord) -> None:
-            text = _with_flags(record.getMessage(), parameters)
+            text = _with_flags(record.getMessage(), _flags(ctx))
             if text not in self.said:  # two bundles and one scan would say everything twice
                 self.said.add(text)
                 note(text)

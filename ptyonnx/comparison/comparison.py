@@ -210,7 +210,7 @@ def _run(
 ) -> tuple[Activations, PatchComparison | None, Images]:
     """Run both, as far as there are patterns for both."""
     unfit = _unfit(a, b, scan)
-    without_scan = Images(None, "not compared: there is no scan to reconstruct (--data)")
+    without_scan = Images(None, "not compared: there is no scan to reconstruct")
     if unfit:
         return Activations(None, unfit), None, Images(None, unfit) if scan else without_scan
     if scan is None and identity.passed and a.engine_label == b.engine_label and a.opened is b.opened:
@@ -255,7 +255,7 @@ def _unfit(a: Subject, b: Subject, scan: Scan | None) -> str | None:
     if first.gridsize != second.gridsize:
         return (
             f"not comparable: no group of patterns fits both, A has gridsize {first.gridsize} and B {second.gridsize}; "
-            "a scan serves both (--data)"
+            "a scan serves both"
         )
     return None
 

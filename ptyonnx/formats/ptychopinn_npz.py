@@ -187,7 +187,7 @@ def _positions(archive: NpzArchive, path: Path, count: int, limit: int | None) -
         if header.shape[0] != count and not (limit is not None and header.shape[0] > count):
             raise ScanError(
                 "positions and patterns differ in number", file=path, key=key, found=f"{header.shape[0]} positions",
-                expected=f"{count}, as there are patterns", remedy="check the file, or the order of axes (--axes)",
+                expected=f"{count}, as there are patterns", remedy="check the file, or the order of axes (axes=…)",
             )  # fmt: skip
         columns.append(archive.small(key).astype(np.float64)[:count])
         if not np.isfinite(columns[-1]).all():

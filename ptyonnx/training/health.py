@@ -73,6 +73,6 @@ def check_heads(spread: HeadSpread, epoch: int, rate: float) -> None:
             raise CollapseError(
                 f"collapsed in epoch {epoch}: the {head} no longer depends on the pattern "
                 f"(it varies by {value:.1e} between patterns)",
-                remedy=f"train with another seed (--set seed=1), a lower rate (--set rate={rate / 2:g}) "
-                "or a smaller clip (--set clip=0.1)",
+                remedy=f"train with another seed (seed=1), a lower rate (rate={rate / 2:g}) "
+                "or a smaller clip (clip=0.1)",
             )

@@ -81,8 +81,8 @@ class Journal:
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"the loss became {loss} in epoch {self.epochs_done + 1}, step {len(self._steps) + 1}",
-                remedy=f"lower the learning rate (--set rate={self.settings.rate / 4:g}), check the scale of the probe "
-                "(--set probe_photons=patterns) and the patterns for hot pixels",
+                remedy=f"lower the learning rate (rate={self.settings.rate / 4:g}), check the scale of the probe "
+                '(probe_photons="patterns") and the patterns for hot pixels',
             )
         self._steps.append(Metrics(loss, r_factor))
         self.observer.step(loss, r_factor)
@@ -113,7 +113,7 @@ class Journal:
         if not math.isfinite(validation.loss):
             raise DivergenceError(
                 f"the validation loss became {validation.loss} in epoch {self.epochs_done + 1}",
-                remedy=f"lower the learning rate (--set rate={self.settings.rate / 4:g})",
+                remedy=f"lower the learning rate (rate={self.settings.rate / 4:g})",
             )
         row = {
             "epoch": self.epochs_done + 1,

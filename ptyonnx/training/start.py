@@ -93,6 +93,6 @@ def continued_settings(bundle: Bundle, settings: Settings) -> Settings:
         if name in settings.model_fields_set and wanted not in (None, found):
             raise SettingsError(
                 f"contradicts the bundle {bundle.name}", key=name, found=wanted, expected=found,
-                remedy="leave it out, or train a network from the start (without --from)",
+                remedy="leave it out, or train a network from the start (without initial=…)",
             )  # fmt: skip
     return settings.model_copy(update={name: getattr(recipe, name) for name in NETWORK_SETTINGS})

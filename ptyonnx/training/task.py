@@ -129,7 +129,7 @@ def prepare(
     if start is not None:
         start.check_fit(scan)
     elif scan.probe is None:
-        raise ScanError("no probe", file=scan.name, key="probeGuess", remedy="name one with --probe FILE")
+        raise ScanError("no probe", file=scan.name, key="probeGuess", remedy="give the scan one: probe=…")
     recipe = settings.recipe(scan.N, scan.name) if start is None else start.recipe
     chosen = _subsample(_lit(scan, observer), settings, scan.name)
     trained, held_out = _split(chosen, settings, test_scan is not None, observer)

@@ -187,12 +187,12 @@ def _earlier_run(directory: Path, backend: str) -> Run:
     if run.record.state == "imported":
         raise RunError(
             "was imported: there is no optimiser state to go on with", file=directory,
-            remedy="begin a new training from its bundle: ptyonnx train --from BUNDLE",
+            remedy="begin a new training from its bundle: initial=…",
         )  # fmt: skip
     if run.backend != backend:
         raise RunError(
             "was trained with another backend", file=directory, key="backend", found=run.backend, expected=backend,
-            remedy=f"resume with --backend {run.backend}",
+            remedy=f'resume with backend="{run.backend}"',
         )  # fmt: skip
     return run
 
@@ -211,7 +211,7 @@ def _check_recipe(run: Run, task: Task) -> None:
         raise RunError(
             "was trained with a recipe that new trainings no longer have", file=run.directory, key="recipe",
             found=run.recipe.name, expected=task.recipe.name,
-            remedy="export it and go on from its bundle: ptyonnx train --from BUNDLE",
+            remedy="export it and go on from its bundle: initial=…",
         )  # fmt: skip
 
 

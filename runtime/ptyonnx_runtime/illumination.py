@@ -49,7 +49,7 @@ def illumination(bundle: Bundle, scan: Scan, flux: Flux) -> NDArray[np.complex64
     if probe is None:
         raise ScanError(
             f"neither the scan nor the bundle {bundle.name} has a probe", file=scan.name, key="probeGuess",
-            remedy="give the scan one, or the bundle: ptyonnx adopt … --probe FILE",
+            remedy="give the scan one, or adopt the network with a probe=…",
         )  # fmt: skip
     photons = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
     wanted = flux.scan_photons * flux.scale**2

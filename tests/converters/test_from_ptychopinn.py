@@ -166,7 +166,7 @@ def test_settings_that_a_bundle_does_not_say_are_asked_for_and_then_used(tmp_pat
     variant = Variant(probe_big=False, amp_activation="silu")
     expected = torch_bundle(tmp_path, variant)
     old = repack(expected.path, tmp_path / "old.zip", {SETTINGS: None})
-    with pytest.raises(ConversionError, match=r"does not say its probe_big .*; declare --probe-big"):
+    with pytest.raises(ConversionError, match=r"does not say its probe_big .*; declare probe_big="):
         convert(old)
     with pytest.raises(ConversionError, match="does not say its amp_activation"):
         convert(old, probe_big=False)

@@ -165,7 +165,7 @@ def test_one_channel_for_two_parts_is_refused(parts: dict[str, Source], tmp_path
 def test_two_constants_are_no_network() -> None:
     with pytest.raises(SettingsError) as raised:
         Declaration(amplitude=ONE, phase=ZERO)
-    assert raised.value.key == "--amplitude, --phase"
+    assert raised.value.key == "amplitude, phase"
 
 
 def complex_network(axes: str, channels: int = 1, parts: int = 2) -> onnx.ModelProto:
@@ -214,7 +214,7 @@ def test_a_complex_object_is_in_a_last_axis_of_two(tmp_path: Path) -> None:
     for model in (complex_network("first", parts=3), network([1.0, 2.0])):
         with pytest.raises(SettingsError) as raised:
             adopted(model, tmp_path, Declaration(**declared))
-        assert raised.value.key == "--object"
+        assert raised.value.key == "object"
     with pytest.raises(SettingsError):
         Declaration(object=Source("y", None), phase=Source("y", 0))
 

@@ -41,7 +41,7 @@ def test_everything_that_is_not_declared_is_asked_for_by_name(
         assert flag in line
     assert "…" not in line
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", "--system", "ptychonn", *REST[2:])
-    assert line.endswith("expected --zero-frequency centre|corner; see ptyonnx adopt --help")
+    assert line.endswith("expected --zero-frequency centre|corner; docs/adopting.md says what each means")
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", "--real", "94", *ALL)
     assert "--imaginary" in line
 

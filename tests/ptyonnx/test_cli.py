@@ -83,7 +83,7 @@ def test_debug_shows_the_trace_wherever_it_stands(capsys: Output) -> None:
     "words, expected",
     [
         (("inspect", "absent.onnx"), "absent.onnx: cannot be read"),
-        (("verify", SCAN), "siemens_star_64.npz: a ZIP archive, not a bundle; a scan goes behind --data"),
+        (("verify", SCAN), "siemens_star_64.npz: a ZIP archive, not a bundle; a scan is given beside a bundle"),
         (("reconstruct",), "'--data': missing"),
         (("reconstruct", "absent.onnx", "--data", SCAN), "'-o': missing"),
         (("reconstruct", "--data", SCAN, "-o", "r.h5"), "'BUNDLE': missing"),

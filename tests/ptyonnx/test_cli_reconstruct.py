@@ -112,9 +112,9 @@ def test_a_scaled_exposure_is_said_aloud_and_as_is_leaves_it(
     [
         ("--flux", "double", "found double, expected match or as-is"),
         ("--provider", "abacus", "unknown provider 'abacus'"),
-        ("--engine", "torhc", "'engine': no such engine, found torhc, expected one of ort, onnxruntime, tf, "),
-        ("--backend", "jax", "'backend': no such backend, found jax, expected one of tf, tensorflow, torch, pytorch"),
-        ("--backend", "onnxruntime", "'backend': no such backend, found onnxruntime, expected one of tf, "),
+        ("--engine", "torhc", "'--engine': no such engine, found torhc, expected one of ort, onnxruntime, tf, "),
+        ("--backend", "jax", "'--backend': no such backend, found jax, expected one of tf, tensorflow, torch, pytorch"),
+        ("--backend", "onnxruntime", "'--backend': no such backend, found onnxruntime, expected one of tf, "),
         ("--engine", "tf", "--backend", "torch", "'--engine, --backend': contradict each other, found tf and torch"),
         ("--engine", "torch", "--provider", "tensorrt", "the engine pytorch has no provider 'tensorrt'"),
         ("--engine", "torch", "--provider", "cuda", "PyTorch sees no GPU"),

@@ -117,7 +117,7 @@ def test_null_means_the_default(yaml_file: Write) -> None:
         ("epoch=3", "epoch", "'epochs'"),
         ("filter_scale=1", "filter_scale", "'filters_scale'"),
         ("object_bigg=1", "object_bigg", "'object_big'"),
-        ("zzz=1", "zzz", "--help"),
+        ("zzz=1", "zzz", "docs/settings.md"),
     ],
 )
 def test_an_unknown_name_is_an_error_with_the_nearest_one(assignment: str, key: str, hint: str) -> None:

@@ -237,7 +237,7 @@ def test_what_is_said_about_the_network_must_agree_with_the_bundle(bundle: Bundl
 
 def test_an_imported_run_cannot_be_resumed(tmp_path: Path, bundle: Bundle, backend: str) -> None:
     import_bundle(bundle, backend, tmp_path / "run")
-    with pytest.raises(RunError, match=r"no optimiser state to go on with.*train --from"):
+    with pytest.raises(RunError, match=r"no optimiser state to go on with.*initial="):
         train(backend, simulated_scan(), Settings(), tmp_path / "run", resume=True)
 
 

@@ -340,7 +340,7 @@ def test_a_process_that_dies_is_quoted_in_one_line_and_leaves_nothing(temporary:
     assert "terminate called after throwing std::bad_alloc" in line
     assert "\n" not in line
     assert "--backends" not in line  # there is no other
-    with planted.in_children(tensorflow="death"), pytest.raises(WorkerError, match="--backends pytorch compares"):
+    with planted.in_children(tensorflow="death"), pytest.raises(WorkerError, match='backends="pytorch" compares'):
         ptyonnx.parity(RECIPE, backends=["tf", "torch"])
     assert list(temporary.iterdir()) == []
 

@@ -42,7 +42,7 @@ def use_gpu(device: str) -> bool:
     if device == "gpu" and not available:
         raise ProviderError(
             "PyTorch sees no GPU", key="device", found=f"torch {torch.__version__}",
-            remedy="install a CUDA build of torch, or choose the CPU: --device cpu",
+            remedy='install a CUDA build of torch, or choose the CPU: device="cpu"',
         )  # fmt: skip
     return available and device != "cpu"
 

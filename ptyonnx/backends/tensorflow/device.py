@@ -46,6 +46,6 @@ def use_gpu(device: str) -> bool:
     if device == "gpu" and not available:
         raise ProviderError(
             "TensorFlow sees no GPU", key="device", found=f"tensorflow {tf.__version__}",
-            remedy="install tensorflow[and-cuda], or choose the CPU: --device cpu",
+            remedy='install tensorflow[and-cuda], or choose the CPU: device="cpu"',
         )  # fmt: skip
     return available and device != "cpu"

@@ -121,7 +121,7 @@ def _listen(
         except queue.Empty:
             raise WorkerError(
                 f"the process of {implementation} did not end within {timeout_s:g} s and was stopped (it was at: {stage})",
-                found=_last_words(words), remedy="a larger --timeout, or look at what keeps the machine busy",
+                found=_last_words(words), remedy="a larger timeout_s=…, or look at what keeps the machine busy",
             ) from None  # fmt: skip
         if line is None:
             break

@@ -104,7 +104,7 @@ def parity(
 
         def look(implementation: str) -> Evidence:
             others = ",".join(name for name in names if name != implementation)
-            remedy = f"--backends {others} compares without it" if others and implementation in names else None
+            remedy = f'backends="{others}" compares without it' if others and implementation in names else None
             return examine(
                 folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress, remedy=remedy
             )
