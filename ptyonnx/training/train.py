@@ -17,7 +17,14 @@ from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import Task, prepare, scan_digest
 from ptyonnx_bundles import Manifest, Physics, Producer, TrainingData, check_directory
-from ptyonnx_bundles.errors import MissingDependencyError, OutputError, PtyonnxError, RunError, SettingsError
+from ptyonnx_bundles.errors import (
+    MissingDependencyError,
+    OutputError,
+    ProviderError,
+    PtyonnxError,
+    RunError,
+    SettingsError,
+)
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["train"]
@@ -137,7 +144,7 @@ def _fit(engine: backends.Backend, run: Run, task: Task, journal: Journal, earli
     except KeyboardInterrupt:
         run.write(state="interrupted", message="stopped by the user")
         raise
-    except OutputError as error:  # a full disk: what was saved before can be gone on with
+    except (OutputError, ProviderError) as error:  # a full disk or GPU: what was saved before can be gone on with
         run.write(state="interrupted", message=str(error))
         raise
     except PtyonnxError as error:

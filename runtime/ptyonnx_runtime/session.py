@@ -39,8 +39,11 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
+# As a bundle's self-test was computed: by default onnxruntime has 10 bits of mantissa on NVIDIA's GPUs since Ampere.
+_OPTIONS = {"cuda": {"use_tf32": "0"}}
 # TensorRT compiles for minutes and CoreML may compute in half precision: only on request.
 _AUTO = ("cuda", "directml", "openvino", "cpu")
+_WITH = {"tensorrt": ("tensorrt", "cuda")}  # which computes what TensorRT cannot
 _LOG_FATAL = 4  # onnxruntime raises what it also logs; users see one line
 
 _logger = logging.getLogger(__name__)
@@ -284,7 +287,7 @@ def _try(model: bytes, name: str, manner: Manner) -> tuple[onnxruntime.Inference
     options.log_severity_level = _LOG_FATAL
     if name == "directml":
         options.enable_mem_pattern = False  # DirectML refuses it
-    wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if name == "tensorrt" else [PROVIDERS[name]]
+    wanted = [(PROVIDERS[each], _OPTIONS.get(each, {})) for each in _WITH.get(name, (name,))]
     try:
         left_out: tuple[str, ...] = ()
         if manner.largest_bytes is not None:

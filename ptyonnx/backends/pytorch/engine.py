@@ -6,16 +6,21 @@ fused behind its back, so that what it computes can be looked at layer by layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptyonnx.backends.pytorch.device import gpu_name, set_threads, use_gpu
+from ptyonnx.backends.pytorch.device import full_float32, gpu_name, refusing_failures, set_threads, use_gpu
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.backends.weights import in_recipe_order, recipe_of, weights_of
 from ptyonnx_bundles import Bundle
 
 __all__ = ["NativeEngine"]
+
+_REMEDY = 'try a smaller batch size, or provider="cpu"'
 
 
 class NativeEngine:
@@ -33,7 +38,7 @@ class NativeEngine:
     BundleError
         The bundle's network has no recipe that could be built natively.
     ProviderError
-        A GPU was asked for and there is none.
+        A GPU was asked for and there is none, or it fails.
     """
 
     name = "pytorch"
@@ -44,14 +49,14 @@ class NativeEngine:
         self.provider = gpu_name() if use_gpu(device) else "cpu"
         network = Network(self.recipe)
         network.set_weights_by_name(weights_of(bundle))
-        network.eval().to(self.provider)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
+        with refusing_failures(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"'):
+            network.eval().to(self.provider)
+            self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""
-        with torch.inference_mode():
-            output = self.network(self._tensor(diffraction))
-        return _array(output).view(np.complex64)[..., 0]
+        with self._computing(diffraction):
+            return _array(self.network(self._tensor(diffraction))).view(np.complex64)[..., 0]
 
     def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Every value on the way to the object, by canonical name, in order of computation."""
@@ -61,9 +66,15 @@ class NativeEngine:
             seen[name] = _array(value)
             return value
 
-        with torch.inference_mode():
+        with self._computing(diffraction):
             self.network(self._tensor(diffraction), see)
         return in_recipe_order(self.recipe, seen)
+
+    @contextmanager
+    def _computing(self, diffraction: NDArray[np.float32]) -> Iterator[None]:
+        problem = f"could not compute a batch of {len(diffraction)} on {self.provider}"
+        with refusing_failures(problem, _REMEDY), full_float32(), torch.inference_mode():
+            yield
 
     def _tensor(self, diffraction: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(np.array(diffraction, np.float32, order="C")).to(self.provider)

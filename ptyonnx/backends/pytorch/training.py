@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from ptyonnx.backends.pytorch.checkpoint import Handover, from_state, to_state
-from ptyonnx.backends.pytorch.device import set_threads, use_gpu
+from ptyonnx.backends.pytorch.device import full_float32, refusing_failures, set_threads, use_gpu
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.backends.pytorch.shares import Parts, in_shares
 from ptyonnx.backends.pytorch.surroundings import interruptible, quiet, without_denormals
@@ -38,6 +38,7 @@ __all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "from_older_
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
 # What the objective asks of a library beside Python's operators.
 OPERATORS = {"add": partial(torch.sum, dim=1), "transpose": partial(torch.transpose, dim0=-2, dim1=-1)}
+_REMEDY = 'go on with --resume where there is more memory, or begin with a smaller batch_size or device="cpu"'
 _NOWHERE = "handed over"  # Lightning wants a name of every checkpoint
 # What PyTorch, Lightning and our own reading raise where a state is not that of this network.
 _UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -237,7 +238,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     except _UNFIT as error:
         raise unusable(journal.directory, error) from None
     report = _Report(journal, handover)
-    with quiet(), interruptible(lambda: report.interrupted), without_denormals():
+    with quiet(), interruptible(lambda: report.interrupted), without_denormals(), full_float32():
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=1,
@@ -258,7 +259,10 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
         model = Reconstructor(task).to(memory_format=torch.channels_last)
         ckpt_path = _NOWHERE if earlier else None
         try:
-            with in_shares(model.network, 1 if gpu else torch.get_num_threads()) as model.real_and_imag:
+            with (
+                in_shares(model.network, 1 if gpu else torch.get_num_threads()) as model.real_and_imag,
+                refusing_failures("the device cannot train this", _REMEDY),
+            ):
                 trainer.fit(model, datamodule=_Data(task), ckpt_path=ckpt_path, weights_only=True)
         except _UNFIT as error:
             if earlier is None or report.begun:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import tensorflow as tf
 
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ProviderError
 
-__all__ = ["set_threads", "use_gpu"]
+__all__ = ["full_float32", "refusing_failures", "set_threads", "use_gpu"]
+
+# What TensorFlow raises where a device fails or its memory is used up.
+_FAILURES = (tf.errors.ResourceExhaustedError, tf.errors.InternalError, tf.errors.UnknownError)
 
 
 def set_threads(threads: int) -> None:
@@ -49,3 +53,45 @@ def use_gpu(device: str) -> bool:
             remedy='install tensorflow[and-cuda], or choose the CPU: device="cpu"',
         )  # fmt: skip
     return available and device != "cpu"
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute float32 with all of its bits on a GPU.
+
+    By default TensorFlow convolves and multiplies in TF32 on NVIDIA's GPUs since Ampere, with 10 bits of mantissa
+    instead of 23: an object is then off by about 1e-3. Everything is as it was afterwards.
+    """
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(enabled=False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+@contextmanager
+def refusing_failures(problem: str, remedy: str) -> Iterator[None]:
+    """Say in one line that a device failed, or that its memory is used up.
+
+    Parameters
+    ----------
+    problem, remedy : str
+        What could not be done, and what can be done about it.
+
+    Raises
+    ------
+    ProviderError
+        For such an error; others pass.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        raise ProviderError(f"{problem} ({_reason(error)})", key="device", remedy=remedy) from error
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """The line that says what is wrong: of a graph the last before its node, else the first."""
+    said, node, _ = error.message.partition("[[")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return (lines[-1] if node else lines[0]) if lines else type(error).__name__

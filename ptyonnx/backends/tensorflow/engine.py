@@ -6,17 +6,21 @@ fused behind its back, so that what it computes can be looked at layer by layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptyonnx.backends.tensorflow.device import set_threads, use_gpu
+from ptyonnx.backends.tensorflow.device import full_float32, refusing_failures, set_threads, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.backends.weights import in_recipe_order, recipe_of, weights_of
 from ptyonnx_bundles import Bundle
 
 __all__ = ["NativeEngine"]
 
+_REMEDY = 'try a smaller batch size, or provider="cpu"'
 _DEVICES = {"cpu": "/CPU:0", "cuda": "/GPU:0"}
 
 
@@ -35,7 +39,7 @@ class NativeEngine:
     BundleError
         The bundle's network has no recipe that could be built natively.
     ProviderError
-        A GPU was asked for and there is none.
+        A GPU was asked for and there is none, or it fails.
     """
 
     name = "tensorflow"
@@ -44,15 +48,15 @@ class NativeEngine:
         self.recipe = recipe_of(bundle)
         set_threads(threads)
         self.provider = "cuda" if use_gpu(device) else "cpu"
-        with tf.device(_DEVICES[self.provider]):
+        failing = refusing_failures(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"')
+        with failing, tf.device(_DEVICES[self.provider]):
             self.network = Network(self.recipe)
             self.network.set_weights_by_name(weights_of(bundle))
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""
-        with tf.device(_DEVICES[self.provider]):
-            output = self.network.call(self._tensor(diffraction))
-        return _array(output).view(np.complex64)[..., 0]
+        with self._computing(diffraction):
+            return _array(self.network.call(self._tensor(diffraction))).view(np.complex64)[..., 0]
 
     def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Every value on the way to the object, by canonical name, in order of computation."""
@@ -62,9 +66,15 @@ class NativeEngine:
             seen[name] = _array(tf.transpose(value, (0, 3, 1, 2)) if _channels_last(name) else value)
             return value
 
-        with tf.device(_DEVICES[self.provider]):
+        with self._computing(diffraction):
             self.network.call(self._tensor(diffraction), see)
         return in_recipe_order(self.recipe, seen)
+
+    @contextmanager
+    def _computing(self, diffraction: NDArray[np.float32]) -> Iterator[None]:
+        problem = f"could not compute a batch of {len(diffraction)} on {self.provider}"
+        with refusing_failures(problem, _REMEDY), full_float32(), tf.device(_DEVICES[self.provider]):
+            yield
 
     def _tensor(self, diffraction: NDArray[np.float32]) -> tf.Tensor:
         return tf.constant(np.asarray(diffraction, np.float32))

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptyonnx.backends.tensorflow.checkpoint import restore, to_state
-from ptyonnx.backends.tensorflow.device import set_threads, use_gpu
+from ptyonnx.backends.tensorflow.device import full_float32, refusing_failures, set_threads, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.backends.tensorflow.surroundings import without_remapper
 from ptyonnx.checkpoints import Snapshot, State, unusable
@@ -43,6 +43,7 @@ __all__ = [
     "versions",
 ]
 
+_REMEDY = 'go on with --resume where there is more memory, or begin with a smaller batch_size or device="cpu"'
 # Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
 _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
 # What the objective asks of a library beside Python's operators.
@@ -248,7 +249,8 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     set_threads(settings.threads)
     gpu = use_gpu(settings.device)
     epochs_done = journal.epochs_done
-    with tf.device("/GPU:0" if gpu else "/CPU:0"), without_remapper():
+    failing = refusing_failures("the device cannot train this", _REMEDY)
+    with failing, tf.device("/GPU:0" if gpu else "/CPU:0"), without_remapper(), full_float32():
         model = _compiled(task, _precision(settings.precision, gpu=gpu))
         if earlier is not None:
             try:
@@ -308,11 +310,13 @@ def convert(
     recipe: Recipe, weights: Mapping[str, NDArray[Any]]
 ) -> tuple[bytes, Callable[[NDArray[np.float32]], NDArray[np.complex64]]]:
     """The canonical ONNX model of these weights, and the native network to compare it with."""
-    network = Network(recipe)
-    network.set_weights_by_name(weights)
+    with tf.device("/CPU:0"):  # where there is a GPU, TensorFlow takes it unasked
+        network = Network(recipe)
+        network.set_weights_by_name(weights)
 
     def native(diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-        output: NDArray[np.float32] = network(tf.constant(diffraction)).numpy()
+        with tf.device("/CPU:0"):
+            output: NDArray[np.float32] = network(tf.constant(diffraction)).numpy()
         return np.ascontiguousarray(output).view(np.complex64)[..., 0]
 
     return from_tensorflow.convert(network, recipe), native
