@@ -122,16 +122,14 @@ class Marks:
         saturated = np.zeros_like(marked)
         if self._sum is None or self._top != self._end or not marked.any():
             return saturated
-        from scipy.ndimage import binary_dilation, label
+        from scipy.ndimage import label
 
-        mean = self._sum / self._patterns
         patches, count = label(marked)
-        for number in range(1, count + 1):
-            patch = patches == number
-            around = mean[binary_dilation(patch) & ~marked]
-            if around.size and around.mean() >= _BRIGHT * self._end:
-                saturated |= patch
-        return saturated
+        patch, pixel = _surroundings(patches)
+        light = np.bincount(patch, self._sum.reshape(-1)[pixel] / self._patterns, count + 1)
+        pixels = np.bincount(patch, minlength=count + 1)
+        bright = (pixels > 0) & (light >= _BRIGHT * self._end * pixels)
+        return bright[patches]
 
     def _mark(self, marked: NDArray[np.bool_]) -> Mark | None:
         pixels = int(np.count_nonzero(marked))
@@ -145,6 +143,30 @@ class Marks:
             return True
         value = float(self._top)
         return _ends_a_type(value) or _ends_a_type(value * value)
+
+
+def _surroundings(patches: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of a patch and a pixel beside it that is in none, each pair once.
+
+    Parameters
+    ----------
+    patches : (y, x) int32
+        Number of the patch that a pixel is in; 0: none.
+
+    Returns
+    -------
+    patch, pixel : (n,) int64
+        Number, and index into the flattened image.
+    """
+    height, width = patches.shape
+    within = np.pad(patches.astype(np.int64), 1)
+    free = np.arange(patches.size).reshape(patches.shape)[patches == 0]
+    pairs = []
+    for y, x in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        beside = within[y : y + height, x : x + width].reshape(-1)[free]
+        pairs.append((beside * patches.size + free)[beside > 0])
+    patch, pixel = np.divmod(np.unique(np.concatenate(pairs)), patches.size)
+    return patch, pixel
 
 
 def _ends_a_type(value: float) -> bool:

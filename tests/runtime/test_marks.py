@@ -1,5 +1,6 @@
 """The end of an integer type at one pixel of several patterns is a mark; a genuine count there is not."""
 
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, label
 
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.marks import Mark, Marks
@@ -122,3 +124,43 @@ def test_negative_marks_are_refused_too(mark: int) -> None:
     positions = np.random.default_rng(0).uniform(0, 60, (COUNT, 2))
     with pytest.raises(ScanError, match="set marks of bad pixels to 0"):
         Scan(marked(counts(), mark, "i4"), positions, values="intensity")
+
+
+def _saturated_one_by_one(patterns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Pixels of patches whose surroundings are on average brighter than a quarter of the end, each patch by itself."""
+    often = (patterns == 255).sum(axis=0) >= 2
+    patches, count = label(often)
+    mean, bright = patterns.mean(axis=0), np.zeros_like(often)
+    for number in range(1, count + 1):
+        around = mean[binary_dilation(patches == number) & ~often]
+        bright |= (patches == number) & bool(around.size and around.mean() >= 255 / 4)
+    return bright
+
+
+@pytest.mark.parametrize("density", [0.02, 0.2, 0.5, 0.9, 1.0])
+def test_every_patch_is_judged_by_its_own_surroundings(density: float) -> None:
+    generator = np.random.default_rng(1)
+    patterns = generator.integers(0, generator.integers(60, 220, (N, N)), (5, N, N)).astype("u1")
+    patterns[:, generator.random((N, N)) < density] = 255
+    marks = Marks(patterns.dtype, (N, N))
+    marks.look(patterns, patterns.max())
+    expected = _saturated_one_by_one(patterns)
+    saturated, rest = marks.saturated(), marks.found()
+    assert (saturated.pixels if saturated else 0) == expected.sum()
+    assert (rest.pixels if rest else 0) == ((patterns == 255).sum(axis=0) >= 2).sum() - expected.sum()
+
+
+def test_thousands_of_patches_take_no_longer_than_one() -> None:
+    """One after the other they took half a minute: the time for the whole image, for each of them."""
+    spent = []
+    for step in (512, 4):
+        patterns = np.full((2, 512, 512), 100, "u1")
+        patterns[:, 1::step, 1::step] = 255
+        marks = Marks(patterns.dtype, patterns.shape[1:])
+        marks.look(patterns, patterns.max())
+        start = process_time()
+        saturated = marks.saturated()
+        spent.append(process_time() - start)
+        assert saturated is not None
+        assert saturated.pixels == (512 // step) ** 2
+    assert spent[1] < 100 * spent[0]  # of 16384 patches
