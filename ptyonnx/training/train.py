@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ from ptyonnx import backends
 from ptyonnx.checkpoints import Saved, Snapshot, State, committed_rows, keep, load, path_of, reconcile, save
 from ptyonnx.opening import AnyBundle, AnyScan, as_path, check_kind, open_bundle, open_scan
 from ptyonnx.run import Record, Run
-from ptyonnx.run_folder import check_room, install, locked
+from ptyonnx.run_folder import check_room, check_unused, install, locked
 from ptyonnx.settings import Settings
 from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import Task, prepare, scan_digest
-from ptyonnx_bundles import Manifest, Physics, Producer, TrainingData, check_directory
+from ptyonnx_bundles import Bundle, Manifest, Physics, Producer, TrainingData, check_directory
 from ptyonnx_bundles.errors import (
     MissingDependencyError,
     OutputError,
@@ -87,12 +88,13 @@ def train(
     if resume and initial is not None:
         raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
     name = backends.canonical_name(backend)
-    scan = open_scan(scan, in_memory=True)
+    scan = scan if isinstance(scan, Scan) else as_path(scan, "scan", "a scan, or the path of one")
     check_kind(settings, "settings", Settings, "ptyonnx.Settings(…)")
     directory = as_path(directory, "directory", "the path of the run")
-    test_scan = None if test_scan is None else open_scan(test_scan, key="test_scan", in_memory=True)
     initial = None if initial is None else open_bundle(initial, key="initial")
-    check_directory(directory)
+    _check_place(directory, name, initial, resume=resume, overwrite=overwrite)
+    scan = open_scan(scan, in_memory=True)
+    test_scan = None if test_scan is None else open_scan(test_scan, key="test_scan", in_memory=True)
     engine = backends.load(name)
     observer = observer or Unobserved()
     _check_machine(engine, settings)
@@ -136,21 +138,34 @@ def _last(engine: backends.Backend, run: Run, task: Task) -> Saved:
 
 def _fit(engine: backends.Backend, run: Run, task: Task, journal: Journal, earlier: State | None = None) -> Run:
     """Train, and write down how it ended."""
-    run = run.write(state="training", message="", bundle=None)
     try:
+        run = run.write(state="training", message="", bundle=None)
         journal.check_heads()
         if not journal.finished:
             engine.fit(task, journal, earlier, run.directory / "tensorboard" if run.settings.tensorboard else None)
+        return run.write(state="complete")
     except KeyboardInterrupt:
         run.write(state="interrupted", message="stopped by the user")
         raise
     except (OutputError, ProviderError) as error:  # a full disk or GPU: what was saved before can be gone on with
-        run.write(state="interrupted", message=str(error))
+        if isinstance(error, OutputError):
+            error.remedy = "make room, then go on with resume=True"
+        with contextlib.suppress(OutputError):  # the record may say that it is still going on
+            run.write(state="interrupted", message=str(error))
         raise
     except PtyonnxError as error:
         run.write(state="failed", message=str(error))
         raise
-    return run.write(state="complete")
+
+
+def _check_place(directory: Path, backend: str, initial: Bundle | None, *, resume: bool, overwrite: bool) -> None:
+    """Refuse, before a scan is read, where nothing can be written or no run be gone on with."""
+    check_directory(directory)
+    check_unused(directory)
+    if resume:
+        _earlier_run(directory, backend)
+    else:
+        check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
 
 
 def _check_machine(engine: backends.Backend, settings: Settings) -> None:

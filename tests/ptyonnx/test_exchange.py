@@ -310,12 +310,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> P
         ("import text.onnx --backend torch -o new", "text.onnx: not a readable ONNX model"),
         ("import scan.npz --backend torch -o new", "scan.npz: a ZIP archive, not a bundle"),
         ("import bundle.onnx --backend torch -o text.onnx/run", "text.onnx/run"),
-        ("train --backend torch --data scan.npz -o new --from bundle.onnx --gridsize 2", "'gridsize': contradicts"),
+        ("train --backend torch --data scan.npz -o new --from bundle.onnx --gridsize 2", "'--gridsize': contradicts"),
         (
             "train --backend torch --data scan.npz -o new --from bundle.onnx --filters-scale 1",
-            "'filters_scale': contra",
+            "'--filters-scale': contra",
         ),
-        ("train --backend torch --data scan.npz -o new --from bundle.onnx --set depth=1", "'depth': contradicts"),
+        ("train --backend torch --data scan.npz -o new --from bundle.onnx --set depth=1", "'--depth': contradicts"),
         ("train --backend torch --data large.npz -o new --from bundle.onnx", "found N = 64, expected N = 32"),
         ("train --backend torch --data scan.npz -o new --from bundle.onnx --N 64", "another N than the scan"),
         (

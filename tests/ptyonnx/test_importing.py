@@ -157,7 +157,7 @@ def test_a_disk_that_fails_says_so_in_one_line_and_the_older_run_stays(
     import_bundle(bundle, "torch", tmp_path / "run")
     failing(monkeypatch, ".incoming")
     line = refused(capsys, tmp_path, "import", bundle.path, "--backend", "torch", "-o", tmp_path / "run", "--overwrite")
-    assert line.endswith("run: cannot be written (Input/output error); make room, or name another directory (-o)")
+    assert line.endswith("run: cannot be written (Input/output error); make room, or name another directory")
 
 
 @pytest.mark.parametrize("name", ["settings.yaml", "checkpoints/mine.txt"])
