@@ -38,7 +38,7 @@ __all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "from_older_
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
 # What the objective asks of a library beside Python's operators.
 OPERATORS = {"add": partial(torch.sum, dim=1), "transpose": partial(torch.transpose, dim0=-2, dim1=-1)}
-_REMEDY = 'go on with --resume where there is more memory, or begin with a smaller batch_size or device="cpu"'
+_REMEDY = 'go on with resume=True where there is more memory, or begin with a smaller batch_size or device="cpu"'
 _NOWHERE = "handed over"  # Lightning wants a name of every checkpoint
 # What PyTorch, Lightning and our own reading raise where a state is not that of this network.
 _UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)

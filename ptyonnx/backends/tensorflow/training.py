@@ -43,7 +43,7 @@ __all__ = [
     "versions",
 ]
 
-_REMEDY = 'go on with --resume where there is more memory, or begin with a smaller batch_size or device="cpu"'
+_REMEDY = 'go on with resume=True where there is more memory, or begin with a smaller batch_size or device="cpu"'
 # Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
 _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
 # What the objective asks of a library beside Python's operators.
