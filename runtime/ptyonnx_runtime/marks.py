@@ -145,12 +145,12 @@ class Marks:
         return _ends_a_type(value) or _ends_a_type(value * value)
 
 
-def _surroundings(patches: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _surroundings(patches: NDArray[np.signedinteger[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of a patch and a pixel beside it that is in none, each pair once.
 
     Parameters
     ----------
-    patches : (y, x) int32
+    patches : (y, x) int32 or int64
         Number of the patch that a pixel is in; 0: none.
 
     Returns
