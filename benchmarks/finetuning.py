@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ptyonnx import load_scan, open_bundle, reconstruct
 from ptyonnx.comparison.images import on_canvas, phase_correlation
-from ptyonnx.run import Run
+from ptyonnx.runs.run import Run
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "siemens_star_64.npz"
 ALLOWED = 0.03  # relative difference of the final validation loss

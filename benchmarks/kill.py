@@ -28,8 +28,8 @@ import h5py
 import numpy as np
 
 from ptyonnx import load_scan, open_bundle
-from ptyonnx.checkpoints import load
 from ptyonnx.formats import write_scan
+from ptyonnx.runs.checkpoints import load
 from ptyonnx_runtime.scan import Scan
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "siemens_star_64.npz"

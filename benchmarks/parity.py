@@ -18,7 +18,7 @@ import time
 from itertools import combinations
 from pathlib import Path
 
-from ptyonnx import Parity, Scan, load_scan, parity
+from ptyonnx import Parity, Scan, check_parity, load_scan
 from ptyonnx_bundles import Recipe
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "siemens_star_64.npz"
@@ -44,7 +44,7 @@ def main() -> int:
     missed = False
     for source, patterns in cases:
         begin = time.perf_counter()
-        found = parity(source, patterns, threads=arguments.threads, progress=report)
+        found = check_parity(source, patterns, threads=arguments.threads, progress=report)
         print(f"## N = {found.recipe['N']}, {found.source} ({time.perf_counter() - begin:.0f} s)\n", flush=True)
         missed |= object_table(found) | gradient_table(found) | (not found.passed)
         print("\n".join(verdict.sentence for verdict in found.verdicts), end="\n\n", flush=True)

@@ -38,9 +38,9 @@ from PIL import Image
 from ptyonnx import load_scan, open_bundle, reconstruct, simulate
 from ptyonnx.backends import BACKENDS
 from ptyonnx.comparison.images import on_canvas, phase_correlation
-from ptyonnx.configuration import configure
 from ptyonnx.formats import write_scan
-from ptyonnx.run import Run
+from ptyonnx.runs.run import Run
+from ptyonnx.settings.configuration import configure
 from ptyonnx.simulation import add_modes, object_from_images, scan_positions
 from ptyonnx_bundles.cores import cores
 from ptyonnx_runtime.scan import Scan

@@ -174,7 +174,7 @@ def recipe_and_weights(path: Path) -> tuple[Recipe, dict[str, NDArray[np.float32
 
 def open_onnxruntime(path: Path, threads: int) -> dict[str, Run]:
     """The bundle, as `ptyonnx reconstruct` opens it."""
-    from ptyonnx_runtime.session import Session
+    from ptyonnx_runtime.inference.session import Session
 
     session = Session(read_bundle(path), "cpu", threads)
     return {"session.run": lambda diffraction: session.run(diffraction).view(np.float32)}

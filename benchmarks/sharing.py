@@ -25,7 +25,8 @@ from statistics import median
 from ptyonnx import Settings, load_scan
 from ptyonnx.backends import BACKENDS
 from ptyonnx.cli.framework import load_quietly
-from ptyonnx.training import Unobserved, train
+from ptyonnx.exchange.training import train
+from ptyonnx.training import Unobserved
 from ptyonnx_bundles import Recipe, read_bundle
 from ptyonnx_runtime.reconstruct import reconstruct
 

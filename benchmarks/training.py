@@ -31,9 +31,10 @@ import numpy as np
 from ptyonnx import load_scan
 from ptyonnx.backends import BACKENDS
 from ptyonnx.cli.framework import load_quietly
-from ptyonnx.configuration import configure
+from ptyonnx.exchange.training import train
 from ptyonnx.settings import Settings
-from ptyonnx.training import Unobserved, train
+from ptyonnx.settings.configuration import configure
+from ptyonnx.training import Unobserved
 from ptyonnx.training.task import Task, prepare
 
 ROOT = Path(__file__).parent.parent

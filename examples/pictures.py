@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ptyonnx.comparison import global_factor
-from ptyonnx.picture import limits, scale_bar, without_global_phase
+from ptyonnx.results.picture import limits, scale_bar, without_global_phase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,10 +25,10 @@ from ptyonnx import PtyonnxError, Run, Scan, load_scan
 from ptyonnx.comparison import on_canvas, phase_correlation
 from ptyonnx.formats import load_result
 from ptyonnx.formats.result import Result
-from ptyonnx.picture import save_figure
+from ptyonnx.results.picture import save_figure
 from ptyonnx_bundles import atomic_write
-from ptyonnx_runtime.residual import ForwardModel, r_factor
-from ptyonnx_runtime.stitching import Frame
+from ptyonnx_runtime.stitching.residual import ForwardModel, r_factor
+from ptyonnx_runtime.stitching.stitching import Frame
 
 ROOT = Path(__file__).resolve().parent.parent
 SCAN = ROOT / "samples" / "siemens_star_64.npz"

@@ -10,19 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptyonnx.adoption import adopt
     from ptyonnx.comparison.comparison import Comparison, compare
-    from ptyonnx.comparison.parity import Parity, parity
-    from ptyonnx.exporting import export
+    from ptyonnx.exchange.adopting import adopt
+    from ptyonnx.exchange.exporting import export
+    from ptyonnx.exchange.importing import import_bundle
+    from ptyonnx.exchange.training import train
+    from ptyonnx.exchange.verifying import Verification, verify
     from ptyonnx.formats import load_scan
-    from ptyonnx.importing import import_bundle
     from ptyonnx.opening import open_bundle
-    from ptyonnx.reconstruction import Reconstruction, reconstruct
-    from ptyonnx.run import Run
+    from ptyonnx.parity import Parity, check_parity
+    from ptyonnx.results.reconstruction import Reconstruction, reconstruct
+    from ptyonnx.runs.run import Run
     from ptyonnx.settings import Settings
     from ptyonnx.simulation import simulate
-    from ptyonnx.training.train import train
-    from ptyonnx.verification import Verification, verify
     from ptyonnx_bundles import Bundle
     from ptyonnx_bundles.errors import PtyonnxError
     from ptyonnx_runtime.scan import Scan
@@ -39,12 +39,12 @@ __all__ = [
     "Verification",
     "__version__",
     "adopt",
+    "check_parity",
     "compare",
     "export",
     "import_bundle",
     "load_scan",
     "open_bundle",
-    "parity",
     "reconstruct",
     "simulate",
     "train",
@@ -54,26 +54,33 @@ __all__ = [
 _ORIGINS = {
     "Bundle": ("ptyonnx_bundles", "Bundle"),
     "Comparison": ("ptyonnx.comparison.comparison", "Comparison"),
-    "Parity": ("ptyonnx.comparison.parity", "Parity"),
+    "Parity": ("ptyonnx.parity", "Parity"),
     "PtyonnxError": ("ptyonnx_bundles.errors", "PtyonnxError"),
-    "Reconstruction": ("ptyonnx.reconstruction", "Reconstruction"),
-    "Run": ("ptyonnx.run", "Run"),
+    "Reconstruction": ("ptyonnx.results.reconstruction", "Reconstruction"),
+    "Run": ("ptyonnx.runs.run", "Run"),
     "Scan": ("ptyonnx_runtime.scan", "Scan"),
     "Settings": ("ptyonnx.settings", "Settings"),
-    "Verification": ("ptyonnx.verification", "Verification"),
-    "adopt": ("ptyonnx.adoption", "adopt"),
+    "Verification": ("ptyonnx.exchange.verifying", "Verification"),
+    "adopt": ("ptyonnx.exchange.adopting", "adopt"),
+    "check_parity": ("ptyonnx.parity", "check_parity"),
     "compare": ("ptyonnx.comparison.comparison", "compare"),
-    "export": ("ptyonnx.exporting", "export"),
-    "import_bundle": ("ptyonnx.importing", "import_bundle"),
+    "export": ("ptyonnx.exchange.exporting", "export"),
+    "import_bundle": ("ptyonnx.exchange.importing", "import_bundle"),
     "load_scan": ("ptyonnx.formats", "load_scan"),
     "open_bundle": ("ptyonnx.opening", "open_bundle"),
-    "parity": ("ptyonnx.comparison.parity", "parity"),
-    "reconstruct": ("ptyonnx.reconstruction", "reconstruct"),
+    "reconstruct": ("ptyonnx.results.reconstruction", "reconstruct"),
     "simulate": ("ptyonnx.simulation", "simulate"),
-    "train": ("ptyonnx.training.train", "train"),
-    "verify": ("ptyonnx.verification", "verify"),
+    "train": ("ptyonnx.exchange.training", "train"),
+    "verify": ("ptyonnx.exchange.verifying", "verify"),
 }
-_ROOMS = ("comparison", "engines", "formats", "report", "simulation")  # of which people use more than one name
+_ROOMS = (
+    "backends",
+    "comparison",
+    "formats",
+    "parity",
+    "report",
+    "simulation",
+)  # of which people use more than one name
 
 
 def __getattr__(name: str) -> Any:

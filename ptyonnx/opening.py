@@ -9,25 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ptyonnx_bundles import Bundle, read_bundle
-from ptyonnx_bundles.errors import BundleError, PtyonnxError, ScanError, SettingsError
+from ptyonnx_bundles.arguments import as_path
+from ptyonnx_bundles.errors import BundleError, PtyonnxError, ScanError
 
 if TYPE_CHECKING:
-    from ptyonnx.run import Run
+    from ptyonnx.runs.run import Run
     from ptyonnx_runtime.scan import Scan
 
-__all__ = ["AnyBundle", "AnyRun", "AnyScan", "as_path", "check_kind", "open_bundle", "open_run", "open_scan"]
+__all__ = ["AnyBundle", "AnyRun", "AnyScan", "open_bundle", "open_run", "open_scan"]
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 AnyBundle: TypeAlias = "Bundle | Run | str | os.PathLike[str]"
 AnyScan: TypeAlias = "Scan | str | os.PathLike[str]"
 AnyRun: TypeAlias = "Run | str | os.PathLike[str]"
-
-_NAMES = {"Bundle": "a bundle", "Scan": "a scan", "Run": "a run", "Settings": "settings", "Reconstruction": "a result"}
-_PATHS = (str, os.PathLike)
 
 
 def open_bundle(source: AnyBundle | bytes, *, key: str | None = None) -> Bundle:
@@ -53,7 +50,7 @@ def open_bundle(source: AnyBundle | bytes, *, key: str | None = None) -> Bundle:
     SettingsError
         Something else than the above.
     """
-    from ptyonnx.run import Run, exported_bundle
+    from ptyonnx.runs.run import Run, exported_bundle
 
     if isinstance(source, Bundle):
         return source
@@ -111,37 +108,9 @@ def open_run(source: AnyRun, *, key: str = "run") -> Run:
     SettingsError
         Neither a run nor a path.
     """
-    from ptyonnx.run import Run
+    from ptyonnx.runs.run import Run
 
     return source if isinstance(source, Run) else Run.open(as_path(source, key, "a run, or its directory"))
-
-
-def as_path(given: object, key: str, expected: str = "a path") -> Path:
-    """Take an argument that must be a path.
-
-    Raises
-    ------
-    SettingsError
-        It is none.
-    """
-    if not isinstance(given, _PATHS) or not given:
-        raise _wrong(given, key, expected)
-    text = os.fspath(given)
-    if not isinstance(text, str):
-        raise _wrong(given, key, expected)
-    return Path(text)
-
-
-def check_kind(given: object, key: str, kind: type | tuple[type, ...], expected: str) -> None:
-    """Refuse an argument of another type.
-
-    Raises
-    ------
-    SettingsError
-        It names the argument, what was found and what was expected.
-    """
-    if not isinstance(given, kind) or (isinstance(given, bool) and kind is not bool):
-        raise _wrong(given, key, expected)
 
 
 @contextmanager
@@ -152,16 +121,3 @@ def _naming(kind: type[PtyonnxError], key: str | None) -> Iterator[None]:
     except kind as error:
         error.key = error.key or key
         raise
-
-
-def _wrong(given: object, key: str, expected: str) -> SettingsError:
-    found = _NAMES.get(type(given).__name__) or (
-        f"'{given}'"
-        if isinstance(given, str)
-        else f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
-    )
-    swapped = type(given).__name__ in _NAMES or isinstance(given, _PATHS)
-    return SettingsError(
-        "not what this argument takes", key=key, found=found, expected=expected,
-        remedy="are two arguments swapped?" if swapped else None,
-    )  # fmt: skip

@@ -7,9 +7,9 @@ from typing import Any
 
 import onnx
 
-from ptyonnx.adoption import adopt
+from ptyonnx.exchange.adopting import adopt
 from ptyonnx_bundles import Bundle
-from ptyonnx_converters.declaration import ONE, Declaration, Limit, Scale, Source
+from ptyonnx_converters.foreign.declaration import ONE, Declaration, Limit, Scale, Source
 
 SCAN = Path(__file__).parents[1] / "samples" / "siemens_star_64.npz"
 REST = ("--zero-frequency", "centre", "--scale", "factor=1", "--mean-photons", "unknown")

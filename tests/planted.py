@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptyonnx.comparison.parity import children, examination, worker
+from ptyonnx.parity import children, examination, worker
 
 Undo = Callable[[], None]
 

@@ -1,12 +1,12 @@
 """The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
 
-from ptyonnx_bundles.atomic import atomic_write, check_apart, check_directory, check_writable, remove_abandoned
 from ptyonnx_bundles.bundle import Bundle, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import bundle_digest, graph_digest, weight_digest
-from ptyonnx_bundles.foreign_graph import check_foreign_graph
+from ptyonnx_bundles.files.atomic import atomic_write, check_apart, check_directory, check_writable, remove_abandoned
+from ptyonnx_bundles.files.locks import try_lock
+from ptyonnx_bundles.files.places import check_name, make_folder
+from ptyonnx_bundles.files.temporary import temporary_folder
 from ptyonnx_bundles.foreign_recipe import ForeignRecipe
-from ptyonnx_bundles.graph import check_graph
-from ptyonnx_bundles.locks import try_lock
 from ptyonnx_bundles.manifest import (
     PROTOCOL,
     AnyManifest,
@@ -22,13 +22,13 @@ from ptyonnx_bundles.manifest import (
     protocol_of,
     schema,
 )
-from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
-from ptyonnx_bundles.onnx_file import IR_VERSION, OPSET, OnnxFile, OnnxNode, OnnxValue, read_onnx
-from ptyonnx_bundles.operators import FOREIGN_OPERATORS
-from ptyonnx_bundles.places import check_name, make_folder
+from ptyonnx_bundles.onnx_model.foreign_graph import check_foreign_graph
+from ptyonnx_bundles.onnx_model.graph import check_graph
+from ptyonnx_bundles.onnx_model.onnx_fields import FOREIGN, NATIVE, Limits
+from ptyonnx_bundles.onnx_model.onnx_file import IR_VERSION, OPSET, OnnxFile, OnnxNode, OnnxValue, read_onnx
+from ptyonnx_bundles.onnx_model.operators import FOREIGN_OPERATORS
 from ptyonnx_bundles.recipe import Convolution, Node, Recipe
 from ptyonnx_bundles.selftest import SelfTest
-from ptyonnx_bundles.temporary import temporary_folder
 
 __all__ = [
     "FOREIGN",

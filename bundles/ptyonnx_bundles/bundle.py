@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles.atomic import atomic_write
 from ptyonnx_bundles.digest import bundle_digest, graph_digest, text_digest, weight_digest
 from ptyonnx_bundles.errors import BundleError, DigestError
-from ptyonnx_bundles.foreign_graph import check_coarse, check_foreign_graph
-from ptyonnx_bundles.graph import check_graph
+from ptyonnx_bundles.files.atomic import atomic_write
+from ptyonnx_bundles.files.npy import decode_array, encode_array
+from ptyonnx_bundles.files.regular import check_regular
 from ptyonnx_bundles.manifest import (
     COARSE_PROTOCOL,
     FOREIGN_PROTOCOL,
@@ -29,11 +29,11 @@ from ptyonnx_bundles.manifest import (
     parse_manifest,
     stated_protocol,
 )
-from ptyonnx_bundles.npy import decode_array, encode_array
-from ptyonnx_bundles.onnx_fields import FOREIGN, NATIVE, Limits
-from ptyonnx_bundles.onnx_file import OnnxFile, append_metadata, metadata_texts, read_onnx, strip_metadata
+from ptyonnx_bundles.onnx_model.foreign_graph import check_coarse, check_foreign_graph
+from ptyonnx_bundles.onnx_model.graph import check_graph
+from ptyonnx_bundles.onnx_model.onnx_fields import FOREIGN, NATIVE, Limits
+from ptyonnx_bundles.onnx_model.onnx_file import OnnxFile, append_metadata, metadata_texts, read_onnx, strip_metadata
 from ptyonnx_bundles.recipe import Recipe
-from ptyonnx_bundles.regular import check_regular
 from ptyonnx_bundles.selftest import SELFTEST_KEY, SelfTest, decode_selftest, encode_selftest
 from ptyonnx_bundles.terminal import visible
 
@@ -114,6 +114,23 @@ class Bundle:
     def native_recipe(self, purpose: str) -> Recipe:
         """Give the recipe from which the network can be built in a framework; see :meth:`native_manifest`."""
         return self.native_manifest(purpose).recipe
+
+    def native_weights(self) -> dict[str, NDArray[np.float32]]:
+        """Copy the weights as a network in a framework takes them: trained arrays and whitening, bit for bit.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Canonical name -> float32, as `Recipe.weight_shapes` and `Recipe.constant_shapes` list them.
+
+        Raises
+        ------
+        BundleError
+            Another system trained the network.
+        """
+        recipe = self.native_recipe("a framework")
+        names = {**recipe.weight_shapes(), **recipe.constant_shapes()}
+        return {name: np.array(self.weights[name], np.float32) for name in names}
 
     def native_manifest(self, purpose: str) -> Manifest:
         """Give the manifest of a network of this project's own.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles.onnx_file import OnnxFile
+from ptyonnx_bundles.onnx_model.onnx_file import OnnxFile
 
 __all__ = ["bundle_digest", "graph_digest", "text_digest", "weight_digest"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import BundleError
-from ptyonnx_bundles.npy import decode_array, encode_array
+from ptyonnx_bundles.files.npy import decode_array, encode_array
 
 __all__ = [
     "LARGEST_COARSE_TOLERANCE",

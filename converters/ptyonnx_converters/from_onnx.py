@@ -23,16 +23,24 @@ from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
 from ptyonnx_bundles.recipe import SMALLEST_N
-from ptyonnx_converters.batch import free_batch
-from ptyonnx_converters.declaration import ONE, PARTS, UNKNOWN, ZERO, Declaration, Source
-from ptyonnx_converters.foreign import ForeignNetwork
-from ptyonnx_converters.memory import check_memory
-from ptyonnx_converters.native_values import Original, combined, prepared
-from ptyonnx_converters.older import converted, written_out
-from ptyonnx_converters.plain import needed_inputs, plain
-from ptyonnx_converters.presets import preset
-from ptyonnx_converters.surround import FIRST, FIRST_PARTS, LAST, LAST_PARTS, PLANES, Layout, surrounded
-from ptyonnx_converters.untrusted import load_untrusted, read_limited
+from ptyonnx_converters.foreign.declaration import ONE, PARTS, UNKNOWN, ZERO, Declaration, Source
+from ptyonnx_converters.foreign.free_batch import free_batch
+from ptyonnx_converters.foreign.io_adapters import (
+    FIRST,
+    FIRST_PARTS,
+    LAST,
+    LAST_PARTS,
+    PLANES,
+    Layout,
+    surrounded,
+)
+from ptyonnx_converters.foreign.memory import check_memory
+from ptyonnx_converters.foreign.network import ForeignNetwork
+from ptyonnx_converters.foreign.opset import converted, written_out
+from ptyonnx_converters.foreign.presets import preset
+from ptyonnx_converters.foreign.reference_run import Original, combined, prepared
+from ptyonnx_converters.foreign.simplify import needed_inputs, plain
+from ptyonnx_converters.foreign.untrusted import load_untrusted, read_limited
 
 __all__ = ["convert"]
 

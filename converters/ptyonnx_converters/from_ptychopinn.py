@@ -18,8 +18,8 @@ import numpy as np
 from pydantic import JsonValue
 
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
-from ptyonnx_converters.foreign import ForeignNetwork
-from ptyonnx_converters.zip_members import ZipMembers, open_archive
+from ptyonnx_converters.foreign.network import ForeignNetwork
+from ptyonnx_converters.ptychopinn.zip_members import ZipMembers, open_archive
 
 __all__ = ["check_archive", "convert"]
 
@@ -119,8 +119,8 @@ def _network(members: ZipMembers) -> str:
 
 
 def _convert_keras(members: ZipMembers, path: Path) -> ForeignNetwork:
-    from ptyonnx_converters.keras_archive import read_keras_archive
-    from ptyonnx_converters.ptychopinn_keras import build_keras
+    from ptyonnx_converters.ptychopinn.keras_archive import read_keras_archive
+    from ptyonnx_converters.ptychopinn.keras_network import build_keras
 
     with members.inside(_KERAS, _LARGEST_MODEL) as inner:
         archive = read_keras_archive(inner)
@@ -136,8 +136,8 @@ def _convert_keras(members: ZipMembers, path: Path) -> ForeignNetwork:
 def _convert_torch(
     members: ZipMembers, path: Path, probe_big: bool | None, amp_activation: str | None
 ) -> ForeignNetwork:
-    from ptyonnx_converters.ptychopinn_torch import build_torch
-    from ptyonnx_converters.torch_archive import read_torch_archive
+    from ptyonnx_converters.ptychopinn.torch_archive import read_torch_archive
+    from ptyonnx_converters.ptychopinn.torch_network import build_torch
 
     data, model = _settings(members, path)
     with members.inside(_TORCH, _LARGEST_MODEL) as inner:
@@ -167,7 +167,7 @@ def _convert_torch(
 
 def _settings(members: ZipMembers, path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Data and model settings of a PyTorch bundle; empty for one that has none."""
-    from ptyonnx_converters.torch_archive import read_torch_archive
+    from ptyonnx_converters.ptychopinn.torch_archive import read_torch_archive
 
     if _SETTINGS not in members.names:
         return {}, {}

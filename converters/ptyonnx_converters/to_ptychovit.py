@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError, SettingsError
-from ptyonnx_converters.plain import leading_to
+from ptyonnx_converters.foreign.simplify import leading_to
 from ptyonnx_converters.running import Graph, OpenGraph, failures, open_foreign, reason
 
 __all__ = ["INPUT", "OUTPUT", "PROBE", "TIMES", "TOLERANCE", "convert"]

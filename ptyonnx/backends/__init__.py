@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
-    from ptyonnx.checkpoints import Snapshot, State
+    from ptyonnx.runs.checkpoints import Snapshot, State
     from ptyonnx.settings import Settings
     from ptyonnx.training.journal import Journal
     from ptyonnx.training.task import Task

@@ -11,34 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["checked_weights", "in_recipe_order", "recipe_of", "starting_weights", "weights_of"]
-
-
-def recipe_of(bundle: Bundle) -> Recipe:
-    """Return the recipe that a native network is built from.
-
-    Raises
-    ------
-    BundleError
-        The bundle holds a network of another system: nobody can build that natively.
-    """
-    return bundle.native_recipe("a framework")
-
-
-def weights_of(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
-    """Copy a bundle's weights as a native network takes them: trained arrays and whitening, bit for bit.
-
-    Raises
-    ------
-    BundleError
-        See :func:`recipe_of`.
-    """
-    recipe = recipe_of(bundle)
-    names = {**recipe.weight_shapes(), **recipe.constant_shapes()}
-    return {name: np.array(bundle.weights[name], np.float32) for name in names}
+__all__ = ["checked_weights", "in_recipe_order", "starting_weights"]
 
 
 def starting_weights(recipe: Recipe) -> dict[str, NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
-    from ptyonnx_converters.declaration import Declaration
+    from ptyonnx_converters.foreign.declaration import Declaration
 
 __all__ = ["command"]
 
@@ -58,8 +58,8 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
       ptyonnx adopt model.onnx -o bundle.onnx --system ptychonn --zero-frequency centre --scale factor=1 --mean-photons unknown
       ptyonnx adopt vit.onnx -o bundle.onnx --system ptychovit --zero-frequency corner --scale norm=25000,times=10000 --mean-photons unknown
     """
-    from ptyonnx.adoption import adopt
-    from ptyonnx.simulation import load_probe
+    from ptyonnx.exchange.adopting import adopt
+    from ptyonnx.formats.probes import load_probe
     from ptyonnx_bundles import check_apart, check_writable
 
     check_apart(output, probe_file)
@@ -84,7 +84,16 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
 
 
 def _declaration(options: dict[str, Any]) -> Declaration:
-    from ptyonnx_converters.declaration import ONE, UNKNOWN, ZERO, Declaration, Limit, Scale, Source, positive
+    from ptyonnx_converters.foreign.declaration import (
+        ONE,
+        UNKNOWN,
+        ZERO,
+        Declaration,
+        Limit,
+        Scale,
+        Source,
+        positive,
+    )
 
     def source(part: str) -> Source | None:
         text = options[part]

@@ -82,7 +82,7 @@ def _opened(subject: Subject) -> Subject:
     from dataclasses import replace
 
     from ptyonnx.cli.framework import open_quietly
-    from ptyonnx_runtime.session import Session
+    from ptyonnx_runtime.inference.session import Session
 
     if subject.engine == Session.name:
         return subject

@@ -11,7 +11,7 @@ from ptyonnx.cli.output import say
 from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
-    from ptyonnx.run import Checkpoint
+    from ptyonnx.runs.run import Checkpoint
 
 __all__ = ["command"]
 
@@ -110,8 +110,8 @@ def _check_output(output: Path, bundle: Path | None) -> None:
 def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licence: str | None, notes: str) -> None:
     """Write a run's weights as a bundle."""
     from ptyonnx.cli.framework import load_quietly
-    from ptyonnx.exporting import export
-    from ptyonnx.run import Run
+    from ptyonnx.exchange.exporting import export
+    from ptyonnx.runs.run import Run
     from ptyonnx_bundles import check_writable
     from ptyonnx_bundles.errors import RunError
 
@@ -133,8 +133,8 @@ def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licenc
 
 def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None:
     """Write a file for another system."""
-    from ptyonnx.profiles import export_profile
-    from ptyonnx.run import exported_bundle
+    from ptyonnx.exchange.profiles import export_profile
+    from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
@@ -161,9 +161,9 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
 
 def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> None:
     """Write the network inside its forward model."""
-    from ptyonnx.autoencoder import AMPLITUDE_TOLERANCE, OBJECT_TOLERANCE, export_autoencoder
     from ptyonnx.cli.framework import load_quietly
-    from ptyonnx.run import Run
+    from ptyonnx.exchange.autoencoder import AMPLITUDE_TOLERANCE, OBJECT_TOLERANCE, export_autoencoder
+    from ptyonnx.runs.run import Run
     from ptyonnx_bundles import read_bundle
 
     opened = Run.open(source) if source.is_dir() else read_bundle(source)

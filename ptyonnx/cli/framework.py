@@ -12,7 +12,7 @@ from ptyonnx.cli.scratch import use_scratch
 
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
-    from ptyonnx_runtime.engine import Engine
+    from ptyonnx_runtime.inference.engine import Engine
 
 __all__ = ["load_quietly", "open_quietly"]
 
@@ -39,9 +39,9 @@ def open_quietly(bundle: Bundle, engine: str, *, provider: str, threads: int) ->
     Raises
     ------
     BundleError, MissingDependencyError, ProviderError, SettingsError
-        See :func:`ptyonnx.engines.open_engine`.
+        See :func:`ptyonnx.backends.engines.open_engine`.
     """
-    from ptyonnx.engines import open_engine
+    from ptyonnx.backends.engines import open_engine
 
     with _quietly():
         return open_engine(bundle, engine, provider=provider, threads=threads)

@@ -36,9 +36,9 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     from ptyonnx import backends
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.tables import columns
-    from ptyonnx.importing import import_bundle
-    from ptyonnx.run import exported_bundle
-    from ptyonnx.run_folder import check_room, check_unused
+    from ptyonnx.exchange.importing import import_bundle
+    from ptyonnx.runs.folder import check_room, check_unused
+    from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import check_directory, read_bundle
     from ptyonnx_bundles.errors import SettingsError
 

@@ -12,7 +12,7 @@ from ptyonnx.cli.output import say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
-    from ptyonnx.run import Run
+    from ptyonnx.runs.run import Run
     from ptyonnx_bundles import AnyManifest, Bundle
 
 __all__ = ["command"]
@@ -40,7 +40,7 @@ def command(bundle: Path, as_json: bool) -> None:
     import json
 
     from ptyonnx.cli.tables import columns
-    from ptyonnx.run import Run, exported_bundle
+    from ptyonnx.runs.run import Run, exported_bundle
     from ptyonnx_bundles import read_bundle
 
     opened = read_bundle(exported_bundle(bundle))

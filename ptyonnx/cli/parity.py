@@ -14,7 +14,7 @@ from ptyonnx.cli.output import redraw, say_aside, say_lines
 from ptyonnx.cli.verb import Verb, with_debug
 
 if TYPE_CHECKING:
-    from ptyonnx.comparison.parity import Parity
+    from ptyonnx.parity import Parity
     from ptyonnx_bundles import Bundle, Recipe
     from ptyonnx_runtime.scan import Scan
 
@@ -61,14 +61,14 @@ def command(backends: str, as_json: bool, **options: Any) -> int:
     """
     import json
 
-    from ptyonnx.comparison.parity import STEPS, TIMEOUT_s, parity
+    from ptyonnx.parity import STEPS, TIMEOUT_s, check_parity
     from ptyonnx_bundles.errors import SettingsError
 
     if options["bundle"] is not None and options["recipe"] is not None:
         raise SettingsError("contradict each other", key="--recipe, --from", remedy="give one of them")
     scan = _scan(options)
     with _ended_by_sigterm(), _progress() as progress:
-        found = parity(
+        found = check_parity(
             _source(options["bundle"], options["recipe"], scan),
             scan,
             backends=[name.strip() for name in backends.split(",") if name.strip()],
@@ -94,7 +94,7 @@ def _scan(options: dict[str, Any]) -> Scan | None:
 def _source(bundle: Path | None, recipe: str | None, scan: Scan | None) -> Bundle | Recipe:
     from pydantic import ValidationError
 
-    from ptyonnx.run import exported_bundle
+    from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import Recipe, read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
@@ -187,7 +187,7 @@ def _sections(found: Parity) -> Iterator[str]:
 
 
 def _stages(found: Parity) -> Iterator[tuple[object, ...]]:
-    from ptyonnx.comparison.parity import STAGES
+    from ptyonnx.parity import STAGES
 
     for stage in STAGES:
         yield (stage, *(_cell(found, stage, name) for name in found.implementations))

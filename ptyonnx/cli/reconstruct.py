@@ -12,7 +12,7 @@ from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
-    from ptyonnx_runtime.engine import Engine
+    from ptyonnx_runtime.inference.engine import Engine
 
 __all__ = ["command"]
 
@@ -66,8 +66,8 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
 
     from ptyonnx.cli.progress import bar
     from ptyonnx.formats import load_scan
-    from ptyonnx.reconstruction import reconstruct
-    from ptyonnx.run import exported_bundle
+    from ptyonnx.results.reconstruction import reconstruct
+    from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import read_bundle
     from ptyonnx_bundles.errors import SettingsError
 
@@ -121,7 +121,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
 def _engine_name(engine: str | None, backend: str | None) -> str:
     """The engine that was asked for; ``--backend`` is PtychoPINN's name for a framework."""
     from ptyonnx.backends import canonical_name
-    from ptyonnx.engines import canonical_engine
+    from ptyonnx.backends.engines import canonical_engine
     from ptyonnx_bundles.errors import SettingsError
 
     named = canonical_engine("onnxruntime" if engine is None else engine)
@@ -161,7 +161,7 @@ def _outputs(options: dict[str, Any], *sources: Path) -> tuple[Path, Path | None
     check_apart(output, *sources)
     check_result_path(output)
     if plot is not None:
-        from ptyonnx.picture import check_picture_path
+        from ptyonnx.results.picture import check_picture_path
 
         check_picture_path(plot)
     return output, plot

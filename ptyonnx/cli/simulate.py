@@ -50,7 +50,8 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
       ptyonnx simulate --object object.npz --probe bundle.onnx --probe-modes 2 --positions raster -o simulated.npz
     """
     from ptyonnx.formats import check_scan_path, write_scan
-    from ptyonnx.simulation import add_modes, load_probe, simulate
+    from ptyonnx.formats.probes import load_probe
+    from ptyonnx.simulation import add_modes, simulate
     from ptyonnx_bundles import check_apart
 
     check_apart(output, object_file, probe_file, options["amplitude"], options["positions"])
@@ -77,8 +78,9 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
 
 def _object(path: Path, options: dict[str, Any]) -> NDArray[np.complex64]:
     """Complex numbers from a file, or made from images."""
-    from ptyonnx.simulation import load_object, object_from_images
-    from ptyonnx.simulation.arrays import COMPLEX_FILES
+    from ptyonnx.formats.complex_arrays import COMPLEX_FILES
+    from ptyonnx.formats.objects import load_object
+    from ptyonnx.simulation import object_from_images
     from ptyonnx_bundles.errors import SettingsError
 
     of_images = ("phase_range_rad", "amplitude", "amplitude_range", "object_size")
@@ -101,7 +103,8 @@ def _object(path: Path, options: dict[str, Any]) -> NDArray[np.complex64]:
 def _positions(
     obj: NDArray[np.complex64], probe: NDArray[np.complex64], options: dict[str, Any]
 ) -> NDArray[np.float64]:
-    from ptyonnx.simulation import overlap_step, read_positions, scan_positions
+    from ptyonnx.formats.positions import read_positions
+    from ptyonnx.simulation import overlap_step, scan_positions
     from ptyonnx.simulation.positions import KINDS
     from ptyonnx_bundles.errors import SettingsError
 
@@ -109,6 +112,10 @@ def _positions(
     if step is not None and overlap is not None:
         raise SettingsError("say the same in two ways", key="--step-px, --overlap", remedy="give one of them")
     if kind not in KINDS:
+        if not Path(kind).exists():
+            raise SettingsError(
+                "no such file", key="--positions", found=kind, expected=f"{', '.join(KINDS)} or a file of positions"
+            )
         return read_positions(Path(kind))
     if step is None and (overlap is not None or count is None):
         step = overlap_step(probe, 0.8 if overlap is None else overlap)

@@ -14,8 +14,8 @@ from ptyonnx.cli.verb import Verb, with_debug
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from ptyonnx.configuration import Configuration
-    from ptyonnx.run import Run
+    from ptyonnx.runs.run import Run
+    from ptyonnx.settings.configuration import Configuration
     from ptyonnx_bundles import Bundle
     from ptyonnx_runtime.scan import Scan
 
@@ -94,8 +94,8 @@ def command(
     """
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.progress import TrainingBars
-    from ptyonnx.configuration import configure
-    from ptyonnx.training import train
+    from ptyonnx.exchange.training import train
+    from ptyonnx.settings.configuration import configure
 
     configuration = configure(config, flags, assignments)
     with TrainingBars() as bars:
@@ -130,7 +130,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
     """The bundle to go on from, once nothing that was said contradicts it."""
     if source is None:
         return None
-    from ptyonnx.run import exported_bundle
+    from ptyonnx.runs.run import exported_bundle
     from ptyonnx.training.start import continued_settings
     from ptyonnx_bundles import read_bundle
     from ptyonnx_bundles.errors import SettingsError
@@ -153,7 +153,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
     """Where the run goes and with which backend."""
     from ptyonnx import backends
-    from ptyonnx.run_folder import check_room, check_unused
+    from ptyonnx.runs.folder import check_room, check_unused
     from ptyonnx_bundles import check_directory
     from ptyonnx_bundles.errors import SettingsError
 
@@ -175,7 +175,7 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
 
 def _earlier(configuration: Configuration) -> tuple[Path, str]:
     """The run to go on with; its settings stay as they are."""
-    from ptyonnx.run import Run
+    from ptyonnx.runs.run import Run
     from ptyonnx_bundles.errors import SettingsError
 
     if configuration.output is None or configuration.data is None:
@@ -211,7 +211,7 @@ def _scans(configuration: Configuration, initial: Bundle | None) -> tuple[Scan, 
 
 def _is_complete(output: Path) -> bool:
     """Whether training has ended there and its bundle been written."""
-    from ptyonnx.run import Run
+    from ptyonnx.runs.run import Run
 
     run = Run.open(output)
     return run.record.state == "complete" and run.record.bundle is not None
@@ -220,7 +220,7 @@ def _is_complete(output: Path) -> bool:
 def _report(run: Run, exporting: bool) -> None:
     """Export, and say what came out and where it is."""
     from ptyonnx.cli.tables import columns
-    from ptyonnx.exporting import export
+    from ptyonnx.exchange.exporting import export
 
     bundle = export(run, run.directory / "bundle.onnx").path if exporting else run.bundle
     say_lines(
@@ -255,7 +255,7 @@ def _setting_option(name: str, field: FieldInfo) -> click.Option:
 
 @cache
 def _ptychopinn_options() -> tuple[click.Option, ...]:
-    from ptyonnx.ptychopinn_names import KNOWN, OPTIONAL_VALUE
+    from ptyonnx.settings.ptychopinn_names import KNOWN, OPTIONAL_VALUE
 
     taken = {"train_data_file", "test_data_file", "output_dir"}
     return tuple(

@@ -29,9 +29,9 @@ def command(bundle: Path, provider: str, threads: int, limit_s: float, as_json: 
     """
     import json
 
-    from ptyonnx.run import exported_bundle
+    from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import read_bundle
-    from ptyonnx_runtime.verify import verify
+    from ptyonnx_runtime.inference.verify import verify
 
     opened = read_bundle(exported_bundle(bundle))
     found = verify(opened, provider, threads, limit_s=limit_s)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.comparison.patterns import Patterns
-from ptyonnx.comparison.rounding import allowed_distances
+from ptyonnx.reference.graph_rounding import allowed_distances
+from ptyonnx.reference.patterns import Patterns
 from ptyonnx_bundles import OnnxFile
 from ptyonnx_bundles.terminal import visible
-from ptyonnx_runtime.activations import value_names
-from ptyonnx_runtime.engine import Engine
+from ptyonnx_runtime.inference.activations import value_names
+from ptyonnx_runtime.inference.engine import Engine
 
 __all__ = ["Activations", "LayerDifference", "batches", "compare_activations"]
 
@@ -39,7 +39,7 @@ class LayerDifference:
     magnitude : float
         Largest of the value itself.
     tolerance : float
-        Of `largest`, see :mod:`ptyonnx.comparison.rounding`.
+        Of `largest`, see :mod:`ptyonnx.reference.graph_rounding`.
     problem : str
         Why the two have no difference: a value is absent, of another shape, or not finite; or nothing.
     """

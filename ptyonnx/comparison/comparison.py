@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ptyonnx.comparison.activations import Activations, compare_activations
-from ptyonnx.comparison.blame import blame
+from ptyonnx.comparison.attribution import attribute_difference
 from ptyonnx.comparison.identity import GraphComparison, Identity, ManifestDifference, compare_identity
 from ptyonnx.comparison.patches import PatchComparison, compare_patches
-from ptyonnx.comparison.patterns import selftest_patterns, some_patterns
 from ptyonnx.comparison.stitched import ImageComparison, Images, compare_stitched
 from ptyonnx.comparison.subject import AnySubject, Subject, open_subject
 from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
-from ptyonnx.opening import AnyScan, check_kind, open_scan
+from ptyonnx.opening import AnyScan, open_scan
+from ptyonnx.reference.patterns import selftest_patterns, some_patterns
 from ptyonnx_bundles import ForeignRecipe
+from ptyonnx_bundles.arguments import check_kind
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_bundles.terminal import visible
@@ -173,7 +174,7 @@ def compare(
         Largest allowed difference of the complex object: between two engines of the same function
         absolute; otherwise in parts of the rms amplitude, once what ptychography leaves free is removed.
     provider : str
-        See :class:`ptyonnx_runtime.session.Session`.
+        See :class:`ptyonnx_runtime.inference.session.Session`.
     limit_s : float
         Seconds that a foreign graph may take to be opened, and for each batch.
 
@@ -227,7 +228,7 @@ def _run(
         activations = compare_activations(a.bundle.graph, *engines, patterns)
         parting = next((layer for layer in activations.layers if not layer.passed), None)
         if identity.passed and parting is not None and not parting.problem:
-            erring = blame(a.bundle, parting.name, engines, patterns)
+            erring = attribute_difference(a.bundle, parting.name, engines, patterns)
             activations = replace(activations, sentence=f"{activations.sentence}; {erring}")
     free = not identity.passed  # two engines of one function have nothing to choose
     where = patterns if scan is None else scan

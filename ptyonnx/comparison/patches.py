@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.comparison.images import Difference, difference
-from ptyonnx.comparison.patterns import Patterns, middle
+from ptyonnx.reference.patterns import Patterns, middle
 from ptyonnx_bundles import Bundle
-from ptyonnx_runtime.engine import Engine
-from ptyonnx_runtime.placement import conventions, patch_weight
-from ptyonnx_runtime.runner import patches
+from ptyonnx_runtime.inference.engine import Engine
+from ptyonnx_runtime.inference.runner import patches
 from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.stitching.placement import conventions, patch_weight
 
 __all__ = ["PatchComparison", "compare_patches"]
 
@@ -39,7 +39,7 @@ class PatchComparison:
         Pixels that are no numbers.
     pixels : int
         Of all patches together. `difference.pixels` of them are compared: those of which both
-        networks say something, see :func:`ptyonnx_runtime.placement.patch_weight`.
+        networks say something, see :func:`ptyonnx_runtime.stitching.placement.patch_weight`.
     difference : Difference
         Infinite where any pixel is no number, compared or not.
     """

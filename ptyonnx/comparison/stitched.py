@@ -16,7 +16,7 @@ from ptyonnx.comparison.similarity import Similarity, compare_amplitudes, compar
 from ptyonnx.comparison.subject import Subject
 from ptyonnx_bundles.errors import MissingDependencyError, NotFiniteError, ObjectError
 from ptyonnx_bundles.terminal import visible
-from ptyonnx_runtime.engine import Engine
+from ptyonnx_runtime.inference.engine import Engine
 from ptyonnx_runtime.reconstruct import Reconstruction, reconstruct
 from ptyonnx_runtime.scan import Scan
 

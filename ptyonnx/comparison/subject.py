@@ -10,14 +10,16 @@ import os
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ptyonnx.engines import ALIASES, canonical_engine, open_engine
-from ptyonnx.opening import AnyBundle, as_path, open_bundle
-from ptyonnx.run import Run
+from ptyonnx.backends.engines import ALIASES, canonical_engine, open_engine
+from ptyonnx.opening import AnyBundle, open_bundle
+from ptyonnx.runs.run import Run
 from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.arguments import as_path
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import SettingsError
-from ptyonnx_runtime.engine import Engine
-from ptyonnx_runtime.session import PROVIDERS, Session
+from ptyonnx_runtime.inference.engine import Engine
+from ptyonnx_runtime.inference.onnx_session import PROVIDERS
+from ptyonnx_runtime.inference.session import Session
 
 __all__ = ["AnySubject", "Subject", "open_subject"]
 
@@ -32,9 +34,9 @@ class Subject:
     ----------
     bundle : Bundle
     engine : str
-        Canonical name, see :data:`ptyonnx.engines.ENGINES`.
+        Canonical name, see :data:`ptyonnx.backends.engines.ENGINES`.
     provider : str
-        See :class:`ptyonnx_runtime.session.Session`.
+        See :class:`ptyonnx_runtime.inference.session.Session`.
     opened : Engine or None
         An engine that is ready, instead of the one that `engine` names.
     limit_s : float

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ptyonnx_bundles import check_writable
 from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanError, SettingsError
-from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.files.regular import check_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,9 +76,9 @@ def load_scan(
     """
     from ptyonnx.formats.axes import AXES
     from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
-    from ptyonnx.opening import as_path
-    from ptyonnx_runtime.inspection import check_declared
-    from ptyonnx_runtime.zero_frequency import PLACES
+    from ptyonnx_bundles.arguments import as_path
+    from ptyonnx_runtime.scan.inspection import check_declared
+    from ptyonnx_runtime.scan.zero_frequency import PLACES
 
     check_declared(values, zero_frequency)
     if axes is not None and axes not in AXES:
@@ -113,7 +113,7 @@ def load_scan(
 
 def _probe_modes(path: Path) -> NDArray[np.complex64]:
     """Read a probe from a file of its own."""
-    from ptyonnx.simulation.probes import load_probe  # with readers of images, which most scans do without
+    from ptyonnx.formats.probes import load_probe
 
     return load_probe(path)
 

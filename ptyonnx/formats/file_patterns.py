@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from ptyonnx.formats.npz_archive import Checksum
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.amplitudes import Conversion, Values
-from ptyonnx_runtime.inspection import Inspection
-from ptyonnx_runtime.positioned import read_at
+from ptyonnx_bundles.files.positioned import read_at
 from ptyonnx_runtime.scan import chunks
-from ptyonnx_runtime.zero_frequency import ZeroFrequency
+from ptyonnx_runtime.scan.amplitudes import Conversion, Values
+from ptyonnx_runtime.scan.inspection import Inspection
+from ptyonnx_runtime.scan.zero_frequency import ZeroFrequency
 
 __all__ = ["FilePatterns", "Stored", "fill"]
 
@@ -143,7 +143,7 @@ class FilePatterns:
         Raises
         ------
         ScanError
-            See :class:`ptyonnx_runtime.inspection.Inspection`.
+            See :class:`ptyonnx_runtime.scan.inspection.Inspection`.
         """
         inspection = Inspection(
             self.shape, self._amplitudes, values=self._values, zero_frequency=self._place,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ptyonnx.formats.hdf5_arrays import LARGEST_OBJECT_PX
 from ptyonnx_bundles.errors import ObjectError
-from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.files.regular import check_regular
 
 __all__ = ["read_grey"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import PtyonnxError
-from ptyonnx_bundles.npy import NpyHeader, read_header
-from ptyonnx_bundles.regular import check_regular
+from ptyonnx_bundles.files.npy import NpyHeader, read_header
+from ptyonnx_bundles.files.regular import check_regular
 
 __all__ = ["read_npy"]
 

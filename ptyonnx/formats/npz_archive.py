@@ -21,12 +21,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles.bounded_zip import DAMAGED, PACKINGS, BoundedReader
 from ptyonnx_bundles.errors import PtyonnxError, ScanError
-from ptyonnx_bundles.npy import NotPlainError, NpyHeader, read_header
-from ptyonnx_bundles.regular import check_regular
-from ptyonnx_bundles.temporary import temporary_folder
-from ptyonnx_runtime.positioned import read_at
+from ptyonnx_bundles.files.bounded_zip import DAMAGED, PACKINGS, BoundedReader
+from ptyonnx_bundles.files.npy import NotPlainError, NpyHeader, read_header
+from ptyonnx_bundles.files.positioned import read_at
+from ptyonnx_bundles.files.regular import check_regular
+from ptyonnx_bundles.files.temporary import temporary_folder
 
 __all__ = ["ArrayHeader", "Checksum", "NpzArchive"]
 

@@ -24,7 +24,7 @@ from ptyonnx.formats.result import Result
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ObjectError
 from ptyonnx_converters.hdf5 import Hdf5File
-from ptyonnx_runtime.vacuum import with_vacuum
+from ptyonnx_runtime.stitching.vacuum import with_vacuum
 
 if TYPE_CHECKING:
     import h5py

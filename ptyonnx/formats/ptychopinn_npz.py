@@ -21,9 +21,9 @@ from ptyonnx.formats.file_patterns import FilePatterns, Stored
 from ptyonnx.formats.npz_archive import ArrayHeader, NpzArchive
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.amplitudes import Values
 from ptyonnx_runtime.scan import CHUNK, Scan, chunks
-from ptyonnx_runtime.scan_checks import (
+from ptyonnx_runtime.scan.amplitudes import Values
+from ptyonnx_runtime.scan.checks import (
     MOST_MODES,
     check_pattern_size,
     checked_object,
@@ -31,8 +31,8 @@ from ptyonnx_runtime.scan_checks import (
     checked_probe,
     refuse_far_positions,
 )
-from ptyonnx_runtime.stitching import frame_of
-from ptyonnx_runtime.zero_frequency import ZeroFrequency
+from ptyonnx_runtime.scan.zero_frequency import ZeroFrequency
+from ptyonnx_runtime.stitching.stitching import frame_of
 
 __all__ = ["read_ptychopinn_npz", "write_ptychopinn_npz"]
 

@@ -19,7 +19,7 @@ from ptyonnx.report.content import (
     Table,
     Verdict,
 )
-from ptyonnx.run import Run
+from ptyonnx.runs.run import Run
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import RunError
 

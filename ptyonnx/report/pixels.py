@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.picture import limits
 from ptyonnx.report.content import Picture
+from ptyonnx.results.picture import limits
 
 __all__ = ["LARGEST_BYTES", "Pixels", "encode_pixels"]
 

@@ -97,10 +97,10 @@ def _simulated(
 
 def _opened(obj: Any, probe: Any, positions_px: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Arrays, from files where paths were given."""
-    from ptyonnx.opening import check_kind
-    from ptyonnx.simulation.objects import load_object
-    from ptyonnx.simulation.positions import read_positions
-    from ptyonnx.simulation.probes import load_probe
+    from ptyonnx.formats.objects import load_object
+    from ptyonnx.formats.positions import read_positions
+    from ptyonnx.formats.probes import load_probe
+    from ptyonnx_bundles.arguments import check_kind
 
     found = []
     for given, key, read in (

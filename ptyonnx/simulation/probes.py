@@ -1,51 +1,17 @@
-"""Probes to simulate with: from scans, arrays, bundles and products; further modes on request."""
+"""Incoherent modes for probes to simulate with."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.formats.hdf5_arrays import modes_of, read_probe
-from ptyonnx.simulation.arrays import COMPLEX_FILES, read_complex
-from ptyonnx_bundles import read_bundle
-from ptyonnx_bundles.errors import ObjectError, SettingsError
+from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["add_modes", "load_probe"]
+__all__ = ["add_modes"]
 
-_KEYS = ("probe", "probeGuess")
 _MOST_MODES = 10
-
-
-def load_probe(path: Path) -> NDArray[np.complex64]:
-    """Read a probe from a scan or array (`.npz`, `.npy`), a bundle (`.onnx`) or a product (`.h5`).
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    (mode, y, x) complex64
-        sqrt(photons).
-
-    Raises
-    ------
-    ObjectError, BundleError
-    """
-    if path.suffix.lower() == ".onnx":
-        bundle = read_bundle(path)
-        if not len(bundle.probe):
-            raise ObjectError("the bundle has no probe", file=path, key="probe", remedy="name a scan or an array")
-        return bundle.probe
-    if path.suffix.lower() not in COMPLEX_FILES:
-        raise ObjectError("no file of a probe", file=path, expected=", ".join((*COMPLEX_FILES, ".onnx")))
-    modes = read_complex(path, _KEYS, lambda shape: modes_of(shape, path), read_probe)
-    if not np.isfinite(modes).all() or not np.any(modes):
-        raise ObjectError("zero everywhere, or not finite", file=path, key="probe")
-    return modes
 
 
 def add_modes(

@@ -1,6 +1,5 @@
-"""Training, framework by framework but by the same rules: data, objective, journal, run."""
+"""Training, framework by framework but by the same rules: data, objective, schedule, journal."""
 
 from ptyonnx.training.observer import Observer, Unobserved
-from ptyonnx.training.train import train
 
-__all__ = ["Observer", "Unobserved", "train"]
+__all__ = ["Observer", "Unobserved"]

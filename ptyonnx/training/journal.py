@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ptyonnx.checkpoints import Snapshot, keep
-from ptyonnx.history import best_epoch
+from ptyonnx.runs.checkpoints import Snapshot, keep
+from ptyonnx.runs.history import best_epoch
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, check_heads
 from ptyonnx.training.observer import Observer

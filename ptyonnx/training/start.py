@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.backends.weights import recipe_of, weights_of
 from ptyonnx.settings import Settings
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
@@ -53,7 +52,13 @@ class Start(NamedTuple):
             Its network is that of another system.
         """
         manifest = bundle.native_manifest("training")
-        return cls(bundle.name, recipe_of(bundle), weights_of(bundle), bundle.probe, manifest.physics.mean_photons)
+        return cls(
+            bundle.name,
+            bundle.native_recipe("a framework"),
+            bundle.native_weights(),
+            bundle.probe,
+            manifest.physics.mean_photons,
+        )
 
     def check_fit(self, scan: Scan) -> None:
         """Compare the size of a scan's patterns with the network's.
@@ -87,7 +92,7 @@ def continued_settings(bundle: Bundle, settings: Settings) -> Settings:
     BundleError
         The bundle's network is that of another system.
     """
-    recipe = recipe_of(bundle)
+    recipe = bundle.native_recipe("a framework")
     for name in NETWORK_SETTINGS:
         wanted, found = getattr(settings, name), getattr(recipe, name)
         if name in settings.model_fields_set and wanted not in (None, found):

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import SettingsError
-from ptyonnx_runtime.engine import Engine
 from ptyonnx_runtime.flux import Flux, FluxChoice
-from ptyonnx_runtime.illumination import amplitude_factor, illumination
-from ptyonnx_runtime.phasing import Overlaps
-from ptyonnx_runtime.placement import conventions, patch_weight
-from ptyonnx_runtime.residual import ForwardModel, Misfit, r_factor
-from ptyonnx_runtime.runner import Progress, Runner, as_slice
+from ptyonnx_runtime.inference.engine import Engine
+from ptyonnx_runtime.inference.runner import Progress, Runner, as_slice
+from ptyonnx_runtime.inference.session import Session
+from ptyonnx_runtime.inference.workers import in_order
 from ptyonnx_runtime.scan import Scan, chunks
-from ptyonnx_runtime.session import Session
-from ptyonnx_runtime.spool import TileSpool
-from ptyonnx_runtime.stitching import Canvas, Tiles, frame_of, probe_weight
-from ptyonnx_runtime.workers import in_order
+from ptyonnx_runtime.stitching.illumination import amplitude_factor, illumination
+from ptyonnx_runtime.stitching.phasing import Overlaps
+from ptyonnx_runtime.stitching.placement import conventions, patch_weight
+from ptyonnx_runtime.stitching.residual import ForwardModel, Misfit, r_factor
+from ptyonnx_runtime.stitching.spool import TileSpool
+from ptyonnx_runtime.stitching.stitching import Canvas, Tiles, frame_of, probe_weight
 
 __all__ = ["PhaseChoice", "Progress", "Reconstruction", "reconstruct"]
 
@@ -67,14 +67,14 @@ class Reconstruction:
     bundle : Bundle
     probe : (mode, N, N) complex64, sqrt(photons)
         What the patches were weighted with and the residual was computed with: the bundle's, see
-        :func:`ptyonnx_runtime.illumination.illumination`.
+        :func:`ptyonnx_runtime.stitching.illumination.illumination`.
     positions_px : (pattern, 2) float64
         (y, x).
     object_pixel_size_m, photon_energy_eV, detector_distance_m : float or None
         As the scan states them.
     scan_name : str
     engine : str
-        What ran the network: onnxruntime or a framework, see :class:`ptyonnx_runtime.engine.Engine`.
+        What ran the network: onnxruntime or a framework, see :class:`ptyonnx_runtime.inference.engine.Engine`.
     dark : int
         Number of dark patterns.
     """
@@ -127,7 +127,7 @@ def reconstruct(
     bundle : Bundle
     scan : Scan
     provider : str
-        See :class:`ptyonnx_runtime.session.Session`.
+        See :class:`ptyonnx_runtime.inference.session.Session`.
     threads : int
         Worker threads; 0: as many as there are cores.
     batch_size : int, optional
@@ -137,7 +137,7 @@ def reconstruct(
         Whether amplitudes are scaled where scan and bundle differ by more than 10 % in photons.
     phases : {"auto", "overlap", "network"}
         Where the global phase of each patch comes from, which its pattern leaves free: from the
-        overlaps (see :mod:`ptyonnx_runtime.phasing`; patches wait in a temporary file), or as
+        overlaps (see :mod:`ptyonnx_runtime.stitching.phasing`; patches wait in a temporary file), or as
         the network guessed it. By default from the overlaps, but for foreign bundles, whose
         systems keep the network's.
     progress : callable, optional

@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 import pytest
 
-from ptyonnx_bundles import atomic, atomic_write, check_writable, remove_abandoned
+from ptyonnx_bundles import atomic_write, check_writable, remove_abandoned
 from ptyonnx_bundles.errors import OutputError
+from ptyonnx_bundles.files import atomic
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles import IR_VERSION, OPSET, OnnxFile, Recipe, read_onnx
-from ptyonnx_bundles.onnx_file import append_metadata, strip_metadata
+from ptyonnx_bundles.onnx_model.onnx_file import append_metadata, strip_metadata
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
 INTS = st.integers(-(2**63), 2**63 - 1)

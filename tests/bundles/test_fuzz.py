@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ptyonnx_bundles import read_bundle
 from ptyonnx_bundles.errors import BundleError
-from ptyonnx_bundles.npy import decode_array
+from ptyonnx_bundles.files.npy import decode_array
 
 GOOD = SAMPLE.read_bytes()
 GRAPH_STRUCTURE = 9_000  # operators and attributes stand before the weights, in about this many bytes

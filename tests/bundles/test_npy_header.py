@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptyonnx_bundles.npy import NotPlainError, NpyHeader, read_header
+from ptyonnx_bundles.files.npy import NotPlainError, NpyHeader, read_header
 
 
 def with_text(text: str, version: int = 1) -> bytes:

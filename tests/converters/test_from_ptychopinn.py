@@ -15,7 +15,7 @@ from float32_bounds import of_functions, of_model
 from ptychopinn_bundles import SETTINGS, Expected, Variant, keras_bundle, repack, saved, torch_bundle, torch_settings
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.foreign import ForeignNetwork
+from ptyonnx_converters.foreign.network import ForeignNetwork
 from ptyonnx_converters.from_ptychopinn import convert
 
 pytestmark = pytest.mark.numerical
@@ -197,8 +197,8 @@ armed = False
 from pathlib import Path
 import onnx, h5py
 from ptyonnx_converters import from_ptychopinn
-import ptyonnx_converters.keras_archive, ptyonnx_converters.ptychopinn_keras
-import ptyonnx_converters.torch_archive, ptyonnx_converters.ptychopinn_torch
+import ptyonnx_converters.ptychopinn.keras_archive, ptyonnx_converters.ptychopinn.keras_network
+import ptyonnx_converters.ptychopinn.torch_archive, ptyonnx_converters.ptychopinn.torch_network
 sys.addaudithook(hook)
 armed = True
 from_ptychopinn.convert(Path({str(path)!r}))

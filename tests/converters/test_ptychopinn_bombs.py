@@ -103,7 +103,7 @@ def grown(path: Path) -> tuple[int, str]:
 import re, sys
 from pathlib import Path
 from ptyonnx_bundles.errors import ConversionError
-import ptyonnx_converters.torch_archive, ptyonnx_converters.ptychopinn_torch
+import ptyonnx_converters.ptychopinn.torch_archive, ptyonnx_converters.ptychopinn.torch_network
 from ptyonnx_converters.from_ptychopinn import convert
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 before = peak()

@@ -26,9 +26,9 @@ from ptychopinn_bundles import (
 
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.from_ptychopinn import convert
-from ptyonnx_converters.keras_archive import KerasArchive, read_keras_archive
-from ptyonnx_converters.ptychopinn_keras import build_keras
-from ptyonnx_converters.zip_members import open_archive
+from ptyonnx_converters.ptychopinn.keras_archive import KerasArchive, read_keras_archive
+from ptyonnx_converters.ptychopinn.keras_network import build_keras
+from ptyonnx_converters.ptychopinn.zip_members import open_archive
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ from ptychopinn_bundles import (
 )
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.torch_archive import read_torch_archive
-from ptyonnx_converters.zip_members import open_archive
+from ptyonnx_converters.ptychopinn.torch_archive import read_torch_archive
+from ptyonnx_converters.ptychopinn.zip_members import open_archive
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ from typing import IO, NamedTuple
 from hostile.readers import READERS
 from hostile.seeds import SEEDS, Seeds
 from ptyonnx_bundles.errors import PtyonnxError
-from ptyonnx_converters import hdf5, hdf5_child
+from ptyonnx_converters import hdf5
+from ptyonnx_converters.hdf5 import child as hdf5_child
 
 __all__ = ["Finding", "Outcome", "case", "fuzz"]
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ptyonnx import checkpoints
-from ptyonnx.configuration import configure
 from ptyonnx.formats import load_result, load_scan
-from ptyonnx.run import Run
-from ptyonnx.simulation import load_object, load_probe, object_from_images, read_positions
+from ptyonnx.formats.objects import load_object
+from ptyonnx.formats.positions import read_positions
+from ptyonnx.formats.probes import load_probe
+from ptyonnx.runs import checkpoints
+from ptyonnx.runs.run import Run
+from ptyonnx.settings.configuration import configure
+from ptyonnx.simulation import object_from_images
 from ptyonnx_bundles import read_bundle
+from ptyonnx_converters.foreign.untrusted import load_untrusted
 from ptyonnx_converters.from_ptychopinn import check_archive
-from ptyonnx_converters.keras_archive import read_keras_archive
-from ptyonnx_converters.torch_archive import read_torch_archive
-from ptyonnx_converters.untrusted import load_untrusted
-from ptyonnx_converters.zip_members import open_archive
+from ptyonnx_converters.ptychopinn.keras_archive import read_keras_archive
+from ptyonnx_converters.ptychopinn.torch_archive import read_torch_archive
+from ptyonnx_converters.ptychopinn.zip_members import open_archive
 
 __all__ = ["READERS"]
 

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx import load_scan, open_bundle, reconstruct
-from ptyonnx.adoption import example_patterns
 from ptyonnx.cli import main
 from ptyonnx.comparison import compare
+from ptyonnx.exchange.adopting import example_patterns
 from ptyonnx_bundles import ForeignManifest
 from ptyonnx_bundles.errors import BundleError, ConversionError, ScanError
 from ptyonnx_converters import from_onnx
-from ptyonnx_converters.declaration import ONE, Declaration, Limit, Scale, Source
-from ptyonnx_runtime.session import Session
-from ptyonnx_runtime.verify import verify
+from ptyonnx_converters.foreign.declaration import ONE, Declaration, Limit, Scale, Source
+from ptyonnx_runtime.inference.session import Session
+from ptyonnx_runtime.inference.verify import verify
 
 pytestmark = pytest.mark.numerical
 

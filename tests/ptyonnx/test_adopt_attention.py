@@ -13,9 +13,9 @@ import pytest
 from adopting import PLAIN, adopted
 from float32_bounds import of_bundle
 
-from ptyonnx.adoption import example_patterns
-from ptyonnx_converters.declaration import Declaration, Source
-from ptyonnx_runtime.session import Session
+from ptyonnx.exchange.adopting import example_patterns
+from ptyonnx_converters.foreign.declaration import Declaration, Source
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 

@@ -12,10 +12,10 @@ from adopting import PLAIN
 from attention_networks import NETWORKS, N, exported
 from float32_bounds import of_bundle
 
-from ptyonnx.adoption import adopt, example_patterns
-from ptyonnx_converters.batch_place import Place, followed, reshaped
-from ptyonnx_converters.declaration import Declaration, Source
-from ptyonnx_runtime.session import Session
+from ptyonnx.exchange.adopting import adopt, example_patterns
+from ptyonnx_converters.foreign.batch_axis import Place, followed, reshaped
+from ptyonnx_converters.foreign.declaration import Declaration, Source
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 

@@ -17,7 +17,7 @@ from refusal import refused
 
 from ptyonnx.cli import main
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.memory import check_memory
+from ptyonnx_converters.foreign.memory import check_memory
 
 ALL = (
     "--system", "x", "--values", "intensity", "--limit", "none", "--transform", "none", "--zero-frequency", "centre",
@@ -120,7 +120,7 @@ def test_memory_stays_small_while_a_bomb_is_refused(tmp_path: Path) -> None:
     code = """
 import re, sys
 from pathlib import Path
-import onnx.reference, onnxruntime, ptyonnx.adoption, ptyonnx_converters.from_onnx
+import onnx.reference, onnxruntime, ptyonnx.exchange.adopting, ptyonnx_converters.from_onnx
 from ptyonnx.cli import main
 peak = lambda: int(re.search("VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 before = peak()

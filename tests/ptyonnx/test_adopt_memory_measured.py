@@ -11,8 +11,8 @@ import pytest
 from memory_networks import NETWORKS
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters import memory
-from ptyonnx_converters.memory import check_memory
+from ptyonnx_converters.foreign import memory
+from ptyonnx_converters.foreign.memory import check_memory
 
 MiB = 2**20
 BATCH = 16

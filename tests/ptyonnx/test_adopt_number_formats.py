@@ -15,12 +15,12 @@ from foreign_factory import COARSE_TOLERANCE, TOLERANCE, foreign_model, make_for
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ptyonnx.adoption import example_patterns
+from ptyonnx.exchange.adopting import example_patterns
 from ptyonnx_bundles import Bundle, SelfTest, read_bundle, write_bundle
 from ptyonnx_bundles.errors import BundleError, ConversionError
 from ptyonnx_converters import from_onnx
-from ptyonnx_converters.declaration import Declaration, Source
-from ptyonnx_converters.number_formats import is_coarse, is_quantised, relative_tolerance, stepped
+from ptyonnx_converters.foreign.declaration import Declaration, Source
+from ptyonnx_converters.foreign.number_formats import is_coarse, is_quantised, relative_tolerance, stepped
 
 pytestmark = pytest.mark.numerical
 

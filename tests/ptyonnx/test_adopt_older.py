@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.declaration import Declaration, Source
-from ptyonnx_converters.older import converted
-from ptyonnx_runtime.session import Session
+from ptyonnx_converters.foreign.declaration import Declaration, Source
+from ptyonnx_converters.foreign.opset import converted
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 

@@ -19,8 +19,8 @@ from ptyonnx import open_bundle
 from ptyonnx.cli import main
 from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_converters import to_ptychovit
-from ptyonnx_converters.declaration import ONE, ZERO, Declaration, Source
-from ptyonnx_runtime.session import Session
+from ptyonnx_converters.foreign.declaration import ONE, ZERO, Declaration, Source
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 

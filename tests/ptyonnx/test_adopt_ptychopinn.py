@@ -15,8 +15,8 @@ from ptychopinn_bundles import KERAS, TORCH, Variant, repack, torch_bundle
 from refusal import refused
 
 from ptyonnx import load_scan, open_bundle, reconstruct
-from ptyonnx.adoption import SAME_GRAPH
 from ptyonnx.cli import main
+from ptyonnx.exchange.adopting import SAME_GRAPH
 
 
 def ptychopinn_zip(path: Path) -> Path:

@@ -11,9 +11,9 @@ from adopting import PLAIN, adopted
 from foreign_networks import ptychonn
 from onnx import TensorProto, helper, numpy_helper
 
-from ptyonnx.adoption import adopt
+from ptyonnx.exchange.adopting import adopt
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.declaration import Declaration, Source
+from ptyonnx_converters.foreign.declaration import Declaration, Source
 
 PHASE = Declaration(**{**vars(PLAIN), "phase": Source("y", None)})
 

@@ -14,9 +14,10 @@ from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 from refusal import refused
 
-from ptyonnx import autoencoder, backends, import_bundle
-from ptyonnx.autoencoder import AMPLITUDE_TOLERANCE, OBJECT_TOLERANCE, export_autoencoder, largest_amplitude
+from ptyonnx import backends, import_bundle
 from ptyonnx.cli import main
+from ptyonnx.exchange import autoencoder
+from ptyonnx.exchange.autoencoder import AMPLITUDE_TOLERANCE, OBJECT_TOLERANCE, export_autoencoder, largest_amplitude
 from ptyonnx_bundles import Bundle, Recipe, read_bundle
 from ptyonnx_bundles.errors import BundleError, ConversionError
 

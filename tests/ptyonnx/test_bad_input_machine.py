@@ -10,7 +10,7 @@ import pytest
 from bundle_factory import make_bundle
 from refusal import contents, refused
 
-from ptyonnx_runtime.session import PROVIDERS, providers
+from ptyonnx_runtime.inference.onnx_session import PROVIDERS, providers
 
 Output = pytest.CaptureFixture[str]
 SCAN = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"

@@ -15,7 +15,7 @@ from bundle_factory import make_bundle
 from refusal import contents, refused
 
 from ptyonnx.cli import main
-from ptyonnx.run import Record, Run
+from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
 from ptyonnx_bundles import Bundle
 from ptyonnx_runtime import reconstruct as engine

@@ -11,11 +11,11 @@ import pytest
 from bundle_factory import make_bundle
 from float32_bounds import of_sums
 
-from ptyonnx import __version__, configuration
+from ptyonnx import __version__
 from ptyonnx.cli import VERBS, main
 from ptyonnx.cli.progress import TrainingBars, bar
-from ptyonnx.ptychopinn_names import BATCH_SIZE
-from ptyonnx.settings import Settings
+from ptyonnx.settings import Settings, configuration
+from ptyonnx.settings.ptychopinn_names import BATCH_SIZE
 from ptyonnx_bundles import Bundle, Recipe, write_bundle
 from ptyonnx_bundles.errors import SettingsError
 

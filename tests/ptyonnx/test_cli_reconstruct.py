@@ -5,11 +5,11 @@ import pytest
 from bundle_factory import make_bundle, overflowing
 from refusal import refused
 
+from ptyonnx.backends.engines import canonical_engine
 from ptyonnx.cli import main
-from ptyonnx.engines import canonical_engine
 from ptyonnx.formats import load_result, load_scan, write_scan
-from ptyonnx.reconstruction import reconstruct
-from ptyonnx.run import Record, Run
+from ptyonnx.results.reconstruction import reconstruct
+from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
 from ptyonnx.simulation import scan_positions, simulate
 from ptyonnx_bundles import Bundle, Recipe

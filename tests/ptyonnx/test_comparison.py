@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from ptyonnx.cli import main
 from ptyonnx.comparison import Comparison, Subject, compare, compare_weights
 from ptyonnx.comparison.patches import compare_patches
-from ptyonnx.comparison.patterns import MOST_PATTERNS
 from ptyonnx.comparison.weights import judge_weights
+from ptyonnx.reference.patterns import MOST_PATTERNS
 from ptyonnx_bundles import Bundle, ForeignRecipe, Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_runtime.inference.session import Session
 from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.session import Session
 
 RECIPE = Recipe(N=64, filters_scale=0.0625)
 

@@ -17,10 +17,10 @@ from scipy import signal
 
 from ptyonnx.comparison import Comparison, Subject, compare
 from ptyonnx.comparison.activations import compare_activations
-from ptyonnx.comparison.patterns import Patterns
+from ptyonnx.reference.patterns import Patterns
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_runtime.activations import value_names, with_every_value
-from ptyonnx_runtime.session import Session
+from ptyonnx_runtime.inference.activations import value_names, with_every_value
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 
@@ -71,7 +71,7 @@ def _change(values: dict[str, NDArray[np.float32]], layer: str, kernel: NDArray[
     return largest / float(np.abs(values[layer]).max())
 
 
-def _check_blamed(found: Comparison, weight: str, layer: str) -> None:
+def _check_attributed(found: Comparison, weight: str, layer: str) -> None:
     """Exactly one array differs, and the two part where it is used, not earlier and not later."""
     assert not found.same_function
     assert found.weights.passed is False
@@ -90,7 +90,7 @@ def test_one_flipped_bit_is_named_with_its_place(good: Bundle, tmp_path: Path) -
     flipped.view(np.uint32)[place] ^= np.uint32(1 << 22)  # the highest bit of the mantissa
     other = make_bundle(tmp_path / "flipped.onnx", RECIPE, weights={**weights, name: flipped})
     found = compare(good, other)
-    _check_blamed(found, name, "decoder.phase.1.conv.0")
+    _check_attributed(found, name, "decoder.phase.1.conv.0")
     entry = found.weights.arrays[0]
     assert (entry.differing, entry.where, entry.filters) == (1, place, (1,))
     assert entry.maximum == pytest.approx(abs(float(flipped[place]) - float(weights[name][place])))
@@ -114,7 +114,7 @@ def test_two_swapped_filters_are_named(good: Bundle, tmp_path: Path) -> None:
     swapped = weights[name].copy()
     swapped[[0, 3]] = swapped[[3, 0]]
     found = compare(good, make_bundle(tmp_path / "swapped.onnx", RECIPE, weights={**weights, name: swapped}))
-    _check_blamed(found, name, "encoder.1.conv.1")
+    _check_attributed(found, name, "encoder.1.conv.1")
     assert found.weights.arrays[0].filters == (0, 3)
     assert "in filters 0, 3;" in found.weights.sentence
 
@@ -146,7 +146,7 @@ def test_twenty_random_faults_are_named(
         assume(np.abs(difference).max() > 1e-4 * np.abs(values[layer]).max())
     path = tmp_path_factory.mktemp("fault") / "faulty.onnx"
     found = compare(good, make_bundle(path, RECIPE, weights={**weights, name: changed}))
-    _check_blamed(found, name, layer)
+    _check_attributed(found, name, layer)
     assert found.weights.arrays[0].filters == (place[0],)
 
 

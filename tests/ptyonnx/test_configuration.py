@@ -6,9 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptyonnx import configuration, ptychopinn_names
-from ptyonnx.configuration import configure
-from ptyonnx.settings import Settings
+from ptyonnx.settings import Settings, configuration, ptychopinn_names
+from ptyonnx.settings.configuration import configure
 from ptyonnx_bundles.errors import SettingsError
 
 Write = Callable[[str], Path]

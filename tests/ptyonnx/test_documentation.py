@@ -19,7 +19,7 @@ from bundle_factory import make_bundle
 
 from ptyonnx import load_scan
 from ptyonnx.cli import VERBS, main
-from ptyonnx.configuration import configure
+from ptyonnx.settings.configuration import configure
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

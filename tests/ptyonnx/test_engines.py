@@ -15,12 +15,12 @@ from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
 from ptyonnx import backends
-from ptyonnx.engines import ALIASES, ENGINES, canonical_engine, open_engine
-from ptyonnx.reconstruction import reconstruct
+from ptyonnx.backends.engines import ALIASES, ENGINES, canonical_engine, open_engine
+from ptyonnx.results.reconstruction import reconstruct
 from ptyonnx.simulation import scan_positions, simulate
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import BundleError, ProviderError, SettingsError
-from ptyonnx_runtime.runner import patches, predict
+from ptyonnx_runtime.inference.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
 
 pytestmark = pytest.mark.numerical

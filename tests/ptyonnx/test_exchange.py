@@ -16,14 +16,14 @@ from small_training import SMALL, Losses, simulated_scan
 from ptyonnx import backends, export, import_bundle, open_bundle, train
 from ptyonnx.cli import main
 from ptyonnx.formats import write_scan
-from ptyonnx.run import Run
+from ptyonnx.runs.run import Run
 from ptyonnx.settings import Settings
 from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import prepare
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import BundleError, ConversionError, RunError, ScanError, SettingsError
+from ptyonnx_runtime.inference.verify import verify
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.verify import verify
 
 Output = pytest.CaptureFixture[str]
 TINY = Recipe(N=32, filters_scale=0.125)

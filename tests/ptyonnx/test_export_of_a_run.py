@@ -11,11 +11,11 @@ from small_training import SMALL, simulated_scan
 
 from ptyonnx import export, import_bundle, open_bundle
 from ptyonnx.cli import main
+from ptyonnx.exchange.training import train
 from ptyonnx.formats import write_scan
-from ptyonnx.run import Run
-from ptyonnx.run_folder import locked
+from ptyonnx.runs.folder import locked
+from ptyonnx.runs.run import Run
 from ptyonnx.settings import Settings
-from ptyonnx.training import train
 from ptyonnx_bundles import Bundle, Recipe
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptyonnx.formats import load_scan
 from ptyonnx.simulation import simulate
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.intensity_signs import IntensitySigns
+from ptyonnx_runtime.scan.intensity_signs import IntensitySigns
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
 COUNT = 26  # every 20th of the sample's 516

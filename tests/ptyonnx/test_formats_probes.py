@@ -18,10 +18,13 @@ from hostile.hdf5 import product
 from PIL import Image
 
 from ptyonnx.formats import load_result, load_scan
-from ptyonnx.simulation import load_object, load_probe, object_from_images, read_positions
+from ptyonnx.formats.objects import load_object
+from ptyonnx.formats.positions import read_positions
+from ptyonnx.formats.probes import load_probe
+from ptyonnx.simulation import object_from_images
 from ptyonnx_bundles.errors import ObjectError, PtyonnxError, ScanError
 from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
-from ptyonnx_runtime.scan_checks import check_pattern_size
+from ptyonnx_runtime.scan.checks import check_pattern_size
 
 N = 32
 SUFFIXES = [".h5", ".npz", ".npy"]
@@ -146,7 +149,9 @@ def png(path: Path, width: int, height: int) -> Path:
 MEASURED = """
 import sys
 from pathlib import Path
-from ptyonnx.simulation import load_object, load_probe, object_from_images
+from ptyonnx.simulation import object_from_images
+from ptyonnx.formats.objects import load_object
+from ptyonnx.formats.probes import load_probe
 from ptyonnx_bundles.errors import ObjectError
 
 def peak():  # not from getrusage, which begins with that of the process that started this one

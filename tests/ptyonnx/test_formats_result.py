@@ -12,7 +12,7 @@ import pytest
 from bundle_factory import example_probe, make_bundle
 
 from ptyonnx.formats import load_result, write_result
-from ptyonnx.reconstruction import Reconstruction, reconstruct
+from ptyonnx.results.reconstruction import Reconstruction, reconstruct
 from ptyonnx_bundles.errors import ObjectError, OutputError
 from ptyonnx_runtime.scan import Scan
 
@@ -168,7 +168,7 @@ FULL_DISK = """
 import resource, sys
 import numpy as np
 from ptyonnx.formats import load_result, load_scan, write_result, write_scan
-from ptyonnx.reconstruction import reconstruct
+from ptyonnx.results.reconstruction import reconstruct
 from ptyonnx_bundles import read_bundle
 from ptyonnx_bundles.errors import OutputError
 

@@ -12,7 +12,7 @@ from ptyonnx.cli import main
 from ptyonnx.formats import load_scan
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
-from ptyonnx_runtime.zero_frequency import looks_like_the_corner, to_the_centre
+from ptyonnx_runtime.scan.zero_frequency import looks_like_the_corner, to_the_centre
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
 

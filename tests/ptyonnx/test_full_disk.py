@@ -11,9 +11,9 @@ import pytest
 from small_training import SMALL, simulated_scan
 
 from ptyonnx import Settings, train
-from ptyonnx.run import Run
-from ptyonnx_bundles import atomic
+from ptyonnx.runs.run import Run
 from ptyonnx_bundles.errors import OutputError, RunError
+from ptyonnx_bundles.files import atomic
 
 SETTINGS = Settings.model_validate(SMALL)
 WRITTEN = 13  # files of a training of two epochs, replaced ones again

@@ -14,10 +14,11 @@ from bundle_factory import make_bundle
 from small_training import SMALL, simulated_scan
 
 from ptyonnx.backends import BACKENDS, load_part
-from ptyonnx.engines import open_engine
-from ptyonnx.run import Run
+from ptyonnx.backends.engines import open_engine
+from ptyonnx.exchange import training as train
+from ptyonnx.runs.run import Run
 from ptyonnx.settings import Settings
-from ptyonnx.training import Unobserved, train
+from ptyonnx.training import Unobserved
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import ProviderError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ptyonnx.history import read_history, write_history
+from ptyonnx.runs.history import read_history, write_history
 from ptyonnx.settings import MOST_EPOCHS, Settings
 from ptyonnx_bundles.errors import RunError
 

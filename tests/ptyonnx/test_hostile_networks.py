@@ -11,10 +11,10 @@ from foreign_factory import foreign_model, make_foreign_bundle
 from hostile_graphs import hostile_bundle, hostile_model
 from refusal import refused
 
-from ptyonnx.adoption import adopt
 from ptyonnx.comparison import compare
+from ptyonnx.exchange.adopting import adopt
 from ptyonnx_bundles.errors import WorkerError
-from ptyonnx_converters.declaration import Declaration, Limit, Scale, Source
+from ptyonnx_converters.foreign.declaration import Declaration, Limit, Scale, Source
 
 Output = pytest.CaptureFixture[str]
 SCAN = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"

@@ -18,7 +18,7 @@ from small_training import simulated_scan
 from ptyonnx import export, import_bundle, open_bundle
 from ptyonnx.cli import main
 from ptyonnx.formats import write_scan
-from ptyonnx.run import Run
+from ptyonnx.runs.run import Run
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import OutputError, RunError
 
@@ -72,7 +72,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 def test_an_import_that_is_interrupted_anywhere_leaves_one_run_whole(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptyonnx.importing._prove", lambda *_: None)  # the framework is no part of this
+    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)  # the framework is no part of this
     older = import_bundle(bundle, "torch", tmp_path / "run")
     (older.directory / "bundle.onnx").write_bytes(bundle.model)
     (older.directory / "notes.txt").write_text("mine", encoding="utf-8")
@@ -100,7 +100,7 @@ def test_an_import_that_is_interrupted_anywhere_leaves_one_run_whole(
 def test_an_import_that_is_interrupted_where_no_run_stood_leaves_nothing_or_the_run(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptyonnx.importing._prove", lambda *_: None)
+    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)
     for count in range(5):  # two checkpoints, settings and record become complete; then the run arrives
         with monkeypatch.context() as patch:
             interrupt_after(patch, count)
@@ -118,7 +118,7 @@ def test_an_import_that_fails_before_the_new_run_is_complete_leaves_the_older_ru
     def full(*_: object) -> None:
         raise OutputError("no room")
 
-    monkeypatch.setattr("ptyonnx.importing.save", full)
+    monkeypatch.setattr("ptyonnx.exchange.importing.save", full)
     with pytest.raises(OutputError):
         import_bundle(bundle, "tensorflow", tmp_path / "run", overwrite=True)
     assert contents(tmp_path) == before
@@ -139,7 +139,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_a_disk_that_fails_while_a_run_takes_its_place_is_said_and_the_next_to_open_it_goes_on(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptyonnx.importing._prove", lambda *_: None)
+    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)
     import_bundle(bundle, "torch", tmp_path / "run")
     with monkeypatch.context() as patch:
         failing(patch, "settings.yaml")

@@ -16,13 +16,13 @@ from refusal import contents, refused
 from small_training import SMALL, simulated_scan
 
 from ptyonnx import import_bundle
-from ptyonnx.checkpoints import Snapshot, State, keep, load, path_of, reconcile, save
+from ptyonnx.exchange.training import train
 from ptyonnx.formats import write_scan
-from ptyonnx.history import best_epoch
-from ptyonnx.run import Record, Run
-from ptyonnx.run_folder import check_unused, install, locked
+from ptyonnx.runs.checkpoints import Snapshot, State, keep, load, path_of, reconcile, save
+from ptyonnx.runs.folder import check_unused, install, locked
+from ptyonnx.runs.history import best_epoch
+from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
-from ptyonnx.training import train
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import RunError
 
@@ -130,7 +130,7 @@ def test_a_run_is_replaced_wholly_or_not_at_all(tmp_path: Path, record: Record) 
 def test_a_killed_import_repeated_leaves_what_an_uninterrupted_one_leaves(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, older: bool
 ) -> None:
-    monkeypatch.setattr("ptyonnx.importing._prove", lambda *_: None)  # the framework is no part of this
+    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)  # the framework is no part of this
     directory = tmp_path / "run"
 
     def begin() -> None:
@@ -182,7 +182,7 @@ def test_a_killed_training_resumed_ends_with_the_weights_of_an_uninterrupted_one
 HOLDER = """
 import sys
 from pathlib import Path
-from ptyonnx.run_folder import locked
+from ptyonnx.runs.folder import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -12,8 +12,8 @@ from refusal import refused
 from small_training import SMALL, simulated_scan
 
 from ptyonnx import Settings, import_bundle, open_bundle, train
-from ptyonnx.autoencoder import export_autoencoder
 from ptyonnx.cli import main
+from ptyonnx.exchange.autoencoder import export_autoencoder
 from ptyonnx.formats import write_scan
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import OutputError
@@ -75,8 +75,8 @@ def test_python_is_refused_before_the_work_as_well(folder: Path, monkeypatch: py
         raise AssertionError("refused only after the work")
 
     monkeypatch.setattr("ptyonnx.backends.load", worked)
-    monkeypatch.setattr("ptyonnx.importing._prove", worked)
-    monkeypatch.setattr("ptyonnx.autoencoder._build", worked)
+    monkeypatch.setattr("ptyonnx.exchange.importing._prove", worked)
+    monkeypatch.setattr("ptyonnx.exchange.autoencoder._build", worked)
     bundle = open_bundle("b.onnx")
     with pytest.raises(OutputError):
         train("torch", simulated_scan(count=24), Settings.model_validate(SMALL), "some/new/run")

@@ -24,14 +24,14 @@ from foreign_factory import make_foreign_bundle
 import ptyonnx
 from ptyonnx import backends
 from ptyonnx.cli import main
-from ptyonnx.comparison.parity import Parity, Row, judge
-from ptyonnx.comparison.parity.arbiter import arbitrate, gradients_along
-from ptyonnx.comparison.parity.children import examine
-from ptyonnx.comparison.parity.evidence import Evidence
-from ptyonnx.comparison.parity.judge import other_branches
-from ptyonnx.comparison.parity.result import Verdict
-from ptyonnx.comparison.parity.tolerances import quantities, scales, tolerances
-from ptyonnx.comparison.parity.trial import Trial, of_recipe
+from ptyonnx.parity import Parity, Row, judge
+from ptyonnx.parity.arbiter import arbitrate, gradients_along
+from ptyonnx.parity.children import examine
+from ptyonnx.parity.evidence import Evidence
+from ptyonnx.parity.judge import other_branches
+from ptyonnx.parity.result import Verdict
+from ptyonnx.parity.tolerances import quantities, scales, tolerances
+from ptyonnx.parity.trial import Trial, of_recipe
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError, ScanError, SettingsError, WorkerError
 
@@ -171,7 +171,9 @@ def test_the_probe_is_refined_alike_and_a_fault_in_it_is_named() -> None:
     assert scan.probe is not None
     modes = np.concatenate([scan.probe, 0.2 * np.roll(scan.probe, 7, axis=1)])
     with planted.in_children(tensorflow="conjugated_probe_tensorflow"):
-        found = ptyonnx.parity(Recipe(N=64, filters_scale=0.1), replace(scan, probe=modes), steps=3, train_probe=True)
+        found = ptyonnx.check_parity(
+            Recipe(N=64, filters_scale=0.1), replace(scan, probe=modes), steps=3, train_probe=True
+        )
     verdicts = {verdict.implementation: verdict for verdict in found.verdicts}
     assert verdicts["pytorch"].passed, verdicts["pytorch"].sentence
     assert verdicts["tensorflow"].key == "probe.imag", verdicts["tensorflow"].sentence
@@ -194,7 +196,7 @@ def test_the_command_line_refines_the_probe_where_asked(capsys: pytest.CaptureFi
 def test_one_framework_alone_is_enough_and_the_result_goes_to_json(tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
     bundle = make_bundle(tmp_path / "bundle.onnx", Recipe(N=32, filters_scale=0.1, depth=1, gridsize=2))
-    result = ptyonnx.parity(bundle, backends=["torch"], steps=2, progress=lambda *report: seen.append(report))
+    result = ptyonnx.check_parity(bundle, backends=["torch"], steps=2, progress=lambda *report: seen.append(report))
     assert isinstance(result, Parity)
     assert result.implementations == ("pytorch", "onnxruntime")
     assert result.passed, [verdict.sentence for verdict in result.verdicts]
@@ -209,7 +211,7 @@ def test_one_framework_alone_is_enough_and_the_result_goes_to_json(tmp_path: Pat
 @pytest.mark.slow
 def test_a_fault_in_a_child_ends_in_the_verdict_of_the_library_call() -> None:
     with planted.in_children(tensorflow="swapped_filters_tensorflow"):
-        result = ptyonnx.parity(RECIPE, backends=["tf"], steps=2)
+        result = ptyonnx.check_parity(RECIPE, backends=["tf"], steps=2)
     assert not result.passed
     assert result.verdicts[0].sentence == f"tensorflow parts at {planted.SWAPPED}"
 
@@ -240,7 +242,7 @@ def test_the_command_line_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_weights_that_overflow_are_a_finding_without_a_word_from_numpy(tmp_path: Path) -> None:
     """Warnings are errors here."""
     broken = overflowing(make_bundle(tmp_path / "good.onnx", RECIPE), tmp_path / "broken.onnx")
-    found = ptyonnx.parity(broken, backends=["torch"], steps=2)
+    found = ptyonnx.check_parity(broken, backends=["torch"], steps=2)
     assert [verdict.key for verdict in found.verdicts] == ["decoder.phase.1.conv.0"] * 2
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -328,20 +330,20 @@ def test_python_has_nothing_to_say_about_what_the_child_runs(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_what_tensorflow_says_of_every_machine_is_not_quoted() -> None:
     with planted.in_children(tensorflow="killed_after_loading_tensorflow"), pytest.raises(WorkerError) as refusal:
-        ptyonnx.parity(RECIPE, backends=["tf"])
+        ptyonnx.check_parity(RECIPE, backends=["tf"])
     assert str(refusal.value) == "the process of tensorflow died (SIGKILL)"
 
 
 def test_a_process_that_dies_is_quoted_in_one_line_and_leaves_nothing(temporary: Path) -> None:
     with planted.in_children(pytorch="death"), pytest.raises(WorkerError) as refusal:
-        ptyonnx.parity(RECIPE, backends=["torch"])
+        ptyonnx.check_parity(RECIPE, backends=["torch"])
     line = str(refusal.value)
     assert "the process of pytorch died (SIGABRT)" in line
     assert "terminate called after throwing std::bad_alloc" in line
     assert "\n" not in line
     assert "--backends" not in line  # there is no other
     with planted.in_children(tensorflow="death"), pytest.raises(WorkerError, match='backends="pytorch" compares'):
-        ptyonnx.parity(RECIPE, backends=["tf", "torch"])
+        ptyonnx.check_parity(RECIPE, backends=["tf", "torch"])
     assert list(temporary.iterdir()) == []
 
 
@@ -353,7 +355,7 @@ def test_a_process_that_hangs_is_stopped_and_leaves_nothing(temporary: Path, mon
         planted.in_children(pytorch="silence"),
         pytest.raises(WorkerError, match=r"did not end within 4 s.*waiting for a lock"),
     ):
-        ptyonnx.parity(RECIPE, backends=["torch"], timeout_s=4)
+        ptyonnx.check_parity(RECIPE, backends=["torch"], timeout_s=4)
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
@@ -391,7 +393,7 @@ def test_sigterm_ends_the_child_and_leaves_nothing(temporary: Path) -> None:
 @pytest.mark.slow
 def test_an_export_with_another_input_is_a_finding_and_the_other_verdicts_stay() -> None:
     with planted.in_children(pytorch="export_renamed_input"):
-        result = ptyonnx.parity(RECIPE, backends=["torch"], steps=2)
+        result = ptyonnx.check_parity(RECIPE, backends=["torch"], steps=2)
     (verdict,) = result.verdicts
     assert (verdict.stage, verdict.key) == ("export", "diffraction")
     assert result.digests.keys() == {"pytorch"}
@@ -414,15 +416,15 @@ def test_an_onnxruntime_that_dies_is_a_finding_and_the_other_verdicts_stay(
 
 def test_what_cannot_be_compared_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such backend"):
-        ptyonnx.parity(RECIPE, backends=["jax"])
+        ptyonnx.check_parity(RECIPE, backends=["jax"])
     with pytest.raises(SettingsError, match="steps"):
-        ptyonnx.parity(RECIPE, steps=1)
+        ptyonnx.check_parity(RECIPE, steps=1)
     with pytest.raises(BundleError, match="cannot be read"):
-        ptyonnx.parity(tmp_path / "absent.onnx")
+        ptyonnx.check_parity(tmp_path / "absent.onnx")
     scan = of_recipe(Recipe(N=48, filters_scale=0.1), None, seed=0, steps=2, threads=1).scan
     with pytest.raises(ScanError, match="another N"):
-        ptyonnx.parity(RECIPE, scan)
+        ptyonnx.check_parity(RECIPE, scan)
     make_foreign_bundle(tmp_path / "foreign.onnx")
     with pytest.raises(BundleError) as refusal:
-        ptyonnx.parity(tmp_path / "foreign.onnx")
+        ptyonnx.check_parity(tmp_path / "foreign.onnx")
     assert "recipe" in str(refusal.value)

@@ -15,18 +15,19 @@ from bundle_factory import canonical_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptyonnx.comparison.parity import judge, layers
-from ptyonnx.comparison.parity.arbiter import arbitrate
-from ptyonnx.comparison.parity.evidence import Evidence
-from ptyonnx.comparison.parity.network import Network, compute
-from ptyonnx.comparison.parity.own_errors import own_errors
-from ptyonnx.comparison.parity.physics import Objective, fourier
-from ptyonnx.comparison.parity.pixel_sums import sum_error
-from ptyonnx.comparison.parity.result import Row, Verdict
-from ptyonnx.comparison.parity.rounding import EXACT, Float32
-from ptyonnx.comparison.parity.tolerances import tolerances
-from ptyonnx.comparison.parity.trial import Trial, of_recipe
-from ptyonnx.comparison.rounding import UNIT_ROUNDOFF
+from ptyonnx.parity import judge
+from ptyonnx.parity.arbiter import arbitrate
+from ptyonnx.parity.evidence import Evidence
+from ptyonnx.parity.result import Row, Verdict
+from ptyonnx.parity.tolerances import tolerances
+from ptyonnx.parity.trial import Trial, of_recipe
+from ptyonnx.reference import layers
+from ptyonnx.reference.graph_rounding import UNIT_ROUNDOFF
+from ptyonnx.reference.local_errors import local_errors
+from ptyonnx.reference.network import Network, compute
+from ptyonnx.reference.physics import Objective, fourier
+from ptyonnx.reference.pixel_sums import sum_error
+from ptyonnx.reference.rounding import EXACT, Float32
 from ptyonnx.training.objective import Scene, expected_intensity
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError
@@ -227,14 +228,16 @@ def test_any_single_bit_or_two_swapped_filters_are_named_where_they_are(fault: t
     held = Evidence("suspect", weights=changed)
     verdict = judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, held, {}, stages=("weights",)))
     assert (verdict.stage, verdict.key) == ("weights", name)
-    own = own_errors(PROPERTY, rounded(PROPERTY, changed).activations)
+    own = local_errors(PROPERTY.recipe, PROPERTY.weights, PROPERTY.patterns, rounded(PROPERTY, changed).activations)
     wrong = [node for node, error in own.items() if error > 1]
     change = np.abs(changed[name] - PROPERTY.weights[name]).max() / np.abs(PROPERTY.weights[name]).max()
     assert wrong == [layer] if change > VISIBLE else wrong in ([], [layer])
 
 
 def test_float32_itself_is_not_suspected() -> None:
-    own = own_errors(PROPERTY, rounded(PROPERTY, dict(PROPERTY.weights)).activations)
+    own = local_errors(
+        PROPERTY.recipe, PROPERTY.weights, PROPERTY.patterns, rounded(PROPERTY, dict(PROPERTY.weights)).activations
+    )
     assert max(own.values()) <= 1
     assert own["encoder.0.pool"] == own["decoder.phase.0.upsample"] == 0
 

@@ -15,12 +15,12 @@ from foreign_networks import ptychonn
 from numpy.typing import NDArray
 from refusal import refused
 
-from ptyonnx.adoption import adopt
 from ptyonnx.cli import main
+from ptyonnx.exchange.adopting import adopt
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_converters import to_ptychovit
-from ptyonnx_converters.declaration import Declaration, Limit, Scale, Source
-from ptyonnx_runtime.session import Session
+from ptyonnx_converters.foreign.declaration import Declaration, Limit, Scale, Source
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 

@@ -17,10 +17,10 @@ from small_training import SMALL, simulated_scan
 
 import ptyonnx
 from ptyonnx import Bundle, Reconstruction, Run, Settings
-from ptyonnx.autoencoder import export_autoencoder
+from ptyonnx.exchange.autoencoder import export_autoencoder
+from ptyonnx.exchange.profiles import export_profile
 from ptyonnx.formats import write_scan
-from ptyonnx.profiles import export_profile
-from ptyonnx.run import Record
+from ptyonnx.runs.run import Record
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError, PtyonnxError, ScanError, SettingsError
 
@@ -134,7 +134,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[PtyonnxError]]] = {
     "simulate: obj": (lambda _: ptyonnx.simulate(None, np.ones((1, 32, 32)), np.zeros((2, 2))), SettingsError),
     "adopt: declaration": (lambda f: ptyonnx.adopt(f / "bundle.onnx", f / "b.onnx", "ptychonn"), SettingsError),
     "load_scan: path": (lambda f: ptyonnx.load_scan(scan(f)), SettingsError),
-    "parity: source": (lambda f: ptyonnx.parity(scan(f), backends=["torch"]), SettingsError),
+    "check_parity: source": (lambda f: ptyonnx.check_parity(scan(f), backends=["torch"]), SettingsError),
     "open_bundle: source": (lambda f: ptyonnx.open_bundle(scan(f)), SettingsError),
 }  # fmt: skip
 
@@ -181,7 +181,7 @@ def documented(text: str | None) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["reconstruct", "train", "compare", "export", "import_bundle", "simulate", "adopt", "parity", "verify", "open_bundle", "load_scan"]
+    "name", ["reconstruct", "train", "compare", "export", "import_bundle", "simulate", "adopt", "check_parity", "verify", "open_bundle", "load_scan"]
 )  # fmt: skip
 def test_the_help_of_a_function_names_every_parameter(name: str) -> None:
     function = getattr(ptyonnx, name)
@@ -196,7 +196,7 @@ def test_rooms_are_there_after_importing_the_face_and_nothing_is_loaded_before()
     code = """
 import sys, ptyonnx
 assert not {"numpy", "h5py", "pydantic", "torch"} & set(sys.modules), "import ptyonnx loads something"
-assert ptyonnx.formats.load_scan and ptyonnx.comparison.compare and ptyonnx.engines.open_engine
+assert ptyonnx.formats.load_scan and ptyonnx.comparison.compare and ptyonnx.backends.engines.open_engine
 assert ptyonnx.simulation.scan_positions and ptyonnx.report.write_report
 assert not {"torch", "tensorflow"} & set(sys.modules)
 try:

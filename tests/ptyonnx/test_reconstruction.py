@@ -13,8 +13,8 @@ from bundle_factory import make_bundle
 from PIL import Image
 
 import ptyonnx
-from ptyonnx.picture import limits, scale_bar, without_global_phase
-from ptyonnx.reconstruction import Reconstruction
+from ptyonnx.results.picture import limits, scale_bar, without_global_phase
+from ptyonnx.results.reconstruction import Reconstruction
 from ptyonnx_bundles.errors import OutputError
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"

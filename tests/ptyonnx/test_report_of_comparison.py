@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from ptyonnx import load_scan
 from ptyonnx.cli import main
 from ptyonnx.comparison import Comparison, Subject, compare, compare_objects, open_subject
-from ptyonnx.history import write_history
 from ptyonnx.report.of_comparison import report_of
 from ptyonnx.report.page import render
-from ptyonnx.run import Record, Run
+from ptyonnx.runs.history import write_history
+from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
 from ptyonnx_bundles import Bundle, Recipe, write_bundle
 

@@ -13,11 +13,11 @@ from safetensors.numpy import save_file
 from small_training import SMALL, Losses, simulated_scan
 
 from ptyonnx.backends import BACKENDS, load_part
-from ptyonnx.checkpoints import CHECKPOINTS, Checkpoint, State, load, path_of, save
+from ptyonnx.exchange.training import train
 from ptyonnx.formats import write_scan
-from ptyonnx.run import Run
+from ptyonnx.runs.checkpoints import CHECKPOINTS, Checkpoint, State, load, path_of, save
+from ptyonnx.runs.run import Run
 from ptyonnx.settings import Settings
-from ptyonnx.training import train
 from ptyonnx.training.observer import Unobserved
 from ptyonnx.training.task import prepare
 from ptyonnx_bundles.errors import RunError

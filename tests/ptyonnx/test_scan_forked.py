@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ptyonnx.formats import load_scan
-from ptyonnx_runtime.spool import TileSpool
-from ptyonnx_runtime.stitching import Tiles
+from ptyonnx_runtime.stitching.spool import TileSpool
+from ptyonnx_runtime.stitching.stitching import Tiles
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
 

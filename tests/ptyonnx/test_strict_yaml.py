@@ -14,10 +14,10 @@ from bundle_factory import make_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptyonnx.configuration import configure
-from ptyonnx.run import Record, Run
+from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
-from ptyonnx.strict_yaml import LARGEST_BYTES, parse_yaml
+from ptyonnx.settings.configuration import configure
+from ptyonnx.settings.strict_yaml import LARGEST_BYTES, parse_yaml
 from ptyonnx_bundles.errors import RunError, SettingsError
 
 Write = Callable[[str], Path]

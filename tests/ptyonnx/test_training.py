@@ -15,11 +15,12 @@ from float32_bounds import of_losses
 from small_training import SMALL, Losses, simulated_scan
 
 from ptyonnx import backends
-from ptyonnx.checkpoints import CHECKPOINTS
-from ptyonnx.history import read_history
-from ptyonnx.run import Run
+from ptyonnx.exchange.training import train
+from ptyonnx.runs.checkpoints import CHECKPOINTS
+from ptyonnx.runs.history import read_history
+from ptyonnx.runs.run import Run
 from ptyonnx.settings import Settings
-from ptyonnx.training import Unobserved, train
+from ptyonnx.training import Unobserved
 from ptyonnx_bundles.errors import (
     CollapseError,
     DivergenceError,
@@ -146,7 +147,7 @@ def test_resuming_with_other_data_or_another_backend_is_refused(tmp_path: Path, 
 
 
 def test_a_rate_far_too_high_ends_in_collapse_or_divergence_and_never_in_a_bundle(tmp_path: Path, backend: str) -> None:
-    from ptyonnx.exporting import export
+    from ptyonnx.exchange.exporting import export
 
     settings = Settings.model_validate({**SMALL, "rate": 3.0, "clip": 1e6, "warmup": 0, "epochs": 3})
     with pytest.raises((CollapseError, DivergenceError), match="rate="):

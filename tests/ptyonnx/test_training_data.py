@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ptyonnx.checkpoints import Snapshot
-from ptyonnx.history import best_epoch, read_history, write_history
+from ptyonnx.runs.checkpoints import Snapshot
+from ptyonnx.runs.history import best_epoch, read_history, write_history
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics

@@ -15,7 +15,7 @@ from ptyonnx.settings import Settings
 from ptyonnx.training.observer import Unobserved
 from ptyonnx.training.start import Start
 from ptyonnx.training.task import Task, prepare, scan_digest
-from ptyonnx_runtime import positioned
+from ptyonnx_bundles.files import positioned
 from ptyonnx_runtime.scan import Scan
 
 COUNT, N = 300, 32

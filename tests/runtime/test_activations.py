@@ -12,8 +12,8 @@ from float32_bounds import of_network
 from onnx.reference import ReferenceEvaluator
 
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_runtime.activations import value_names, with_every_value
-from ptyonnx_runtime.session import Session
+from ptyonnx_runtime.inference.activations import value_names, with_every_value
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 RECIPE = Recipe(N=32, gridsize=2, filters_scale=0.0625, depth=2)

@@ -10,10 +10,10 @@ import pytest
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
-from ptyonnx.comparison.patterns import middle
+from ptyonnx.reference.patterns import middle
 from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.inference.runner import patches, predict
 from ptyonnx_runtime.reconstruct import Reconstruction, reconstruct
-from ptyonnx_runtime.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
 
 DARK = np.arange(0, 60, 3)  # 20 of 60

@@ -21,10 +21,10 @@ from hostile_graphs import hostile_bundle
 
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import ProviderError, PtyonnxError, SettingsError, WorkerError
-from ptyonnx_runtime import session as sessions
+from ptyonnx_runtime.inference import session as sessions
+from ptyonnx_runtime.inference.session import Session
 from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.session import Session
 
 N = 64
 LIMIT_BYTES = 2**28
@@ -246,7 +246,7 @@ def test_a_script_without_a_guard_can_use_it(tmp_path: Path) -> None:
     bundle = make_foreign_bundle(tmp_path / "foreign.onnx", N)
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom ptyonnx_bundles import read_bundle\nfrom ptyonnx_runtime.verify import verify\n"
+        "import sys\nfrom ptyonnx_bundles import read_bundle\nfrom ptyonnx_runtime.inference.verify import verify\n"
         "print(verify(read_bundle(sys.argv[1])).passed)\n"
     )
     done = subprocess.run(
@@ -267,7 +267,7 @@ FORKED = """
 import os, sys
 from ptyonnx_bundles import read_bundle
 from ptyonnx_bundles.errors import WorkerError
-from ptyonnx_runtime.session import Session
+from ptyonnx_runtime.inference.session import Session
 
 bundle = read_bundle(sys.argv[1])
 with Session(bundle, "cpu", threads=1) as session:

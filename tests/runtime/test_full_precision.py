@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 
 from ptyonnx_bundles.errors import ProviderError
-from ptyonnx_runtime.session import PROVIDERS, Session
+from ptyonnx_runtime.inference.onnx_session import PROVIDERS
+from ptyonnx_runtime.inference.session import Session
 
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])

@@ -14,12 +14,12 @@ from foreign_factory import make_foreign_bundle
 
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.flux import match_flux
-from ptyonnx_runtime.illumination import illumination
+from ptyonnx_runtime.inference.verify import verify
 from ptyonnx_runtime.reconstruct import reconstruct
-from ptyonnx_runtime.residual import ForwardModel
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.stitching import Frame
-from ptyonnx_runtime.verify import verify
+from ptyonnx_runtime.stitching.illumination import illumination
+from ptyonnx_runtime.stitching.residual import ForwardModel
+from ptyonnx_runtime.stitching.stitching import Frame
 
 pytestmark = pytest.mark.numerical
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from ptyonnx_runtime.lanczos import leading_eigenvector
+from ptyonnx_runtime.stitching.lanczos import leading_eigenvector
 
 
 @pytest.mark.parametrize("size", [1, 2, 20, 21, 200])
@@ -59,8 +59,8 @@ PROGRAM = """
 import threading, time
 import numpy as np
 from scipy.linalg.blas import zgemv
-from ptyonnx_runtime import phasing
-from ptyonnx_runtime.stitching import Frame, Tiles
+from ptyonnx_runtime.stitching import phasing
+from ptyonnx_runtime.stitching.stitching import Frame, Tiles
 
 def others():
     return time.process_time_ns() - time.thread_time_ns()

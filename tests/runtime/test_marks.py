@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, label
 
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.marks import Mark, Marks
 from ptyonnx_runtime.scan import Scan
+from ptyonnx_runtime.scan.bad_pixel_marks import Mark, Marks
 
 COUNT, N = 20, 32
 ENDS = {

@@ -16,8 +16,8 @@ from onnx import helper, numpy_helper
 
 from ptyonnx_bundles import FOREIGN, Bundle, digests, write_bundle
 from ptyonnx_bundles.errors import ProviderError
-from ptyonnx_runtime import session as sessions
-from ptyonnx_runtime.session import Session
+from ptyonnx_runtime.inference import session as sessions
+from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptyonnx.formats import load_scan
 from ptyonnx.simulation import simulate
-from ptyonnx_runtime.pattern_axis import pattern_axis
+from ptyonnx_runtime.scan.pattern_axis import pattern_axis
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
 ORDERS = tuple(permutations(range(3)))

@@ -7,9 +7,9 @@ import pytest
 from float32_bounds import of_sums
 from numpy.typing import NDArray
 
-from ptyonnx_runtime import phasing
-from ptyonnx_runtime.phasing import Overlaps
-from ptyonnx_runtime.stitching import Canvas, Frame, Tiles
+from ptyonnx_runtime.stitching import phasing
+from ptyonnx_runtime.stitching.phasing import Overlaps
+from ptyonnx_runtime.stitching.stitching import Canvas, Frame, Tiles
 
 pytestmark = pytest.mark.numerical
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from float32_bounds import of_sums
 
-from ptyonnx_runtime.placement import patch_positions, patch_weight
-from ptyonnx_runtime.stitching import Canvas, Frame
+from ptyonnx_runtime.stitching.placement import patch_positions, patch_weight
+from ptyonnx_runtime.stitching.stitching import Canvas, Frame
 
 pytestmark = pytest.mark.numerical
 

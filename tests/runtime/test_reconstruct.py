@@ -11,10 +11,10 @@ from float32_bounds import UNIT_ROUNDOFF, of_bundle, of_sums
 
 from ptyonnx_bundles.errors import NotFiniteError, ScanError, SettingsError
 from ptyonnx_runtime.grouping import groups_covering
+from ptyonnx_runtime.inference.runner import patches, predict
+from ptyonnx_runtime.inference.session import Session
 from ptyonnx_runtime.reconstruct import reconstruct
-from ptyonnx_runtime.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.session import Session
 
 pytestmark = pytest.mark.numerical
 

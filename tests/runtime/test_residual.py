@@ -9,8 +9,8 @@ from bundle_factory import example_probe
 from float32_bounds import of_sums
 
 from ptyonnx_runtime import physics
-from ptyonnx_runtime.residual import ForwardModel, r_factor
-from ptyonnx_runtime.stitching import Frame
+from ptyonnx_runtime.stitching.residual import ForwardModel, r_factor
+from ptyonnx_runtime.stitching.stitching import Frame
 
 pytestmark = pytest.mark.numerical
 

@@ -9,8 +9,9 @@ import pytest
 from bundle_factory import run_model
 
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
-from ptyonnx_runtime import installation
-from ptyonnx_runtime.session import PROVIDERS, Session, providers
+from ptyonnx_runtime.inference import installation
+from ptyonnx_runtime.inference.onnx_session import PROVIDERS, providers
+from ptyonnx_runtime.inference.session import Session
 
 CPU = PROVIDERS["cpu"]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from ptyonnx_bundles.errors import OutputError
-from ptyonnx_runtime import spool as spools
-from ptyonnx_runtime.spool import TileSpool
-from ptyonnx_runtime.stitching import Tiles
+from ptyonnx_runtime.stitching import spool as spools
+from ptyonnx_runtime.stitching.spool import TileSpool
+from ptyonnx_runtime.stitching.stitching import Tiles
 
 N = 32
 

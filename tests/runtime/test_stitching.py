@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime import physics
 from ptyonnx_runtime.scan import Scan
-from ptyonnx_runtime.stitching import LEAST_WEIGHT, Canvas, Frame, frame_of, probe_weight
+from ptyonnx_runtime.stitching.stitching import LEAST_WEIGHT, Canvas, Frame, frame_of, probe_weight
 
 pytestmark = pytest.mark.numerical
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptyonnx_runtime.verify import verify
+from ptyonnx_runtime.inference.verify import verify
 
 pytestmark = pytest.mark.numerical
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ptyonnx_runtime.workers import in_order
+from ptyonnx_runtime.inference.workers import in_order
 
 
 def test_results_come_in_order_whoever_is_first() -> None:

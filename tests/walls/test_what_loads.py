@@ -50,7 +50,7 @@ def test_one_pattern_is_reconstructed_without_what_it_does_not_need(tmp_path: Pa
     make_bundle(bundle)
     loaded = _loaded("reconstruct", bundle, "--data", scan, "-o", result)
     assert result.exists()
-    assert {"onnxruntime", "h5py", "ptyonnx_runtime.phasing"} <= loaded, "the watch sees what is loaded"
+    assert {"onnxruntime", "h5py", "ptyonnx_runtime.stitching.phasing"} <= loaded, "the watch sees what is loaded"
     assert loaded & NOT_FOR_ONE_PATTERN == set()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from ptyonnx.checkpoints import State
+from ptyonnx.runs.checkpoints import State
 
 __all__ = ["Handover", "from_state", "to_state"]
 

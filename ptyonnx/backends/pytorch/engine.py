@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptyonnx.backends.pytorch.device import full_float32, gpu_name, refusing_failures, set_threads, use_gpu
 from ptyonnx.backends.pytorch.network import Network
-from ptyonnx.backends.weights import in_recipe_order, recipe_of, weights_of
+from ptyonnx.backends.weights import in_recipe_order
 from ptyonnx_bundles import Bundle
 
 __all__ = ["NativeEngine"]
@@ -24,7 +24,7 @@ _REMEDY = 'try a smaller batch size, or provider="cpu"'
 
 
 class NativeEngine:
-    """See :class:`ptyonnx_runtime.engine.Engine`.
+    """See :class:`ptyonnx_runtime.inference.engine.Engine`.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class NativeEngine:
     name = "pytorch"
 
     def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto") -> None:
-        self.recipe = recipe_of(bundle)
+        self.recipe = bundle.native_recipe("a framework")
         set_threads(threads)
         self.provider = gpu_name() if use_gpu(device) else "cpu"
         network = Network(self.recipe)
-        network.set_weights_by_name(weights_of(bundle))
+        network.set_weights_by_name(bundle.native_weights())
         with refusing_failures(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"'):
             network.eval().to(self.provider)
             self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it

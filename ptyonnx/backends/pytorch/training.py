@@ -20,7 +20,7 @@ from ptyonnx.backends.pytorch.device import full_float32, refusing_failures, set
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.backends.pytorch.shares import Parts, in_shares
 from ptyonnx.backends.pytorch.surroundings import interruptible, quiet, without_denormals
-from ptyonnx.checkpoints import Snapshot, State, unusable
+from ptyonnx.runs.checkpoints import Snapshot, State, unusable
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptyonnx.checkpoints import State
+from ptyonnx.runs.checkpoints import State
 
 __all__ = ["restore", "to_state"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptyonnx.backends.tensorflow.device import full_float32, refusing_failures, set_threads, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
-from ptyonnx.backends.weights import in_recipe_order, recipe_of, weights_of
+from ptyonnx.backends.weights import in_recipe_order
 from ptyonnx_bundles import Bundle
 
 __all__ = ["NativeEngine"]
@@ -25,7 +25,7 @@ _DEVICES = {"cpu": "/CPU:0", "cuda": "/GPU:0"}
 
 
 class NativeEngine:
-    """See :class:`ptyonnx_runtime.engine.Engine`.
+    """See :class:`ptyonnx_runtime.inference.engine.Engine`.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ class NativeEngine:
     name = "tensorflow"
 
     def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto") -> None:
-        self.recipe = recipe_of(bundle)
+        self.recipe = bundle.native_recipe("a framework")
         set_threads(threads)
         self.provider = "cuda" if use_gpu(device) else "cpu"
         failing = refusing_failures(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"')
         with failing, tf.device(_DEVICES[self.provider]):
             self.network = Network(self.recipe)
-            self.network.set_weights_by_name(weights_of(bundle))
+            self.network.set_weights_by_name(bundle.native_weights())
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""

@@ -18,7 +18,7 @@ from ptyonnx.backends.tensorflow.checkpoint import restore, to_state
 from ptyonnx.backends.tensorflow.device import full_float32, refusing_failures, set_threads, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.backends.tensorflow.surroundings import without_remapper
-from ptyonnx.checkpoints import Snapshot, State, unusable
+from ptyonnx.runs.checkpoints import Snapshot, State, unusable
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics

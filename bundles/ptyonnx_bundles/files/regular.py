@@ -1,0 +1,68 @@
+"""Open what a user names: a pipe would be waited for, a device might never end, a file be larger than memory."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from ptyonnx_bundles.errors import PtyonnxError
+from ptyonnx_bundles.files.places import check_name
+
+__all__ = ["check_regular", "read_text"]
+
+
+def check_regular(path: Path, error: type[PtyonnxError], remedy: str) -> None:
+    """Refuse what stands there and is no regular file, or whose name is not text.
+
+    What is absent or out of reach is for the reader to say.
+
+    Parameters
+    ----------
+    path : Path
+    error : type of PtyonnxError
+        What is raised.
+    remedy : str
+        What to give instead.
+    """
+    check_name(path, error)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise error(f"{kind}, not a file", file=path, remedy=remedy)
+
+
+def read_text(path: Path, error: type[PtyonnxError], largest_bytes: int, *, expected: str, remedy: str) -> str:
+    """Read a small text file, UTF-8.
+
+    Parameters
+    ----------
+    path : Path
+    error : type of PtyonnxError
+        What is raised where it is missing, no regular file, too large, or no text.
+    largest_bytes : int
+    expected : str
+        What it should be, for the error.
+    remedy : str
+        What to do where it cannot be opened.
+    """
+    check_regular(path, error, f"name a file of {expected}")
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(largest_bytes + 1)
+    except (OSError, ValueError) as failure:
+        reason = (isinstance(failure, OSError) and failure.strerror) or failure
+        raise error(f"cannot be read ({reason})", file=path, remedy=remedy) from None
+    if len(content) > largest_bytes:
+        raise error(
+            f"too large for {expected}",
+            file=path,
+            found=f"more than {largest_bytes} bytes",
+            remedy="is it another file?",
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise error("not a text file", file=path, expected=expected) from None

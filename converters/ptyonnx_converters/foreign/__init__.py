@@ -1,0 +1,1 @@
+"""Networks of other systems: what is declared about them, how they are checked, and how they get the interface of a bundle."""

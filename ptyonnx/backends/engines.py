@@ -1,0 +1,78 @@
+"""The selector of engines: a name, and what computes patches behind it.
+
+onnxruntime runs every bundle; a framework runs those whose recipe it can build natively, and is
+loaded only when it is asked for.
+"""
+
+from __future__ import annotations
+
+from ptyonnx import backends
+from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
+from ptyonnx_bundles.errors import ProviderError
+from ptyonnx_runtime.inference.engine import Engine
+from ptyonnx_runtime.inference.session import Session
+
+__all__ = ["ALIASES", "ENGINES", "canonical_engine", "open_engine"]
+
+ENGINES = (Session.name, *backends.BACKENDS)
+ALIASES = {"ort": Session.name, Session.name: Session.name, **backends.ALIASES}
+_DEVICES = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "gpu": "gpu"}  # provider -> device of a framework
+
+
+def canonical_engine(name: str) -> str:
+    """The one name of an engine.
+
+    Raises
+    ------
+    SettingsError
+        There is no such engine.
+    """
+    return backends.resolve(name, ALIASES, "engine")
+
+
+def open_engine(
+    bundle: Bundle,
+    engine: str = Session.name,
+    *,
+    provider: str = "auto",
+    threads: int = 0,
+    limit_s: float = DEFAULT_LIMIT_S,
+) -> Engine:
+    """Make a bundle ready to compute.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    engine : str
+        A key of :data:`ALIASES`.
+    provider : str
+        For onnxruntime see :class:`ptyonnx_runtime.inference.session.Session`; for a framework ``auto``,
+        ``cpu`` or ``cuda``.
+    threads : int
+        Threads for one run on the CPU; 0: as many as there are cores. A framework has them for the
+        whole process.
+    limit_s : float
+        Seconds that a foreign graph may take to be opened, and for each batch.
+
+    Raises
+    ------
+    SettingsError
+        There is no such engine.
+    BundleError
+        A framework was asked for, and the bundle's network has no recipe that it could build.
+    ProviderError
+        The provider is unknown or does not work on this machine.
+    MissingDependencyError
+        The engine is not installed; the message has the command that installs it.
+    """
+    name = canonical_engine(engine)
+    if name == Session.name:
+        return Session(bundle, provider, threads, limit_s=limit_s)
+    if provider not in _DEVICES:
+        raise ProviderError(
+            f"the engine {name} has no provider '{provider}'", expected="auto, cpu or cuda",
+            remedy=f"'{provider}' is one of onnxruntime's: engine=\"{Session.name}\"",
+        )  # fmt: skip
+    native: Engine = backends.load_part(name, "engine").NativeEngine(bundle, threads, _DEVICES[provider])
+    return native

@@ -1,0 +1,154 @@
+"""From a run to a bundle: convert, compare with the native network, describe, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx import backends
+from ptyonnx.opening import AnyRun, open_run
+from ptyonnx.runs.folder import check_unused, locked
+from ptyonnx.runs.run import Checkpoint, Run
+from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
+from ptyonnx_bundles.arguments import as_path
+from ptyonnx_bundles.errors import OutputError, RunError, SettingsError
+from ptyonnx_converters.check import self_test
+
+__all__ = ["export", "exportable", "selftest_patterns"]
+
+_SELFTEST_GROUPS = 2
+_AGAIN = "import the bundle again"
+
+
+def export(
+    run: AnyRun, path: Path | str, *, which: Checkpoint = "last", licence: str | None = None, notes: str = ""
+) -> Bundle:
+    """Write the weights of a run as a bundle.
+
+    Parameters
+    ----------
+    run : Run or path-like
+        A complete one, an interrupted one with at least one epoch, or an imported one.
+    path : path-like
+        Of the `.onnx` file; replaced only when the new bundle is complete.
+    which : {"last", "best"}
+        The last epoch, whose weights the one-cycle rate has annealed, or the one with the lowest
+        validation loss.
+    licence, notes : str, optional
+        For the manifest. A run that was imported, or that went on from a bundle, keeps the licence of that
+        bundle where no other is given.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    RunError
+        The run failed, or has no weights yet; or `path` lies in the run, and another process writes there.
+    ConversionError
+        ONNX does not compute what the native network computes; nothing is written.
+    OutputError
+        The file cannot be written.
+    """
+    run = open_run(run)
+    check_writable(as_path(path, "path", "the path of the bundle"))
+    if which not in get_args(Checkpoint):
+        raise SettingsError("no such checkpoint", key="which", found=which, expected=" or ".join(get_args(Checkpoint)))
+    exportable(run)
+    inside = Path(path).resolve().is_relative_to(run.directory.resolve())
+    if inside:
+        check_unused(run.directory)
+    weights, probe, metrics = run.trained(which)
+    engine = backends.load(run.backend)
+    model, native = engine.convert(run.recipe, weights)
+    versions = {"ptyonnx": version("ptyonnx"), **engine.versions()}
+    if run.record.state == "imported":
+        manifest = _reexported(run, digests(model), versions)
+    else:
+        manifest = Manifest(
+            protocol=protocol_of(run.recipe),
+            recipe=run.recipe,
+            producer=run.record.producer.model_copy(update={"versions": versions}),
+            physics=run.record.physics,
+            training_data=run.record.training_data,
+            settings=_settings(run),
+            metrics=metrics,
+            digests=digests(model),
+            licence=run.record.initial and run.record.initial.licence,
+        )
+    said = {"licence": licence, "notes": notes}
+    manifest = manifest.model_copy(update={key: text for key, text in said.items() if text})
+    test = self_test(native, model, selftest_patterns(weights))
+    with locked(run.directory) if inside else nullcontext():
+        bundle = write_bundle(path, model, manifest, probe, test)
+        if inside:
+            _note(run, path)
+    if not inside:
+        # a training that goes on there need not know, and a run that cannot be written is exported all the same
+        with suppress(RunError, OutputError), locked(run.directory):
+            _note(run, path)
+    return bundle
+
+
+def _note(run: Run, path: Path | str) -> None:
+    """Write down, in the record as it is now, where the bundle is."""
+    Run.open(run.directory).write(bundle=Path(path).resolve())
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Settings as resolved; `initial` is the digest of the weights that the training went on from."""
+    settings = run.settings.model_dump(mode="json")
+    initial = run.record.initial
+    return {**settings, "initial": initial.digests.weights} if initial else settings
+
+
+def _reexported(run: Run, computed: Digests, versions: Mapping[str, str]) -> Manifest:
+    """The manifest of a bundle whose weights came and went unchanged: what it said, and who took part now."""
+    manifest = run.record.initial
+    if manifest is None:
+        raise RunError("says nothing about its bundle", file=run.directory / "run.json", key="initial", remedy=_AGAIN)
+    if computed != manifest.digests:
+        raise RunError(
+            "the weights are not those that were imported", file=run.checkpoints, found=computed.weights[:16] + "…",
+            expected=manifest.digests.weights[:16] + "…", remedy=_AGAIN,
+        )  # fmt: skip
+    producer = manifest.producer
+    took_part = producer.model_copy(update={"versions": {**producer.versions, **versions}})
+    now = datetime.now(UTC).replace(microsecond=0)
+    return manifest.model_copy(update={"producer": took_part, "created": now})
+
+
+def exportable(run: Run) -> None:
+    """Refuse a run whose weights are not worth exporting.
+
+    Raises
+    ------
+    RunError
+        It failed, or has no weights yet.
+    """
+    if run.record.state == "failed":
+        raise RunError(
+            f"the training failed ({run.record.message})", file=run.directory, remedy="train anew; nothing was exported"
+        )
+    if not run.history and run.record.state != "imported":
+        raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with its training first")
+
+
+def selftest_patterns(weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Patterns for the self-test that need no data: Poisson noise on the mean training pattern.
+
+    The training data may be confidential; their mean is in the graph anyway.
+    """
+    mean = weights["whitening.mean"].astype(np.float64)
+    channels = weights["encoder.0.conv.0.weight"].shape[1]
+    shape = (_SELFTEST_GROUPS, channels, *mean.shape)
+    counts = np.random.default_rng(0).poisson(np.broadcast_to(mean**2, shape))
+    return np.sqrt(counts).astype(np.float32)

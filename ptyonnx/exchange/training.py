@@ -1,0 +1,262 @@
+"""Train a network: from a scan and settings to a run directory."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ptyonnx import backends
+from ptyonnx.opening import AnyBundle, AnyScan, open_bundle, open_scan
+from ptyonnx.runs.checkpoints import Saved, Snapshot, State, committed_rows, keep, load, path_of, reconcile, save
+from ptyonnx.runs.folder import check_room, check_unused, install, locked
+from ptyonnx.runs.run import Record, Run
+from ptyonnx.settings import Settings
+from ptyonnx.training.journal import Journal
+from ptyonnx.training.observer import Observer, Unobserved
+from ptyonnx.training.start import Start, continued_settings
+from ptyonnx.training.task import Task, prepare, scan_digest
+from ptyonnx_bundles import Bundle, Manifest, Physics, Producer, TrainingData, check_directory
+from ptyonnx_bundles.arguments import as_path, check_kind
+from ptyonnx_bundles.errors import (
+    MissingDependencyError,
+    OutputError,
+    ProviderError,
+    PtyonnxError,
+    RunError,
+    SettingsError,
+)
+from ptyonnx_runtime.scan import Scan
+
+__all__ = ["train"]
+
+_INITIAL = "initial.safetensors"
+_NEW_OPTIMISER = (
+    "training goes on from the weights of {name} with a new optimiser, whose state does not travel in a bundle; "
+    "the rate runs one cycle from its beginning"
+)
+PLANCK_CONSTANT_eV_m = 1.239841984e-6  # h c, CODATA 2018
+
+
+def train(
+    backend: str,
+    scan: AnyScan,
+    settings: Settings,
+    directory: Path | str,
+    *,
+    test_scan: AnyScan | None = None,
+    initial: AnyBundle | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """Train a network with one framework.
+
+    Parameters
+    ----------
+    backend : str
+        ``pytorch`` or ``tensorflow``, or a short name of these.
+    scan : Scan or path-like
+        With a probe, unless training goes on from a bundle.
+    settings : Settings
+    directory : path-like
+        Where the run is written; must not hold one already unless resuming or overwriting. No other process may
+        write there meanwhile.
+    test_scan : Scan or path-like, optional
+        To validate on; otherwise some patterns of `scan` are held out.
+    initial : Bundle, Run or path-like, optional
+        Go on from its weights, whichever framework trained them, with its recipe, whitening constants,
+        photon scale and probe. The optimiser and its one-cycle rate begin anew.
+    resume : bool
+        Go on from the last checkpoint of `directory`, with the settings of that run.
+    overwrite : bool
+        Replace a run that stands in `directory`, once scan and settings are known to be usable.
+    observer : Observer, optional
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    CollapseError, DivergenceError
+        Training cannot lead to a usable network; the run says so and is not exported.
+    BundleError
+        `initial` holds a network of another system.
+    ScanError, SettingsError, RunError, MissingDependencyError
+    """
+    if resume and initial is not None:
+        raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
+    name = backends.canonical_name(backend)
+    scan = scan if isinstance(scan, Scan) else as_path(scan, "scan", "a scan, or the path of one")
+    check_kind(settings, "settings", Settings, "ptyonnx.Settings(…)")
+    directory = as_path(directory, "directory", "the path of the run")
+    initial = None if initial is None else open_bundle(initial, key="initial")
+    _check_place(directory, name, initial, resume=resume, overwrite=overwrite)
+    scan = open_scan(scan, in_memory=True)
+    test_scan = None if test_scan is None else open_scan(test_scan, key="test_scan", in_memory=True)
+    engine = backends.load(name)
+    observer = observer or Unobserved()
+    _check_machine(engine, settings)
+    with locked(directory):
+        if resume:
+            run = _earlier_run(directory, name)
+            if run.record.state == "complete":
+                _refuse_other_data(run, scan, scan_digest(scan))
+                observer.note("this training is complete already: there is nothing to go on with")
+                return run
+            _refuse_other_data(run, scan, None)
+            task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
+            _refuse_other_data(run, scan, task.digest)
+            _check_recipe(run, task)
+            last = _last(engine, run, task)
+            journal = Journal(directory, run.settings, observer, reconcile(directory, last))
+            return _fit(engine, run, task, journal, last.snapshot.state if journal.rows else None)
+        start = None
+        if initial is not None:
+            settings, start = continued_settings(initial, settings), Start.from_bundle(initial)
+            observer.note(_NEW_OPTIMISER.format(name=start.name))
+        task = prepare(scan, settings, observer, test_scan, start)
+        check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
+        manifest = initial.native_manifest("training") if initial else None
+        run = _new_run(directory, name, engine.versions(), scan, task, initial=manifest)
+        _install(run, task, start)
+        return _fit(engine, run, task, Journal(directory, run.settings, observer))
+
+
+def _last(engine: backends.Backend, run: Run, task: Task) -> Saved:
+    """The last checkpoint; one of an older version is written anew, in the present form."""
+    path = path_of(run.directory, "last")
+    saved = load(path)
+    if saved.epoch is None:
+        epoch, snapshot = engine.from_older_version(task, run.checkpoints) or (0, saved.snapshot)
+        if epoch:
+            keep(run.directory, committed_rows(run.directory, epoch), snapshot)
+        saved = Saved(snapshot, epoch)
+    return saved
+
+
+def _fit(engine: backends.Backend, run: Run, task: Task, journal: Journal, earlier: State | None = None) -> Run:
+    """Train, and write down how it ended."""
+    try:
+        run = run.write(state="training", message="", bundle=None)
+        journal.check_heads()
+        if not journal.finished:
+            engine.fit(task, journal, earlier, run.directory / "tensorboard" if run.settings.tensorboard else None)
+        return run.write(state="complete")
+    except KeyboardInterrupt:
+        run.write(state="interrupted", message="stopped by the user")
+        raise
+    except (OutputError, ProviderError) as error:  # a full disk or GPU: what was saved before can be gone on with
+        if isinstance(error, OutputError):
+            error.remedy = "make room, then go on with resume=True"
+        with contextlib.suppress(OutputError):  # the record may say that it is still going on
+            run.write(state="interrupted", message=str(error))
+        raise
+    except PtyonnxError as error:
+        run.write(state="failed", message=str(error))
+        raise
+
+
+def _check_place(directory: Path, backend: str, initial: Bundle | None, *, resume: bool, overwrite: bool) -> None:
+    """Refuse, before a scan is read, where nothing can be written or no run be gone on with."""
+    check_directory(directory)
+    check_unused(directory)
+    if resume:
+        _earlier_run(directory, backend)
+    else:
+        check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
+
+
+def _check_machine(engine: backends.Backend, settings: Settings) -> None:
+    engine.check(settings)
+    if settings.tensorboard and find_spec("tensorboard") is None:
+        raise MissingDependencyError(
+            "TensorBoard logs need tensorboard, which is not installed", remedy="pip install tensorboard"
+        )
+
+
+def _new_run(
+    directory: Path, backend: str, versions: dict[str, str], scan: Scan, task: Task, *, initial: Manifest | None
+) -> Run:
+    record = Record.model_validate(
+        {
+            "backend": backend,
+            "producer": Producer.model_validate({"framework": backend, "versions": versions}),
+            "recipe": task.recipe,
+            "physics": _physics(scan, task),
+            "training_data": TrainingData(name=Path(scan.name).name, digest=task.digest, patterns=len(task.training)),
+            "initial": initial,
+        }
+    )
+    return Run(directory, record, task.settings)
+
+
+def _install(run: Run, task: Task, start: Start | None) -> None:
+    """Put a run without a complete epoch into its locked folder, in place of one that stands there."""
+
+    def write(folder: Path) -> None:
+        if start is not None:
+            save(folder / "checkpoints" / _INITIAL, Snapshot(start.weights, start.probe))
+        save(path_of(folder, "last"), Snapshot(task.initial_weights, task.probe), epoch=0)
+        Run(folder, run.record, run.settings).write()
+
+    install(run.directory, write)
+
+
+def _earlier_run(directory: Path, backend: str) -> Run:
+    run = Run.open(directory)
+    if run.record.state == "imported":
+        raise RunError(
+            "was imported: there is no optimiser state to go on with", file=directory,
+            remedy="begin a new training from its bundle: initial=…",
+        )  # fmt: skip
+    if run.backend != backend:
+        raise RunError(
+            "was trained with another backend", file=directory, key="backend", found=run.backend, expected=backend,
+            remedy=f'resume with backend="{run.backend}"',
+        )  # fmt: skip
+    return run
+
+
+def _refuse_other_data(run: Run, scan: Scan, digest: str | None) -> None:
+    """Refuse another scan than the run began with: at once where N tells, else by the digest, once it is known."""
+    if scan.N != run.recipe.N or digest not in (None, run.record.training_data.digest):
+        raise RunError(
+            "was trained on other data", file=run.directory, key="training_data", found=scan.name,
+            expected=run.record.training_data.name, remedy="resume with the scan that the run began with",
+        )  # fmt: skip
+
+
+def _check_recipe(run: Run, task: Task) -> None:
+    if task.recipe != run.recipe:
+        raise RunError(
+            "was trained with a recipe that new trainings no longer have", file=run.directory, key="recipe",
+            found=run.recipe.name, expected=task.recipe.name,
+            remedy="export it and go on from its bundle: initial=…",
+        )  # fmt: skip
+
+
+def _earlier_start(run: Run) -> Start | None:
+    """What an interrupted training had begun with."""
+    initial = run.record.initial
+    if initial is None:
+        return None
+    snapshot = load(run.checkpoints / _INITIAL).snapshot
+    return Start("it began with", run.recipe, dict(snapshot.weights), snapshot.probe, initial.physics.mean_photons)
+
+
+def _physics(scan: Scan, task: Task) -> Physics:
+    optional: dict[str, Any] = {}
+    if scan.photon_energy_eV:
+        optional["wavelength_m"] = PLANCK_CONSTANT_eV_m / scan.photon_energy_eV
+    if scan.object_pixel_size_m:
+        optional["object_pixel_size_m"] = scan.object_pixel_size_m
+    return Physics(
+        N=scan.N,
+        gridsize=task.recipe.gridsize,
+        probe_modes=len(task.probe),
+        mean_photons=task.mean_photons,
+        **optional,
+    )

@@ -1,0 +1,148 @@
+"""The judge: the whole computation in float64 NumPy, from a pattern to the loss after several steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx.parity.evidence import Evidence
+from ptyonnx.parity.trial import PROBE, Trial
+from ptyonnx.reference.network import Network, Pass, branches_of
+from ptyonnx.reference.physics import Objective, Scored
+from ptyonnx.reference.rounding import EXACT, Rounding
+from ptyonnx.training.regions import Batch
+
+__all__ = ["NAME", "arbitrate", "gradients_along"]
+
+NAME = "float64"
+_DECAYS = (0.9, 0.999)  # Adam's, and its epsilon: as both backends have them
+_EPSILON = 1e-10
+
+Array = NDArray[np.float64]
+
+
+def arbitrate(
+    trial: Trial,
+    rounding: Rounding = EXACT,
+    *,
+    steps: int | None = None,
+    branches: Mapping[str, NDArray[Any]] | None = None,
+) -> Evidence:
+    """Compute all that is examined.
+
+    Parameters
+    ----------
+    trial : Trial
+    rounding : Rounding
+        Exact for the verdict; :class:`~ptyonnx.reference.rounding.Float32` for tolerances.
+    steps : int, optional
+        Of the loss curve; by default all of the trial's.
+    branches : mapping of str to ndarray, optional
+        Which way rectifiers and poolings go where the reported gradients are computed.
+    """
+    task, batch = trial.task, trial.batches[0]
+    objective = Objective(task.probe, task.mean_counts, task.settings.loss)
+    done = Network(trial.recipe, trial.weights).forward(trial.patterns, rounding)
+    patch = trial.patch
+    scored = objective.score(
+        patch.astype(np.complex128), batch.offset_px, batch.diffraction.reshape(patch.shape), rounding
+    )
+    gradients, taken = _gradients(trial, objective, rounding, branches)
+    return Evidence(
+        NAME,
+        versions={"numpy": np.__version__},
+        weights=dict(trial.weights),
+        activations={name: value for name, value in done.values.items() if name != "diffraction"},
+        object=done.object,
+        intensity=scored.intensity,
+        gradients=gradients,
+        branches=taken,
+        losses=_train(trial, objective, rounding, steps or trial.steps),
+    )
+
+
+def gradients_along(trial: Trial, branches: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
+    """Exact gradients of the first batch's loss along the branches that an implementation took.
+
+    Where what a rectifier gets is nearly zero, or two pixels of a pooling are nearly equal, float32 may go
+    another way than float64. Both are right, but their gradients differ by what one pixel gives.
+    """
+    task = trial.task
+    objective = Objective(task.probe, task.mean_counts, task.settings.loss)
+    return _gradients(trial, objective, EXACT, branches)[0]
+
+
+def _gradients(
+    trial: Trial, objective: Objective, rounding: Rounding, branches: Mapping[str, NDArray[Any]] | None
+) -> tuple[dict[str, Array], dict[str, NDArray[Any]]]:
+    """Gradients of the first batch, and the branches of its forward pass."""
+    network = Network(trial.recipe, trial.weights)
+    done, scored = _forward(network, objective, trial.batches[0], rounding)
+    taken = branches_of(trial.recipe, done.values)
+    of_weights = network.backward(done, scored.slope.reshape(done.object.shape), rounding, branches or taken)
+    return {**_of_probe(trial, scored), **of_weights}, taken
+
+
+def _of_probe(trial: Trial, scored: Scored) -> dict[str, Array]:
+    """Gradients by both parts of what refines the probe, if anything does, in its steps."""
+    if not trial.task.settings.train_probe:
+        return {}
+    slope = trial.task.probe_step * scored.probe_slope
+    return dict(zip(PROBE, (slope.real, slope.imag), strict=True))
+
+
+def _train(trial: Trial, objective: Objective, rounding: Rounding, steps: int) -> Array:
+    """Losses of the first steps."""
+    weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in trial.weights.items()}
+    shift: dict[str, Array] = {name: np.zeros(trial.task.probe.shape) for name in PROBE}
+    optimiser = _Adam(trial.task.settings.clip)
+    losses: list[float] = []
+    for batch, rate in zip(trial.batches[:steps], trial.task.rates, strict=False):
+        network = Network(trial.recipe, weights)
+        step = trial.task.probe_step * (shift[PROBE[0]] + 1j * shift[PROBE[1]])
+        done, scored = _forward(network, objective.refined(step), batch, rounding)
+        losses.append(scored.loss)
+        if len(losses) == steps:
+            break
+        of_weights = network.backward(done, scored.slope.reshape(done.object.shape), rounding)
+        for name, change in optimiser.step({**_of_probe(trial, scored), **of_weights}, float(rate)).items():
+            trained = shift if name in shift else weights
+            trained[name] = rounding.result(trained[name] - change, 1, 0.0)
+    return np.array(losses)
+
+
+def _forward(network: Network, objective: Objective, batch: Batch, rounding: Rounding) -> tuple[Pass, Scored]:
+    """From a batch to its loss."""
+    done = network.forward(batch.diffraction, rounding)
+    shape = (*batch.offset_px.shape[:2], *batch.diffraction.shape[-2:])
+    return done, objective.score(
+        done.object.reshape(shape), batch.offset_px, batch.diffraction.reshape(shape), rounding
+    )
+
+
+class _Adam:
+    """Adam [Kingma & Ba, ICLR 2015] behind a clipped global norm."""
+
+    def __init__(self, clip: float) -> None:
+        self._clip = clip
+        self._means: dict[str, Any] = {}
+        self._squares: dict[str, Any] = {}
+        self._done = 0
+
+    def step(self, gradients: Mapping[str, Array], rate: float) -> dict[str, Array]:
+        """By how much to lower every weight."""
+        self._done += 1
+        norm = np.sqrt(sum(float(np.sum(gradient**2)) for gradient in gradients.values()))
+        shrink = min(1.0, self._clip / norm) if norm > 0 else 1.0
+        changes = {}
+        for name, gradient in gradients.items():
+            clipped = gradient * shrink
+            mean = _DECAYS[0] * self._means.get(name, 0.0) + (1 - _DECAYS[0]) * clipped
+            square = _DECAYS[1] * self._squares.get(name, 0.0) + (1 - _DECAYS[1]) * clipped**2
+            self._means[name], self._squares[name] = mean, square
+            root = np.sqrt(square / (1 - _DECAYS[1] ** self._done))
+            changes[name] = rate * mean / (1 - _DECAYS[0] ** self._done) / (root + _EPSILON)
+        return changes

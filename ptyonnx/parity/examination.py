@@ -1,0 +1,195 @@
+"""One set of weights in every implementation: start them, judge them, say where they part."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ptyonnx import backends
+from ptyonnx.opening import AnyBundle, AnyScan, open_bundle, open_scan
+from ptyonnx.parity import judge, worker
+from ptyonnx.parity.arbiter import NAME, arbitrate
+from ptyonnx.parity.children import Progress, examine
+from ptyonnx.parity.evidence import Evidence
+from ptyonnx.parity.result import Parity, Row
+from ptyonnx.parity.tolerances import tolerances
+from ptyonnx.parity.trial import Trial, of_bundle, of_recipe
+from ptyonnx_bundles import Recipe, digests, temporary_folder
+from ptyonnx_bundles.errors import BundleError, SettingsError, WorkerError
+from ptyonnx_runtime.scan import Scan
+
+__all__ = ["STEPS", "TIMEOUT_s", "check_parity"]
+
+STEPS = 5  # of the loss curve
+TIMEOUT_s = 600.0  # for one implementation
+_LONGEST_TIMEOUT_s = 86400.0  # a day
+_RUNTIME = "onnxruntime"
+
+Source: TypeAlias = "Recipe | AnyBundle"
+
+
+def _unheard(implementation: str, stage: str) -> None:
+    del implementation, stage
+
+
+@np.errstate(all="ignore")  # weights may overflow in float32 and in float64; what is no number is judged
+def check_parity(
+    source: Source,
+    scan: AnyScan | None = None,
+    *,
+    backends: Sequence[str] = backends.BACKENDS,
+    seed: int = 0,
+    steps: int = STEPS,
+    threads: int = 1,
+    train_probe: bool = False,
+    timeout_s: float = TIMEOUT_s,
+    progress: Progress = _unheard,
+) -> Parity:
+    """Compare implementations of one network, each with float64 and with each other.
+
+    Parameters
+    ----------
+    source : Recipe, Bundle, Run or path-like
+        A recipe, whose weights are seeded, or a bundle, whose weights are taken.
+    scan : Scan or path-like, optional
+        Patterns to try them on; by default simulated ones.
+    backends : sequence of str
+        Frameworks to examine. onnxruntime runs what they export.
+    seed : int
+        Of the weights of a recipe.
+    steps : int
+        Optimiser steps of the loss curve, at least 2.
+    threads : int
+        Of every implementation.
+    train_probe : bool
+        Refine the probe in the steps, too, and compare the gradient by it.
+    timeout_s : float
+        After which the process of an implementation is stopped, at most a day.
+    progress : callable
+        Is told which implementation is at which stage.
+
+    Returns
+    -------
+    Parity
+
+    Raises
+    ------
+    BundleError
+        Not a bundle, or one without a recipe.
+    ScanError
+        The scan does not fit.
+    MissingDependencyError
+        A framework is not installed.
+    WorkerError
+        The process of a framework died or did not end in time. (Where it is onnxruntime's, that is a finding.)
+    """
+    names = _names(backends)
+    if threads < 1:
+        raise SettingsError("must be positive", key="threads", found=threads)
+    if not 0 < timeout_s <= _LONGEST_TIMEOUT_s:
+        raise SettingsError(
+            f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout", found=f"{timeout_s:g}"
+        )
+    scan = None if scan is None else open_scan(scan)
+    temporary_folder()
+    trial = _trial(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
+    with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        trial.write(folder)
+
+        def look(implementation: str) -> Evidence:
+            others = ",".join(name for name in names if name != implementation)
+            remedy = f'backends="{others}" compares without it' if others and implementation in names else None
+            return examine(
+                folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress, remedy=remedy
+            )
+
+        native = [look(name) for name in names]
+        exported, unrun = _run_exports(trial, native, folder, look)
+    return _judged(trial, native, exported, unrun, progress)
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(backends.canonical_name(name) for name in given))
+    if not names:
+        raise SettingsError("nothing to examine", key="backends", expected=", ".join(backends.BACKENDS))
+    for name in names:
+        backends.require(name)
+    return names
+
+
+def _trial(source: Source, scan: Scan | None, seed: int, **training: Any) -> Trial:
+    if isinstance(source, Recipe):
+        return of_recipe(source, scan, seed=seed, **training)
+    return of_bundle(open_bundle(source, key="source"), scan, **training)
+
+
+def _run_exports(
+    trial: Trial, native: Sequence[Evidence], folder: Path, look: Callable[[str], Evidence]
+) -> tuple[list[Evidence], list[Row]]:
+    """What onnxruntime makes of every different export that is a graph of the recipe, or why it made nothing."""
+    models: dict[bytes, str] = {}
+    for each in native:
+        if each.model is not None and _has_the_graph(trial, each):
+            models.setdefault(each.model, each.implementation)
+    exported, unrun = [], []
+    for model, exporter in models.items():
+        name = _RUNTIME if len(models) == 1 else f"{_RUNTIME} ({exporter}'s export)"
+        (folder / worker.MODEL).write_bytes(model)
+        try:
+            exported.append(look(_RUNTIME).renamed(name))
+        except WorkerError as error:
+            unrun.append(Row("export", judge.RUN, name, problem=str(error)))
+    return exported, unrun
+
+
+def _has_the_graph(trial: Trial, found: Evidence) -> bool:
+    try:
+        judge.exported_graph(trial, found)
+    except BundleError:
+        return False
+    return True
+
+
+def _judged(
+    trial: Trial, native: Sequence[Evidence], exported: Sequence[Evidence], unrun: Sequence[Row], progress: Progress
+) -> Parity:
+    progress(NAME, "forward, physics, gradients, training")
+    exact = arbitrate(trial)
+    allowed = tolerances(trial, exact, lambda stage: progress(NAME, stage))
+    found = [*native, *exported]
+    rows: dict[str, list[Row]] = {}
+    for each in found:
+        progress(NAME, f"judging {each.implementation}")
+        stages = judge.OF_A_BACKEND if each in native else judge.OF_A_RUNTIME
+        rows[each.implementation] = judge.rows(trial, exact, each, allowed, stages=stages)
+    rows |= {row.implementation: [row] for row in unrun}
+    return Parity(
+        source=trial.source,
+        recipe=trial.recipe.model_dump(),
+        versions={each.implementation: each.versions for each in (exact, *found)},
+        threads=trial.threads,
+        rows=tuple(row for compared in rows.values() for row in compared),
+        agreements=tuple(judge.agreements(exact, found)),
+        verdicts=tuple(judge.verdict(name, compared) for name, compared in rows.items()),
+        losses={
+            each.implementation: tuple(each.losses.tolist()) for each in (exact, *found) if each.losses is not None
+        },
+        digests=_digests(found),
+        other_branches={each.implementation: judge.other_branches(exact, each) for each in found if each.branches},
+    )
+
+
+def _digests(found: Sequence[Evidence]) -> dict[str, dict[str, str]]:
+    """Of every export that can be read, whatever graph it is."""
+    known = {}
+    for each in found:
+        with contextlib.suppress(BundleError):
+            if each.model is not None:
+                known[each.implementation] = digests(each.model).model_dump()
+    return known

@@ -1,0 +1,222 @@
+"""What is examined: one set of weights, one task, one batch. The same bits for every implementation.
+
+A trial is made in the parent process and written to a folder, from which each child reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx.reference.patterns import middle
+from ptyonnx.settings import Settings
+from ptyonnx.simulation import simulate
+from ptyonnx.training.observer import Unobserved
+from ptyonnx.training.regions import Batch
+from ptyonnx.training.task import Task, prepare
+from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_bundles.recipe import OUTPUT_GAIN
+from ptyonnx_runtime.flux import match_flux
+from ptyonnx_runtime.scan import Scan
+
+__all__ = ["PROBE", "Trial", "of_bundle", "of_recipe"]
+
+PROBE = ("probe.real", "probe.imag")  # names of what refines it, among the gradients
+
+REGION_SIZE = 16  # patterns, at least: as training has it
+PATTERNS = 4  # groups whose every value on the way is kept
+_SCAN_PATTERNS = 64  # beside a region's own, so that regions differ
+_PHOTONS_PER_PIXEL = 100.0  # of simulated patterns, mean
+_OUTPUT_SCALE = 0.3  # of He initialisation: heads that leave vacuum without saturating
+_BIAS_SCALE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One set of weights and what to try it on.
+
+    Attributes
+    ----------
+    source : str
+        Where weights and patterns come from, for people.
+    recipe : Recipe
+    weights : dict of str to ndarray
+        Canonical names, whitening included, float32.
+    scan : Scan
+        In memory, with a probe.
+    settings : Settings
+    steps : int
+        Optimiser steps of the loss curve.
+    threads : int
+        Of each implementation.
+    """
+
+    source: str
+    recipe: Recipe
+    weights: dict[str, NDArray[np.float32]]
+    scan: Scan
+    settings: Settings
+    steps: int
+    threads: int = 1
+
+    @cached_property
+    def task(self) -> Task:
+        """The training task, starting at the weights."""
+        return replace(prepare(self.scan, self.settings, Unobserved()), initial_weights=self.weights)
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The first batches that training sees."""
+        return [self.task.training.batch(members) for members in self.task.epoch(0)[: self.steps]]
+
+    @property
+    def patterns(self) -> NDArray[np.float32]:
+        """(group, channel, N, N): patterns whose way through the network is followed."""
+        return self.batches[0].diffraction[:PATTERNS]
+
+    @cached_property
+    def patch(self) -> NDArray[np.complex64]:
+        """(region, pattern, N, N): an object for the forward model, which owes nothing to the network."""
+        generator = np.random.default_rng(0)
+        shape = (*self.batches[0].offset_px.shape[:2], self.recipe.N, self.recipe.N)
+        amplitude, phase_rad = generator.uniform(0.6, 1, shape), generator.uniform(-1, 1, shape)
+        patch: NDArray[np.complex64] = (amplitude * np.exp(1j * phase_rad)).astype(np.complex64)
+        return patch
+
+    def write(self, folder: Path) -> None:
+        """Write it for children."""
+        request = {
+            "source": self.source,
+            "recipe": self.recipe.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
+            "steps": self.steps,
+            "threads": self.threads,
+        }
+        (folder / "trial.json").write_text(json.dumps(request), encoding="utf-8")
+        arrays: dict[str, Any] = {f"weights/{name}": array for name, array in self.weights.items()}
+        arrays |= {"diffraction": self.scan.diffraction[:], "positions_px": self.scan.positions_px}
+        assert self.scan.probe is not None
+        np.savez(folder / "trial.npz", **arrays, probe=self.scan.probe)
+
+    @classmethod
+    def read(cls, folder: Path) -> Trial:
+        """Read what :meth:`write` wrote."""
+        request = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
+        with np.load(folder / "trial.npz", allow_pickle=False) as arrays:
+            weights = {name.removeprefix("weights/"): arrays[name] for name in arrays if name.startswith("weights/")}
+            scan = Scan.trusted(arrays["diffraction"], arrays["positions_px"], arrays["probe"])
+        recipe, settings = Recipe(**request.pop("recipe")), Settings.model_validate(request.pop("settings"))
+        return cls(recipe=recipe, settings=settings, weights=weights, scan=scan, **request)
+
+
+def of_recipe(
+    recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threads: int, train_probe: bool = False
+) -> Trial:
+    """Seeded weights that leave nothing untried: every bias differs from zero, both heads leave vacuum.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scan : Scan, optional
+        Patterns and probe; by default a simulated scan.
+    seed, steps, threads : int
+    train_probe : bool
+        Refine the probe, too.
+
+    Raises
+    ------
+    ScanError
+        The scan has another N, too few patterns or no probe.
+    """
+    if scan is not None and scan.N != recipe.N:
+        raise ScanError("another N than the recipe", file=scan.name, key="diffraction", found=scan.N, expected=recipe.N)
+    settings = _settings(recipe, steps, threads, seed, train_probe)
+    scan = _few(_simulated(recipe, None, None) if scan is None else scan, recipe)
+    whitening = prepare(scan, settings, Unobserved()).initial_weights
+    weights = {**whitening, **_exercised_weights(recipe, seed)}
+    return Trial(f"weights of seed {seed}, {scan.name}", recipe, weights, scan, settings, steps, threads)
+
+
+def of_bundle(bundle: Bundle, scan: Scan | None, *, steps: int, threads: int, train_probe: bool = False) -> Trial:
+    """A bundle's weights and probe.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    scan : Scan, optional
+        By default one that is simulated with the bundle's probe.
+    steps, threads : int
+    train_probe : bool
+        Refine the probe, too.
+
+    Raises
+    ------
+    BundleError
+        The bundle's network has no recipe, so that nobody can build it natively.
+    ScanError
+        See :func:`of_recipe`.
+    """
+    recipe = bundle.native_recipe("a framework")
+    if scan is not None and scan.N != recipe.N:
+        raise ScanError("another N than the bundle", file=scan.name, key="diffraction", found=scan.N, expected=recipe.N)
+    if scan is None:
+        scan = _simulated(recipe, bundle.probe, bundle.manifest.physics.mean_photons)
+    scale = np.float32(match_flux(bundle, scan).scale)
+    scan = _few(replace(scan, probe=bundle.probe if scan.probe is None else scan.probe), recipe)
+    scan = replace(scan, diffraction=scan.diffraction[:] * scale)
+    settings = _settings(recipe, steps, threads, 0, train_probe)
+    return Trial(f"{bundle.name}, {scan.name}", recipe, bundle.native_weights(), scan, settings, steps, threads)
+
+
+def _settings(recipe: Recipe, steps: int, threads: int, seed: int, train_probe: bool) -> Settings:
+    """Training as it is by default, with an epoch that is as long as the curve."""
+    if not 2 <= steps <= 1000:
+        raise SettingsError("must lie between 2 and 1000", key="steps", found=steps)
+    return Settings(
+        gridsize=recipe.gridsize, filters_scale=recipe.filters_scale, depth=recipe.depth,
+        region_size=max(REGION_SIZE, recipe.channels), n_groups=steps * max(1, REGION_SIZE // recipe.channels),
+        seed=seed, threads=threads, train_probe=train_probe, device="cpu", precision="float32",
+    )  # fmt: skip
+
+
+def _exercised_weights(recipe: Recipe, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Initial weights, but with biases everywhere and last convolutions that are not small."""
+    generator = np.random.default_rng([seed, 1])
+    weights = recipe.initial_weights(seed)
+    for name, array in weights.items():
+        if name.endswith(".bias"):
+            weights[name] = (array + _BIAS_SCALE * generator.standard_normal(array.shape)).astype(np.float32)
+        elif ".output." in name:
+            weights[name] = array * np.float32(_OUTPUT_SCALE / OUTPUT_GAIN)
+    return weights
+
+
+def _few(scan: Scan, recipe: Recipe) -> Scan:
+    """The patterns around the middle, enough for regions that differ, in memory."""
+    part = middle(scan, _SCAN_PATTERNS + max(REGION_SIZE, recipe.channels))
+    return replace(part, diffraction=np.asarray(part.diffraction[:], np.float32))
+
+
+def _simulated(recipe: Recipe, probe: NDArray[np.complex64] | None, photons: float | None) -> Scan:
+    """A smooth random object under a Gaussian probe, or under the bundle's."""
+    N, generator = recipe.N, np.random.default_rng(5)
+    count = _SCAN_PATTERNS + max(REGION_SIZE, recipe.channels)
+    size = 2 * N
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    spectrum = np.fft.fft2(generator.standard_normal((2, size, size))) * np.exp(-((frequency * N / 4) ** 2))
+    smooth = np.fft.ifft2(spectrum).real
+    smooth /= smooth.std(axis=(1, 2), keepdims=True)
+    obj = np.clip(0.9 + 0.05 * smooth[0], 0, 1) * np.exp(0.4j * smooth[1])
+    if probe is None:
+        y, x = (np.indices((N, N)) - N // 2) / N
+        probe = np.exp(-(x**2 + y**2) / (2 * 0.15**2) + 2j * N * (x**2 + y**2)).astype(np.complex64)[np.newaxis]
+    positions = generator.uniform(N / 2, size - N / 2, (count, 2))
+    photons = photons or _PHOTONS_PER_PIXEL * N * N
+    return simulate(obj, probe, positions, photons=photons, seed=1, name="simulated patterns")

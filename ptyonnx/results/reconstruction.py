@@ -1,0 +1,217 @@
+"""Reconstructions as users meet them: to save, to look at, to find in a notebook's cell.
+
+The computation is `ptyonnx_runtime.reconstruct`; here its result learns to write and draw itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptyonnx.opening import open_bundle, open_scan
+from ptyonnx_bundles.arguments import check_kind
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
+from ptyonnx_bundles.terminal import visible
+from ptyonnx_runtime import reconstruct as runtime
+from ptyonnx_runtime.flux import FluxChoice
+from ptyonnx_runtime.inference.session import Session
+from ptyonnx_runtime.reconstruct import PhaseChoice
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ptyonnx.opening import AnyBundle, AnyScan
+    from ptyonnx_runtime.inference.engine import Engine
+    from ptyonnx_runtime.reconstruct import Progress
+
+__all__ = ["Reconstruction", "reconstruct"]
+
+_NOTEBOOK_DPI = 60
+
+
+class Reconstruction(runtime.Reconstruction):
+    """A stitched object, what supports it, and where it comes from; it can be saved and drawn.
+
+    Attributes
+    ----------
+    object : (y, x) complex64
+        The transmission; 1 is vacuum. NaN where too little light came to know anything.
+    mask : (y, x) bool
+        True exactly there (the sense of NumPy's masked arrays).
+    origin_px : (int, int)
+        Object coordinate (y, x) of pixel (0, 0).
+    residual : (pattern,) float64
+        R-factor of every pattern; NaN for a dark one, which is left out of everything else.
+    r_factor : float
+        ``sqrt(sum (sqrt(I) - A)**2 / sum A**2)`` over all patterns that are not dark.
+    vacuum_r_factor : float
+        The same for an object of ones: a reconstruction must stay well below it.
+    flux : Flux
+        How the scan's photons compare with the bundle's, and what was done about it.
+    provider : str
+        Where the network ran.
+    bundle : Bundle
+        What ran.
+    probe : (mode, N, N) complex64, sqrt(photons)
+        What the patches were weighted with and the residual was computed with: the bundle's, or the scan's where
+        the bundle knows none.
+    positions_px : (pattern, 2) float64
+        (y, x), in object pixels.
+    object_pixel_size_m, photon_energy_eV, detector_distance_m : float or None
+        As the scan states them.
+    scan_name : str
+        Usually the name of the scan's file.
+    engine : str
+        What ran the network: onnxruntime, pytorch or tensorflow.
+    dark : int
+        Number of dark patterns, which hold less than 1 % of the median photons or none, and are left out.
+    """
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a file, atomically: `.h5` as ptychodus product, or `.npz`.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OutputError
+            Another suffix, or not writable; what stood there is unchanged.
+        """
+        from ptyonnx.formats import write_result
+
+        write_result(path, self)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw amplitude, phase, and the residual of every pattern.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Also write the picture; the suffix chooses the format.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        OutputError
+            The picture could not be written.
+        """
+        from ptyonnx.results.picture import draw, save_figure
+
+        figure = draw(self)
+        if path is not None:
+            save_figure(figure, Path(path))
+        return figure
+
+    def __repr__(self) -> str:
+        height, width = self.object.shape
+        return visible(
+            f"<Reconstruction of {self.scan_name} with {self.bundle.name}: {height} x {width} px, "
+            f"{len(self.residual)} patterns, R-factor {self.r_factor:.3f} (vacuum {self.vacuum_r_factor:.3f})>"
+        )
+
+    def _repr_html_(self) -> str:
+        from ptyonnx.results.picture import draw
+
+        image = io.BytesIO()
+        draw(self).savefig(image, format="png", dpi=_NOTEBOOK_DPI)
+        encoded = base64.b64encode(image.getvalue()).decode("ascii")
+        return (
+            f"<div><p>{html.escape(repr(self)[1:-1])}<br>{html.escape(str(self.flux))}</p>"
+            f'<img alt="amplitude, phase, residual" src="data:image/png;base64,{encoded}"></div>'
+        )
+
+
+def reconstruct(
+    bundle: AnyBundle,
+    scan: AnyScan,
+    *,
+    provider: str = "auto",
+    threads: int = 0,
+    batch_size: int | None = None,
+    flux: FluxChoice = "match",
+    phases: PhaseChoice = "auto",
+    progress: Progress | None = None,
+    engine: Engine | str | None = None,
+    limit_s: float = DEFAULT_LIMIT_S,
+) -> Reconstruction:
+    """Reconstruct the object of a scan with a bundle.
+
+    Parameters
+    ----------
+    bundle : Bundle, Run or path-like
+        What was trained: opened, or the path of a bundle or of a run that has one.
+    scan : Scan or path-like
+        What was measured: from :func:`ptyonnx.load_scan`, or the path of a scan that needs no declaration.
+    provider : str
+        Where onnxruntime computes: ``auto``, ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` …
+    threads : int
+        Worker threads; 0: as many as there are cores.
+    batch_size : int, optional
+        Groups of patterns that run together; by default chosen from N and the provider. It does not change the
+        result.
+    flux : {"match", "as-is"}
+        Whether amplitudes are scaled where scan and bundle differ by more than 10 % in photons.
+    phases : {"auto", "overlap", "network"}
+        Where the global phase of each patch comes from, which its pattern leaves free: from the overlaps of the
+        patches (which wait in a temporary file), or as the network guessed it. By default from the overlaps, but
+        for foreign bundles, whose systems keep the network's.
+    progress : callable, optional
+        Called with (groups that went through the network, groups in all).
+    engine : Engine or str, optional
+        What computes the patches: a name (``"torch"``, ``"tensorflow"``, ``"onnxruntime"``) or what
+        :func:`ptyonnx.backends.engines.open_engine` opened, with threads and a provider of its own. By default onnxruntime.
+    limit_s : float
+        Seconds that the graph of a foreign bundle may take for each batch.
+
+    Returns
+    -------
+    Reconstruction
+
+    Raises
+    ------
+    BundleError, RunError, ScanError
+        A file cannot be opened, or the scan does not fit the bundle.
+    SettingsError
+        An argument is of another kind, or its choice does not exist; the error's ``key`` names it.
+    ProviderError, MissingDependencyError
+        The provider or the engine is unknown, not installed, or does not work here.
+    NotFiniteError
+        The network gives NaN, infinity or numbers beyond 1e12 for a pattern.
+    WorkerError
+        A foreign graph killed its process, or took too long.
+
+    Examples
+    --------
+    >>> result = reconstruct("run/bundle.onnx", "scan.npz")  # doctest: +SKIP
+    >>> result.save("result.h5")  # doctest: +SKIP
+    """
+    opened, patterns = open_bundle(bundle, key="bundle"), open_scan(scan)
+    check_kind(provider, "provider", str, "a name such as auto, cpu or cuda")
+    check_kind(threads, "threads", int, "a number of threads")
+    if isinstance(engine, str):
+        from ptyonnx.backends.engines import canonical_engine, open_engine
+
+        native = canonical_engine(engine) != Session.name  # onnxruntime shares the scan out among sessions of its own
+        engine = open_engine(opened, engine, provider=provider, threads=threads, limit_s=limit_s) if native else None
+    found = runtime.reconstruct(
+        opened,
+        patterns,
+        provider=provider,
+        threads=threads,
+        batch_size=batch_size,
+        flux=flux,
+        phases=phases,
+        progress=progress,
+        engine=engine,
+        limit_s=limit_s,
+    )
+    return Reconstruction(**vars(found))

@@ -1,0 +1,291 @@
+"""From a YAML file and flags to settings: flags win, unknown keys are errors.
+
+Names of PtychoPINN are translated by `ptychopinn_names`; what the settings mean is said in
+`settings`; nothing here reads data.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ptyonnx.settings import Settings, ptychopinn_names, shown
+from ptyonnx.settings.ptychopinn_names import BLOCKS, KNOWN, RENAMED
+from ptyonnx.settings.strict_yaml import parse_yaml, read_yaml
+from ptyonnx_bundles.errors import SettingsError
+
+__all__ = ["Configuration", "Said", "configure", "parse_assignments"]
+
+
+class Declared(TypedDict):
+    """What is declared about a file's patterns, as `load_scan` takes it."""
+
+    values: str | None
+    axes: str | None
+    zero_frequency: str | None
+
+
+class Configuration(BaseModel):
+    """Everything that a training is told, from file and flags together.
+
+    Attributes
+    ----------
+    backend : str or None
+        As it was written; `ptyonnx.backends` knows the names.
+    data, test_data : Path or None
+        Scans to train and to validate on.
+    output : Path or None
+        The run directory.
+    probe : Path or None
+        A file with a probe, for scans without one.
+    values : {"amplitude", "intensity"} or None
+        What the files' patterns are; by default the reader decides from the format.
+    axes : str or None
+        Order of the patterns' axes in the file, such as ``"yxn"``.
+    zero_frequency : {"centre", "corner"} or None
+        Where it lies in the files' patterns.
+    N : int or None
+        Checked against the scan, which decides.
+    settings : Settings
+    notes : tuple of str
+        What was said in other words than this project's and what became of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: str | None = None
+    data: Path | None = None
+    test_data: Path | None = None
+    output: Path | None = None
+    probe: Path | None = None
+    values: Literal["amplitude", "intensity"] | None = None
+    axes: str | None = None
+    zero_frequency: str | None = None
+    N: int | None = Field(None, gt=0)
+    settings: Settings = Settings()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def declared(self) -> Declared:
+        """What is declared about the files' patterns, as `load_scan` takes it."""
+        return Declared(values=self.values, axes=self.axes, zero_frequency=self.zero_frequency)
+
+    def check_size(self, N: int, scan: str) -> None:
+        """Compare a scan's N with the one that was asked for.
+
+        Raises
+        ------
+        SettingsError
+            They differ.
+        """
+        if self.N not in (None, N):
+            raise SettingsError(
+                "another N than the scan", file=scan, key="N", found=N, expected=self.N,
+                remedy="leave N out: the scan decides; or crop the patterns first",
+            )  # fmt: skip
+
+
+class Said(NamedTuple):
+    """A value, and where and under which name it was said."""
+
+    value: Any
+    key: str
+    file: Path | None = None
+
+
+_OWN_NAMES = set(Configuration.model_fields) - {"settings", "notes"}
+_TEXTS = _OWN_NAMES - {"N"}  # files, folders and kinds: a folder may be called on or 2026
+_TEXT_KEYS = _TEXTS | {name for name, renamed in RENAMED.items() if renamed in _TEXTS}
+_PATHS = {"data", "test_data", "output", "probe"}
+_NAMES = _OWN_NAMES | set(Settings.model_fields)
+
+
+def configure(
+    file: Path | str | None = None, flags: Mapping[str, object] | None = None, assignments: Iterable[str] = ()
+) -> Configuration:
+    """Read a YAML file, let flags override it, and check the outcome.
+
+    Parameters
+    ----------
+    file : path-like, optional
+        A YAML mapping of names of this project or of PtychoPINN.
+    flags : mapping, optional
+        Name -> value; None stands for a flag that was not given.
+    assignments : iterable of str
+        ``key=value``; as `flags`, they override the file.
+
+    Returns
+    -------
+    Configuration
+
+    Raises
+    ------
+    SettingsError
+        Unreadable file, unknown name, one setting said twice, or an unusable value.
+    """
+    path = None if file is None else Path(file)
+    said_in_file = [] if path is None else _read_file(path)
+    said_by_flag = [
+        Said(value if key in _TEXT_KEYS else _plain(value), key)
+        for key, value in (flags or {}).items()
+        if value is not None
+    ]
+    said_by_flag += parse_assignments(assignments)
+    from_file, file_notes = _resolve(said_in_file)
+    from_flags, flag_notes = _resolve(said_by_flag)
+    merged = {**from_file, **from_flags}
+    _settle_loss(merged)
+    notes = dict.fromkeys(file_notes + flag_notes)
+    if "batch_size" in merged and any(_name(said) in KNOWN for said in said_in_file + said_by_flag):
+        notes[ptychopinn_names.BATCH_SIZE] = None
+    return _validate(merged, tuple(notes))
+
+
+def parse_assignments(assignments: Iterable[str]) -> list[Said]:
+    """``key=value`` pairs, values read as YAML scalars, names and paths as they are.
+
+    Raises
+    ------
+    SettingsError
+        No ``=`` in one of them.
+    """
+    said = []
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise SettingsError("not an assignment", key="assignments", found=assignment, expected="key=value")
+        one = Said(_plain(value), key.strip())
+        if _name(one) in _TEXT_KEYS and one.value is not None:
+            one = _at_home(one._replace(value=value))
+        said.append(one)
+    return said
+
+
+def _resolve(said: Iterable[Said]) -> tuple[dict[str, Said], list[str]]:
+    """Names of this project -> what was said, and notes about translations."""
+    resolved: dict[str, Said] = {}
+    notes: list[str] = []
+    for one in said:
+        name = _name(one)
+        translation = ptychopinn_names.translate(name, one.value)
+        if translation is None:
+            _check_name(name, one)
+            translation = ptychopinn_names.Translation(name, one.value)
+        if translation.note:
+            notes.append(translation.note)
+        if translation.name is not None and translation.value is not None:
+            _add(resolved, translation.name, one._replace(value=translation.value))
+    return resolved, notes
+
+
+def _name(said: Said) -> str:
+    """The key as a name: flags have hyphens."""
+    return said.key.lstrip("-").replace("-", "_")
+
+
+def _settle_loss(resolved: dict[str, Said]) -> None:
+    """Turn PtychoPINN's weights of losses into the one loss that they choose."""
+    weights = {name: resolved.pop(name) for name in ptychopinn_names.LOSS_WEIGHTS if name in resolved}
+    if not weights:
+        return
+    last = next((said for said in weights.values() if said.file is None), next(iter(weights.values())))
+    chosen = ptychopinn_names.loss_of_weights({name: said.value for name, said in weights.items()})
+    if chosen is None:
+        raise SettingsError(
+            "losses cannot be mixed", file=last.file, key=", ".join(weights),
+            found=", ".join(str(said.value) for said in weights.values()),
+            expected="one weight of 1, the others 0", remedy="choose with loss: poisson, amplitude_mse, amplitude_mae",
+        )  # fmt: skip
+    named = resolved.get("loss")
+    if named is not None and (named.file is None) != (last.file is None):  # the flag wins
+        if named.file is None:
+            return
+        del resolved["loss"]
+    _add(resolved, "loss", last._replace(value=chosen))
+
+
+def _add(resolved: dict[str, Said], name: str, said: Said) -> None:
+    earlier = resolved.get(name)
+    if earlier is not None and earlier.value != said.value:
+        raise SettingsError(
+            f"'{name}' is said twice", file=said.file, key=said.key, found=f"{said.value} after {earlier.value}",
+            remedy=f"keep one of '{earlier.key}' and '{said.key}'",
+        )  # fmt: skip
+    resolved[name] = said
+
+
+def _check_name(name: str, said: Said) -> None:
+    if name in _NAMES or name in KNOWN:
+        return
+    near = difflib.get_close_matches(name, sorted(_NAMES | KNOWN), n=1)
+    raise SettingsError(
+        "no such setting", file=said.file, key=said.key, remedy=f"did you mean '{near[0]}'?" if near else
+        "the verb's help and docs/settings.md list them",
+    )  # fmt: skip
+
+
+def _validate(resolved: Mapping[str, Said], notes: tuple[str, ...]) -> Configuration:
+    for name, said in resolved.items():
+        if isinstance(said.value, bool) and _annotation(name) is not bool:
+            raise SettingsError("unusable value", file=said.file, key=said.key, found=said.value, expected="no boolean")
+    own = {name: said.value for name, said in resolved.items() if name in _OWN_NAMES}
+    settings = {name: said.value for name, said in resolved.items() if name not in _OWN_NAMES}
+    try:
+        return Configuration.model_validate({**own, "settings": Settings(**settings), "notes": notes})
+    except SettingsError as error:
+        said = resolved[str(error.key)]
+        raise SettingsError(
+            error.problem, file=said.file, key=said.key, found=shown(said.value), expected=error.expected
+        ) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        said = next(resolved[str(part)] for part in reversed(first["loc"]) if part in resolved)
+        raise SettingsError(
+            "unusable value", file=said.file, key=said.key, found=repr(said.value),
+            expected=first["msg"].removeprefix("Input should be "),
+        ) from None  # fmt: skip
+
+
+def _annotation(name: str) -> Any:
+    model = Configuration if name in _OWN_NAMES else Settings
+    return model.model_fields[name].annotation
+
+
+def _plain(value: object) -> object:
+    """Read a flag's text as YAML does: 3, true, null, or the text itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read = parse_yaml(value).content
+    except yaml.YAMLError:
+        return value
+    return read if isinstance(read, bool | int | float | None) else value
+
+
+def _read_file(path: Path) -> list[Said]:
+    """What a YAML file says, PtychoPINN's blocks flattened."""
+    document = read_yaml(path, texts=_TEXT_KEYS)
+    content = {} if document.content is None else document.content
+    if not isinstance(content, dict):
+        raise SettingsError("not a mapping", file=path, found=type(content).__name__, expected="lines of 'key: value'")
+    said_here = _NAMES | KNOWN | BLOCKS
+    own = {key: value for key, value in content.items() if key in said_here or key not in document.templates}
+    return [_at_home(Said(value, str(key), path)) for key, value in ptychopinn_names.flatten(own)]
+
+
+def _at_home(said: Said) -> Said:
+    """Put the home directory in the place of a path's ``~``, as a shell does with flags."""
+    name = _name(said)
+    if RENAMED.get(name, name) not in _PATHS or not isinstance(said.value, str) or not said.value.startswith("~"):
+        return said
+    try:
+        return said._replace(value=str(Path(said.value).expanduser()))
+    except RuntimeError:
+        raise SettingsError(
+            "no such home directory", file=said.file, key=said.key, found=said.value, remedy="write the path in full"
+        ) from None

@@ -1,0 +1,180 @@
+"""Open a bundle in onnxruntime, on the processor that was asked for and on no other.
+
+A bundle is handed over as bytes, never as a path (onnxruntime would follow links out of its
+folder), and no custom operator library is ever registered. A native graph, which is prescribed by its
+recipe, runs in this process; a foreign one in a process of its own (`foreign_process`). What is
+computed with the session is the business of `verify` and `reconstruct`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyonnx_bundles import Bundle
+from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, LARGEST_FOREIGN_BYTES, Confinement
+from ptyonnx_bundles.errors import ProviderError
+from ptyonnx_runtime.inference import foreign_process
+from ptyonnx_runtime.inference.activations import value_names, with_every_value
+from ptyonnx_runtime.inference.installation import failures, first_line
+from ptyonnx_runtime.inference.onnx_session import SessionConfig, open_graph
+
+__all__ = ["Session"]
+
+_logger = logging.getLogger(__name__)
+
+
+class _Graph(Protocol):
+    """A graph that is ready to run, here or in a process of its own."""
+
+    def run(self, outputs: Sequence[str] | None, feeds: dict[str, NDArray[np.float32]], /) -> list[Any]: ...
+
+
+class Session:
+    """A bundle, ready to compute. A context manager, which ends what a foreign bundle runs in.
+
+    A foreign graph runs in a process of its own, with at most 4 GiB of memory (where the CPU computes it)
+    and `limit_s` for each batch; a native graph runs in this one.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    provider : str
+        ``"auto"`` or a key of :data:`ptyonnx_runtime.inference.onnx_session.PROVIDERS`. ``"auto"`` takes the first that works here;
+        any other name is used or is an error: never silently another one.
+    threads : int
+        Threads for one run on the CPU; 0: as many as there are cores.
+    limit_s : float
+        Seconds that a foreign graph may take to be opened, and for each batch.
+    callers : int
+        Threads that may call :meth:`run` of a foreign bundle at a time; others wait for their turn.
+
+    Attributes
+    ----------
+    name : str
+        ``"onnxruntime"``, see :class:`ptyonnx_runtime.inference.engine.Engine`.
+    provider : str
+        The provider in use, a key of :data:`ptyonnx_runtime.inference.onnx_session.PROVIDERS`.
+
+    Raises
+    ------
+    ProviderError
+        The provider is unknown, not built in, or does not work on this machine.
+    MissingDependencyError
+        onnxruntime is not installed.
+    WorkerError
+        A foreign graph killed its process, or took too long to be opened.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "auto",
+        threads: int = 0,
+        *,
+        limit_s: float = DEFAULT_LIMIT_S,
+        callers: int = 1,
+    ) -> None:
+        self._bundle = bundle
+        self._config = SessionConfig(threads, largest_bytes=LARGEST_FOREIGN_BYTES if bundle.is_foreign else None)
+        self._limit_s = limit_s
+        self._closing = ExitStack()
+        self.provider, self._graph = self._open(bundle.model, provider, self._config, callers)
+
+    def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Patches of the object from measured amplitudes. May be called from several threads.
+
+        Parameters
+        ----------
+        diffraction : (batch, channel, y, x) float32
+            Amplitude, zero frequency in the centre.
+
+        Returns
+        -------
+        (batch, channel, y, x) complex64
+
+        Raises
+        ------
+        ProviderError
+            The provider could not compute this batch, for example for lack of memory.
+        WorkerError
+            A foreign graph killed its process, or took too long.
+        """
+        (output,) = self._compute(self._graph, None, diffraction)
+        patches: NDArray[np.complex64] = output.view(np.complex64)[..., 0]
+        return patches
+
+    def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What every operator of the graph makes of some patterns.
+
+        A session of its own computes them, operator by operator as the graph is written: what
+        :meth:`run` uses is fused and laid out anew, and has no such values.
+
+        Parameters
+        ----------
+        diffraction : (batch, channel, y, x) float32
+
+        Returns
+        -------
+        dict of str to ndarray
+            Canonical name -> float32, channels second, in order of computation.
+
+        Raises
+        ------
+        ProviderError, WorkerError
+            As for :meth:`run`.
+        """
+        names = value_names(self._bundle.graph)
+        values = self._compute(self._unfused, names, diffraction)
+        return {name: value for name, value in zip(names, values, strict=True) if value.dtype == np.float32}
+
+    def close(self) -> None:
+        """End the process of a foreign bundle, whatever it computes; a native one has none."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def _unfused(self) -> _Graph:
+        model = with_every_value(self._bundle.model, self._bundle.graph)
+        return self._open(model, self.provider, self._config._replace(fused=False), 1)[1]
+
+    def _open(self, model: bytes, provider: str, config: SessionConfig, callers: int) -> tuple[str, _Graph]:
+        if config.largest_bytes is None:
+            return open_graph(model, provider, config)
+        if os.name != "posix":
+            _logger.warning("%s: here a foreign network runs without a limit on its time", self._bundle.name)
+            return open_graph(model, provider, config)
+        confinement = Confinement(self._limit_s, config.largest_bytes)
+        graph = foreign_process.start(
+            model, provider, config, name=self._bundle.name, confinement=confinement, callers=callers
+        )
+        self._closing.callback(graph.close)
+        return str(graph.about["provider"]), graph
+
+    def _compute(self, graph: _Graph, names: Sequence[str] | None, diffraction: NDArray[np.float32]) -> list[Any]:
+        try:
+            return graph.run(names, {"diffraction": np.ascontiguousarray(diffraction, np.float32)})
+        except failures() as error:
+            largest = self._config.largest_bytes
+            raise ProviderError(
+                f"could not compute a batch of {len(diffraction)} on {self.provider} ({first_line(error)})",
+                file=self._bundle.name, expected=largest and f"a network that needs at most {largest / 2**30:.4g} GiB",
+                remedy="try a smaller batch size, fewer threads or another provider",
+            ) from None  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Session {self._bundle.name} on {self.provider}>"
