@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_factory import example_probe, example_weights, make_bundle
-from float32_bounds import of_losses
+from float32_bounds import of_losses, of_roundings, of_sums
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 from refusal import refused
@@ -24,6 +24,8 @@ from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import BundleError, ConversionError, RunError, ScanError, SettingsError
 from ptyonnx_runtime.inference.verify import verify
 from ptyonnx_runtime.scan import Scan
+
+PROBE_SCALED = of_sums(2 * 32 * 32) + of_roundings(4)  # its photons, their root, and two products
 
 Output = pytest.CaptureFixture[str]
 TINY = Recipe(N=32, filters_scale=0.125)
@@ -206,7 +208,7 @@ def test_an_interrupted_continuation_resumes_to_the_same_history(tmp_path: Path,
         train(backend, simulated_scan(), settings, directory, resume=True, observer=Losses(stop_after_epochs=1))
     resumed = train(backend, simulated_scan(), settings, directory, resume=True)
     for part, row in zip(resumed.history, whole.history, strict=True):
-        np.testing.assert_allclose(part["val_loss"], row["val_loss"], rtol=1e-6)
+        assert {**part, "seconds": 0} == {**row, "seconds": 0}
 
 
 def test_a_scan_without_a_probe_can_be_gone_on_with(bundle: Bundle) -> None:
@@ -224,7 +226,9 @@ def test_a_probe_is_scaled_only_where_that_is_asked_for(bundle: Bundle) -> None:
     settings = continued_settings(bundle, Settings())
     np.testing.assert_array_equal(prepare(simulated_scan(), settings, Listener(), start=dim).probe, dim.probe)
     asked = settings.model_copy(update={"probe_photons": "patterns"})
-    np.testing.assert_allclose(prepare(simulated_scan(), asked, Listener(), start=dim).probe, bundle.probe, rtol=1e-5)
+    np.testing.assert_allclose(
+        prepare(simulated_scan(), asked, Listener(), start=dim).probe, bundle.probe, rtol=PROBE_SCALED
+    )
 
 
 def test_what_is_said_about_the_network_must_agree_with_the_bundle(bundle: Bundle) -> None:

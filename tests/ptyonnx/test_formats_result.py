@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from bundle_factory import example_probe, make_bundle
+from float32_bounds import of_polar, of_sums
 
 from ptyonnx.formats import load_result, write_result
 from ptyonnx.results.reconstruction import Reconstruction, reconstruct
@@ -17,6 +18,7 @@ from ptyonnx_bundles.errors import ObjectError, OutputError
 from ptyonnx_runtime.scan import Scan
 
 N = 64
+POSITION_PX = 8 * 2.0**-52 * 1000  # eight roundings in float64 of lengths below 1000 pixels
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def test_a_result_is_read_back_as_it_was(
     found = load_result(tmp_path / f"r{suffix}")
     np.testing.assert_array_equal(found.object, written.object)
     np.testing.assert_array_equal(found.mask, written.mask)
-    np.testing.assert_allclose(found.positions_px, written.positions_px, atol=1e-9)
+    np.testing.assert_allclose(found.positions_px, written.positions_px, atol=POSITION_PX)
     np.testing.assert_array_equal(found.probe, written.bundle.probe)
     np.testing.assert_array_equal(found.residual, written.residual)
     assert found.origin_px == written.origin_px
@@ -69,20 +71,22 @@ def test_ptychodus_finds_everything_it_needs(tmp_path: Path, result: Reconstruct
         assert float(file.attrs["detector_object_distance_m"]) == 1.5
         assert float(file.attrs["exposure_time_s"]) == 0
         photons = np.sum(np.abs(result.bundle.probe) ** 2)
-        assert float(file.attrs["probe_photon_count"]) == pytest.approx(photons, rel=1e-5)
+        assert float(file.attrs["probe_photon_count"]) == pytest.approx(photons, rel=2 * of_sums(2 * N * N))
         obj, probe = file["object"], file["probe"]
         assert (obj.ndim, obj.dtype, obj.shape[0]) == (3, np.complex64, 1)
         assert probe.shape == (1, 2, N, N)
         assert np.isfinite(obj[()]).all()
         mean_phase = np.angle(np.mean(result.object[~result.mask]))
-        np.testing.assert_allclose(obj[0][result.mask], np.exp(1j * mean_phase), atol=1e-6)
+        np.testing.assert_allclose(
+            obj[0][result.mask], np.exp(1j * mean_phase), atol=of_polar(1, np.pi) + of_sums(obj.size)
+        )
         np.testing.assert_array_equal(obj[0][~result.mask], result.object[~result.mask])
         for array in (obj, probe):
             assert float(array.attrs["pixel_width_m"]) == float(array.attrs["pixel_height_m"]) == 12e-9
         height, width = obj.shape[1:]
         for axis, size, key in ((0, height, "y"), (1, width, "x")):
             pixels = (file[f"probe_position_{key}_m"][()] - obj.attrs[f"center_{key}_m"]) / 12e-9 + size / 2
-            np.testing.assert_allclose(pixels, result.positions_px[:, axis] - result.origin_px[axis], atol=1e-6)
+            np.testing.assert_allclose(pixels, result.positions_px[:, axis] - result.origin_px[axis], atol=POSITION_PX)
         np.testing.assert_array_equal(file["probe_position_indexes"][()], np.arange(20))
         assert file["object_layer_spacing_m"].shape == file["loss_values"].shape == file["loss_epochs"].shape == (0,)
 
@@ -125,7 +129,7 @@ def test_a_product_of_another_tool_is_read(tmp_path: Path) -> None:
     assert found.object.shape == (80, 100)
     assert not found.mask.any()
     assert found.probe.shape == (2, N, N)
-    np.testing.assert_allclose(found.positions_px - found.origin_px, np.stack([y_px, x_px], 1), atol=1e-6)
+    np.testing.assert_allclose(found.positions_px - found.origin_px, np.stack([y_px, x_px], 1), atol=POSITION_PX)
     assert (found.residual, found.r_factor) == (None, None)
 
 
