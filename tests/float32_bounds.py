@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ptyonnx.reference.graph_rounding import MARGIN, UNIT_ROUNDOFF
+from ptyonnx.reference.analytic_tolerances import MARGIN, UNIT_ROUNDOFF
 from ptyonnx_bundles import Recipe
 
 _SUMS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
@@ -27,7 +27,7 @@ def of_sums(*terms: int, size: float = 1.0) -> float:
     """Tolerance of a value behind sums of so many products each, one layer after the other.
 
     The n roundings of a sum wander like a random walk, errors of independent layers add in squares:
-    ``MARGIN u sqrt(sum(n + 1)) size``, see :mod:`ptyonnx.reference.graph_rounding`.
+    ``MARGIN u sqrt(sum(n + 1)) size``, see :mod:`ptyonnx.reference.analytic_tolerances`.
 
     Parameters
     ----------
@@ -93,15 +93,15 @@ def of_network(
     dict of str to float
         Canonical name -> largest difference.
     """
-    from ptyonnx.parity.tolerances import SAFETY, SAMPLES
+    from ptyonnx.parity.monte_carlo_tolerances import SAFETY, SAMPLES
     from ptyonnx.reference.network import Network
-    from ptyonnx.reference.rounding import Float32
+    from ptyonnx.reference.simulated_rounding import SimulatedFloat32
 
     network = Network(recipe, weights)
     exact = network.forward(diffraction).values
     allowed = {name: 2 * UNIT_ROUNDOFF * float(np.abs(value).max(initial=0)) for name, value in exact.items()}
     for seed in range(SAMPLES):
-        for name, value in network.forward(diffraction, Float32(seed)).values.items():
+        for name, value in network.forward(diffraction, SimulatedFloat32(seed)).values.items():
             allowed[name] = max(allowed[name], SAFETY * float(np.abs(value - exact[name]).max(initial=0)))
     return exact, allowed
 
@@ -112,7 +112,7 @@ def of_model(
     """What an ONNX network without a recipe gives, and how far float32 may be from it, absolutely.
 
     Rounding the n products and sums of a layer errs by as much, on average, as weights that are each off by
-    ``u sqrt(n / 6)`` of their value (see `ptyonnx.reference.rounding`). The network runs with such weights, and
+    ``u sqrt(n / 6)`` of their value (see `ptyonnx.reference.simulated_rounding`). The network runs with such weights, and
     how far its outputs scatter, times 4, is the tolerance; it follows from depth, fan-in, and how the network
     amplifies errors. What a sigmoid or tanh errs at the end comes on top (`of_functions`).
 
@@ -129,8 +129,8 @@ def of_model(
     dict of str to float
         Name of an output -> largest difference from the exact value.
     """
-    from ptyonnx.parity.tolerances import SAFETY, SAMPLES
-    from ptyonnx.reference.rounding import deviation
+    from ptyonnx.parity.monte_carlo_tolerances import SAFETY, SAMPLES
+    from ptyonnx.reference.simulated_rounding import deviation
 
     found = run(model)
     allowed = dict.fromkeys(found, 0.0)
@@ -165,7 +165,7 @@ def of_bundle(model: bytes, diffraction: NDArray[np.float32], roundings: int = 0
     """
     from bundle_factory import run_model
 
-    from ptyonnx.parity.tolerances import SAFETY
+    from ptyonnx.parity.monte_carlo_tolerances import SAFETY
 
     found, allowed = of_model(lambda content: {"object": run_model(content, diffraction)}, model)
     noise = 1 + of_roundings(roundings) * np.random.default_rng(0).standard_normal(diffraction.shape)

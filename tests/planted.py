@@ -1,6 +1,6 @@
 """A child process of `parity` with faults in it.
 
-`main` is given the folder of a trial, and pytorch, tensorflow or onnxruntime.
+`main` is given the folder of the shared inputs, and pytorch, tensorflow or onnxruntime.
 
 Each function below plants one fault in the modules that the process has loaded and returns what
 undoes it; then the real worker runs. The environment variable `PLANTED` names the faults of every
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptyonnx.parity import children, examination, worker
+from ptyonnx.parity import check, worker, worker_process
 
 Undo = Callable[[], None]
 
@@ -35,9 +35,9 @@ SWAPPED = "decoder.amplitude.1.conv.1"
 BIASED = "encoder.0.conv.1"
 
 
-def evidence_name(fault: str) -> str:
+def computed_name(fault: str) -> str:
     """File name of what was found with a fault; without a name it is none."""
-    return f"evidence-{fault or 'as-it-is'}.npz"
+    return f"computed-{fault or 'as-it-is'}.npz"
 
 
 def environment(faults: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -52,7 +52,7 @@ def in_children(**faults: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment({name: [fault] for name, fault in faults.items()}).items():
             patch.setenv(name, value)
-        patch.setattr(examination, "examine", partial(children.examine, module=__name__))
+        patch.setattr(check, "run_worker", partial(worker_process.run_worker, module=__name__))
         yield
 
 
@@ -66,8 +66,8 @@ def main() -> int:
             return code
         if undo is not None:
             undo()
-        evidence = (folder / worker.EVIDENCE).read_bytes()  # parity itself reads the last one
-        (folder / evidence_name(fault)).write_bytes(evidence)
+        evidence = (folder / worker.COMPUTED).read_bytes()  # parity itself reads the last one
+        (folder / computed_name(fault)).write_bytes(evidence)
     return 0
 
 
@@ -319,4 +319,4 @@ def silence() -> Undo:
         Path(os.environ["PLANTED_PID"]).write_text(str(os.getpid()), encoding="utf-8")
         time.sleep(600)
 
-    return _patched(worker.Trial, "read", hang)
+    return _patched(worker.SharedInputs, "read", hang)

@@ -12,7 +12,7 @@ from ptyonnx.cli.output import say_lines
 from ptyonnx.cli.verb import Verb, with_debug, with_limit
 
 if TYPE_CHECKING:
-    from ptyonnx.comparison import Comparison, ImageComparison, Subject, WeightDifference
+    from ptyonnx.comparison import Comparison, ImageComparison, Implementation, WeightDifference
 
 __all__ = ["command"]
 
@@ -55,7 +55,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
     """
     import json
 
-    from ptyonnx.comparison import TOLERANCE, compare, open_subject
+    from ptyonnx.comparison import TOLERANCE, compare, open_implementation
     from ptyonnx.formats import load_scan
 
     if report is not None:
@@ -66,7 +66,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
         check_apart(report, a, b, data)
         check_report_path(report)
 
-    first, second = (_opened(open_subject(each, options["provider"], options["limit_s"])) for each in (a, b))
+    first, second = (_opened(open_implementation(each, options["provider"], options["limit_s"])) for each in (a, b))
     declared = {name: options[name] for name in ("values", "axes", "zero_frequency")}
     scan = None if data is None else load_scan(data, **declared)
     tolerance = TOLERANCE if options["tolerance"] is None else options["tolerance"]
@@ -77,7 +77,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
     return 0 if found.passed else _BEYOND
 
 
-def _opened(subject: Subject) -> Subject:
+def _opened(subject: Implementation) -> Implementation:
     """Open a framework's engine without its greetings; onnxruntime has none, and may not be needed."""
     from dataclasses import replace
 

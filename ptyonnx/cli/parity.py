@@ -211,7 +211,7 @@ def _cell(found: Parity, stage: str, implementation: str) -> str | None:
 
 
 def _alone(found: Parity, implementation: str) -> str | None:
-    share = found.alone(implementation)
+    share = found.worst_local_error(implementation)
     return None if share is None else f"{share:.0%}" if share < math.inf else "wrong"
 
 

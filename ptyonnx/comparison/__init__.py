@@ -5,11 +5,11 @@ from ptyonnx.comparison.alignment import Alignment, align
 from ptyonnx.comparison.comparison import TOLERANCE, Comparison, compare
 from ptyonnx.comparison.identity import GraphComparison, Identity, ManifestDifference, compare_graphs, compare_manifests
 from ptyonnx.comparison.images import Difference, aligned, difference, global_factor, on_canvas, phase_correlation
+from ptyonnx.comparison.implementation import Implementation, open_implementation
 from ptyonnx.comparison.patches import PatchComparison
 from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlation
 from ptyonnx.comparison.similarity import Similarity
 from ptyonnx.comparison.stitched import ImageComparison, Images, compare_objects
-from ptyonnx.comparison.subject import Subject, open_subject
 from ptyonnx.comparison.weights import WeightDifference, Weights, compare_weights
 
 __all__ = [
@@ -22,12 +22,12 @@ __all__ = [
     "Identity",
     "ImageComparison",
     "Images",
+    "Implementation",
     "LayerDifference",
     "ManifestDifference",
     "PatchComparison",
     "RingCorrelation",
     "Similarity",
-    "Subject",
     "WeightDifference",
     "Weights",
     "align",
@@ -40,7 +40,7 @@ __all__ = [
     "difference",
     "global_factor",
     "on_canvas",
-    "open_subject",
+    "open_implementation",
     "phase_correlation",
     "ring_correlation",
 ]

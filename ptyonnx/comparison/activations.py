@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.reference.graph_rounding import allowed_distances
-from ptyonnx.reference.patterns import Patterns
+from ptyonnx.reference.analytic_tolerances import analytic_tolerances
+from ptyonnx.reference.pattern_selection import PatternGroups
 from ptyonnx_bundles import OnnxFile
 from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime.inference.activations import value_names
@@ -39,7 +39,7 @@ class LayerDifference:
     magnitude : float
         Largest of the value itself.
     tolerance : float
-        Of `largest`, see :mod:`ptyonnx.reference.graph_rounding`.
+        Of `largest`, see :mod:`ptyonnx.reference.analytic_tolerances`.
     problem : str
         Why the two have no difference: a value is absent, of another shape, or not finite; or nothing.
     """
@@ -117,7 +117,7 @@ class Activations:
         return {**vars(self), **parts}
 
 
-def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Patterns) -> Activations:
+def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: PatternGroups) -> Activations:
     """Run two networks of one graph on the same patterns and compare every value that it names.
 
     Parameters
@@ -125,7 +125,7 @@ def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Pattern
     graph : OnnxFile
         Of both; one that a recipe describes.
     a, b : Engine
-    patterns : Patterns
+    patterns : PatternGroups
     """
     names = value_names(graph)
     layers = {name: _Sums("A", "B") for name in names}
@@ -136,7 +136,7 @@ def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Pattern
             kept.add(*(each.get(name) for each in values))
         for engine, each, kept in zip((a, b), values, outputs, strict=True):
             kept.add(_real(engine.run(diffraction)), each.get(names[-1]))
-    allowed = allowed_distances(graph, {name: kept.magnitude for name, kept in layers.items()})
+    allowed = analytic_tolerances(graph, {name: kept.magnitude for name, kept in layers.items()})
     return _judge(
         tuple(kept.difference(name, allowed[name]) for name, kept in layers.items()),
         tuple(kept.difference(names[-1], allowed[names[-1]]) for kept in outputs),
@@ -145,7 +145,7 @@ def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Pattern
 
 
 def _judge(
-    layers: tuple[LayerDifference, ...], outputs: tuple[LayerDifference, ...], patterns: Patterns
+    layers: tuple[LayerDifference, ...], outputs: tuple[LayerDifference, ...], patterns: PatternGroups
 ) -> Activations:
     beyond = next((index for index, layer in enumerate(layers) if not layer.passed), None)
     other = [(letter, output) for letter, output in zip("AB", outputs, strict=True) if not output.passed]

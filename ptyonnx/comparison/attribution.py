@@ -11,14 +11,14 @@ import math
 
 from ptyonnx.comparison.activations import batches
 from ptyonnx.reference.local_errors import local_error
-from ptyonnx.reference.patterns import Patterns
+from ptyonnx.reference.pattern_selection import PatternGroups
 from ptyonnx_bundles import Bundle
 from ptyonnx_runtime.inference.engine import Engine
 
 __all__ = ["attribute_difference"]
 
 
-def attribute_difference(bundle: Bundle, layer: str, engines: tuple[Engine, Engine], patterns: Patterns) -> str:
+def attribute_difference(bundle: Bundle, layer: str, engines: tuple[Engine, Engine], patterns: PatternGroups) -> str:
     """Say which engine errs at a layer.
 
     Parameters
@@ -29,7 +29,7 @@ def attribute_difference(bundle: Bundle, layer: str, engines: tuple[Engine, Engi
         Canonical name of a value that both give.
     engines : pair of Engine
         Called A and B.
-    patterns : Patterns
+    patterns : PatternGroups
         On which they part.
     """
     (node,) = [node for node in bundle.native_recipe("float64").nodes() if node.name == layer]

@@ -14,12 +14,12 @@ from typing import Any
 from ptyonnx.comparison.activations import Activations, compare_activations
 from ptyonnx.comparison.attribution import attribute_difference
 from ptyonnx.comparison.identity import GraphComparison, Identity, ManifestDifference, compare_identity
+from ptyonnx.comparison.implementation import AnyImplementation, Implementation, open_implementation
 from ptyonnx.comparison.patches import PatchComparison, compare_patches
 from ptyonnx.comparison.stitched import ImageComparison, Images, compare_stitched
-from ptyonnx.comparison.subject import AnySubject, Subject, open_subject
 from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
 from ptyonnx.opening import AnyScan, open_scan
-from ptyonnx.reference.patterns import selftest_patterns, some_patterns
+from ptyonnx.reference.pattern_selection import patterns_of_scan, patterns_of_selftests
 from ptyonnx_bundles import ForeignRecipe
 from ptyonnx_bundles.arguments import check_kind
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
@@ -154,8 +154,8 @@ class Comparison:
 
 
 def compare(
-    a: AnySubject,
-    b: AnySubject,
+    a: AnyImplementation,
+    b: AnyImplementation,
     scan: AnyScan | None = None,
     *,
     tolerance: float = TOLERANCE,
@@ -166,8 +166,8 @@ def compare(
 
     Parameters
     ----------
-    a, b : Bundle, Run, path-like or Subject
-        A path may name an engine behind an @: see :func:`ptyonnx.comparison.subject.open_subject`.
+    a, b : Bundle, Run, path-like or Implementation
+        A path may name an engine behind an @: see :func:`ptyonnx.comparison.implementation.open_implementation`.
     scan : Scan or path-like, optional
         To run both on. Without it, the patterns of their self-tests serve, and there is no image.
     tolerance : float
@@ -190,7 +190,10 @@ def compare(
     check_kind(tolerance, "tolerance", (int, float), "a number")
     if math.isnan(tolerance) or tolerance < 0:
         raise SettingsError("must not be negative", key="tolerance", found=tolerance)
-    first, second = open_subject(a, provider, limit_s, key="a"), open_subject(b, provider, limit_s, key="b")
+    first, second = (
+        open_implementation(a, provider, limit_s, key="a"),
+        open_implementation(b, provider, limit_s, key="b"),
+    )
     scan = None if scan is None else open_scan(scan)
     identity = compare_identity(first, second)
     activations, patches, images = _run(first, second, scan, identity, tolerance)
@@ -207,7 +210,7 @@ def compare(
 
 
 def _run(
-    a: Subject, b: Subject, scan: Scan | None, identity: Identity, tolerance: float
+    a: Implementation, b: Implementation, scan: Scan | None, identity: Identity, tolerance: float
 ) -> tuple[Activations, PatchComparison | None, Images]:
     """Run both, as far as there are patterns for both."""
     unfit = _unfit(a, b, scan)
@@ -217,7 +220,7 @@ def _run(
     if scan is None and identity.passed and a.engine_label == b.engine_label and a.opened is b.opened:
         return Activations(None, "not run: the same function, and the same engine for both"), None, without_scan
     engines = a.open(), b.open()
-    patterns = selftest_patterns(a.bundle, b.bundle) if scan is None else some_patterns(a.bundle, scan)
+    patterns = patterns_of_selftests(a.bundle, b.bundle) if scan is None else patterns_of_scan(a.bundle, scan)
     if identity.graph_a != identity.graph_b:
         activations = Activations(None, "not comparable: the graphs differ, so that layers have no counterparts")
     elif isinstance(a.bundle.manifest.recipe, ForeignRecipe):
@@ -237,7 +240,7 @@ def _run(
     return activations, patches, images
 
 
-def _unfit(a: Subject, b: Subject, scan: Scan | None) -> str | None:
+def _unfit(a: Implementation, b: Implementation, scan: Scan | None) -> str | None:
     """Why there are no patterns that both take; None where there are."""
     first, second = (subject.bundle.manifest.physics for subject in (a, b))
     if scan is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ptyonnx.comparison.subject import Subject
+from ptyonnx.comparison.implementation import Implementation
 from ptyonnx_bundles import AnyManifest, Bundle, OnnxFile
 from ptyonnx_bundles.digest import graph_digest, weight_digest
 from ptyonnx_bundles.terminal import visible
@@ -109,7 +109,7 @@ class Identity:
         }
 
 
-def compare_identity(a: Subject, b: Subject) -> Identity:
+def compare_identity(a: Implementation, b: Implementation) -> Identity:
     """Compare digests, graphs and manifests.
 
     A digest covers every bit of what it stands for (`bundles/README.md`), and is computed here anew

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.comparison.images import Difference, difference
-from ptyonnx.reference.patterns import Patterns, middle
+from ptyonnx.reference.pattern_selection import PatternGroups, middle_of_scan
 from ptyonnx_bundles import Bundle
 from ptyonnx_runtime.inference.engine import Engine
 from ptyonnx_runtime.inference.runner import patches
@@ -65,7 +65,7 @@ class PatchComparison:
 def compare_patches(
     engines: tuple[Engine, Engine],
     bundles: tuple[Bundle, Bundle],
-    where: Scan | Patterns,
+    where: Scan | PatternGroups,
     *,
     tolerance: float,
     free: bool,
@@ -77,7 +77,7 @@ def compare_patches(
     engines : pair of Engine
     bundles : pair of Bundle
         What they compute.
-    where : Scan or Patterns
+    where : Scan or PatternGroups
         A scan, of which the middle is taken, or groups of patterns that both take.
     tolerance : float
         Largest allowed difference of the complex object.
@@ -85,11 +85,11 @@ def compare_patches(
         Whether a complex factor is removed first.
     """
     counting = _Counting(engines[0]), _Counting(engines[1])
-    if isinstance(where, Patterns):
+    if isinstance(where, PatternGroups):
         source, count = where.source, where.count
         first, second = (engine.run(where.diffraction) for engine in counting)
     else:
-        part = middle(where)
+        part = middle_of_scan(where)
         source, count = "scan", len(part)
         first, second = (patches(bundle, part, engine=engine) for bundle, engine in zip(bundles, counting, strict=True))
     broken_a, broken_b = broken = counting[0].not_finite, counting[1].not_finite

@@ -35,9 +35,9 @@ from ptyonnx.comparison.alignment import edge_window
 from ptyonnx.comparison.images import Image
 from ptyonnx_bundles.errors import ObjectError
 
-__all__ = ["Agreement", "RingCorrelation", "half_bit_threshold", "ring_correlation"]
+__all__ = ["RingAgreement", "RingCorrelation", "half_bit_threshold", "ring_correlation"]
 
-Agreement = Literal["everywhere", "partly", "nowhere"]
+RingAgreement = Literal["everywhere", "partly", "nowhere"]
 
 _NYQUIST = 0.5  # cycles per pixel
 _ROUNDING = 1e3  # times the expected power: below, a ring is empty
@@ -75,7 +75,7 @@ class RingCorrelation:
         return f"<RingCorrelation, {len(self.frequency)} rings: {self.sentence}>"
 
     @property
-    def agreement(self) -> Agreement:
+    def agreement(self) -> RingAgreement:
         """At which frequencies the two agree: ``"everywhere"``, ``"partly"``, down to the resolution, or ``"nowhere"``."""
         if self.resolution_px is None:
             return "everywhere"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ptyonnx.comparison.alignment import Alignment, align
 from ptyonnx.comparison.images import Difference, Image, comparable, phase_correlation, rms
+from ptyonnx.comparison.implementation import Implementation
 from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlation
 from ptyonnx.comparison.similarity import Similarity, compare_amplitudes, compare_phases
-from ptyonnx.comparison.subject import Subject
 from ptyonnx_bundles.errors import MissingDependencyError, NotFiniteError, ObjectError
 from ptyonnx_bundles.terminal import visible
 from ptyonnx_runtime.inference.engine import Engine
@@ -241,13 +241,19 @@ def _laid(a: Image, b: Image, common: Mask) -> tuple[Alignment, Image, Image]:
 
 
 def compare_stitched(
-    a: Subject, b: Subject, engines: tuple[Engine, Engine], scan: Scan, tolerance: float, *, free: bool = True
+    a: Implementation,
+    b: Implementation,
+    engines: tuple[Engine, Engine],
+    scan: Scan,
+    tolerance: float,
+    *,
+    free: bool = True,
 ) -> Images:
     """Reconstruct a scan with both and compare what comes out.
 
     Parameters
     ----------
-    a, b : Subject
+    a, b : Implementation
     engines : pair of Engine
         Theirs.
     scan : Scan
@@ -272,7 +278,7 @@ def compare_stitched(
     return Images(passed, _sentence(image, passed, tolerance), image)
 
 
-def _stitch(subject: Subject, engine: Engine, scan: Scan) -> Reconstruction:
+def _stitch(subject: Implementation, engine: Engine, scan: Scan) -> Reconstruction:
     return reconstruct(
         subject.bundle, scan, provider=subject.provider, engine=subject.given(engine), limit_s=subject.limit_s
     )

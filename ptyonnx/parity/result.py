@@ -11,7 +11,7 @@ from ptyonnx.reference.local_errors import ROUNDED_ONCE
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.terminal import visible
 
-__all__ = ["STAGES", "Agreement", "Parity", "Row", "Verdict"]
+__all__ = ["STAGES", "Agreement", "ImplementationVerdict", "Parity", "Row"]
 
 STAGES = ("weights", "forward", "object", "physics", "loss", "gradient", "step", "curve", "export")
 
@@ -32,7 +32,7 @@ class Row:
         gradients, of the layer. Infinite where nothing can be subtracted.
     tolerance : float or None
         Of the relative difference; None where nothing is demanded.
-    own : float or None
+    local_error : float or None
         Of a layer: its own error relative to the bound for one layer; up to 1 is right.
     problem : str
         What is wrong where that is no matter of size.
@@ -44,14 +44,14 @@ class Row:
     absolute: float = 0.0
     relative: float = 0.0
     tolerance: float | None = None
-    own: float | None = None
+    local_error: float | None = None
     problem: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether it is within the tolerance; what is not finite never passes, even where nothing is demanded."""
         within = math.isfinite(self.relative) and (self.tolerance is None or self.relative <= self.tolerance)
-        return within and (self.own is None or self.own <= 1) and not self.problem
+        return within and (self.local_error is None or self.local_error <= 1) and not self.problem
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
@@ -84,7 +84,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ImplementationVerdict:
     """Where an implementation parts from float64, or that it does not.
 
     Attributes
@@ -124,7 +124,7 @@ class Parity:
     threads : int
     rows : tuple of Row
     agreements : tuple of Agreement
-    verdicts : tuple of Verdict
+    verdicts : tuple of ImplementationVerdict
         One for each implementation.
     losses : dict of str to tuple of float
         Implementation, `float64` among them -> loss before every optimiser step; NaN where training failed.
@@ -140,7 +140,7 @@ class Parity:
     threads: int
     rows: tuple[Row, ...]
     agreements: tuple[Agreement, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ImplementationVerdict, ...]
     losses: dict[str, tuple[float, ...]]
     digests: dict[str, dict[str, str]]
     other_branches: dict[str, int]
@@ -168,13 +168,15 @@ class Parity:
         """Rows of one stage and implementation, in order of computation."""
         return (row for row in self.rows if (row.stage, row.implementation) == (stage, implementation))
 
-    def alone(self, implementation: str) -> float | None:
+    def worst_local_error(self, implementation: str) -> float | None:
         """Share of its bound that the worst layer uses on its own input; None where no layer was judged.
 
         Layers that round once always come close to their bound. They count only where they exceed it.
         """
         once = {node.name for node in Recipe(**self.recipe).nodes() if node.operator in ROUNDED_ONCE}
-        shares = [(row.key, row.own) for row in self.of("forward", implementation) if row.own is not None]
+        shares = [
+            (row.key, row.local_error) for row in self.of("forward", implementation) if row.local_error is not None
+        ]
         return max((share for layer, share in shares if share > 1 or layer not in once), default=None)
 
     def between(self, stage: str, a: str, b: str) -> Iterator[Agreement]:

@@ -1,8 +1,8 @@
 """What a child process does: look at one implementation, write down what it computes, and end.
 
-`main` is given two words on the command line: a folder that holds the trial, and pytorch, tensorflow
+`main` is given two words on the command line: a folder that holds the inputs, and pytorch, tensorflow
 or onnxruntime. On stdout the child says line by line what it is at; what it found
-ends in `evidence.npz`. Threads are fixed by the parent, in the environment.
+ends in `computed_values.npz`. Threads are fixed by the parent, in the environment.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 
 from ptyonnx import backends
 from ptyonnx.backends.weights import in_recipe_order
-from ptyonnx.parity.evidence import Evidence
-from ptyonnx.parity.trial import Trial
+from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.shared_inputs import SharedInputs
 from ptyonnx.reference.network import branches_of
 from ptyonnx.training.journal import Journal
 from ptyonnx.training.observer import Unobserved
 from ptyonnx_bundles import OnnxFile, Recipe, read_onnx
 from ptyonnx_bundles.errors import PtyonnxError, TrainingError
 
-__all__ = ["EVIDENCE", "MODEL", "REFUSED", "STAGE", "main"]
+__all__ = ["COMPUTED", "MODEL", "REFUSED", "STAGE", "main"]
 
-EVIDENCE = "evidence.npz"  # what was found
+COMPUTED = "computed_values.npz"  # what was found
 
 MODEL = "model.onnx"  # what onnxruntime is to run
 STAGE = "stage: "  # begins a line of progress
@@ -47,44 +47,44 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         look = _look_at_onnxruntime if implementation == "onnxruntime" else _look_at_framework
-        look(Trial.read(folder), implementation, folder).write(folder / EVIDENCE)
+        look(SharedInputs.read(folder), implementation, folder).write(folder / COMPUTED)
     except PtyonnxError as error:
         _say(f"{REFUSED}{error}")
         return _EXIT_REFUSED
     return 0
 
 
-def _look_at_framework(trial: Trial, name: str, folder: Path) -> Evidence:
+def _look_at_framework(inputs: SharedInputs, name: str, folder: Path) -> ComputedValues:
     """Weights, values, physics, gradients, training and export of PyTorch or TensorFlow."""
     del folder
     _say(f"{STAGE}loading")
     engine = backends.load(name)
-    engine.check(trial.settings)
-    observation = import_module(f"ptyonnx.backends.{name}.observation").Observation(trial.task)
-    batch = trial.batches[0]
+    engine.check(inputs.settings)
+    observation = import_module(f"ptyonnx.backends.{name}.observation").Observation(inputs.task)
+    batch = inputs.batches[0]
     _say(f"{STAGE}forward pass")
-    found = Evidence(
+    found = ComputedValues(
         name,
         versions=engine.versions(),
         weights=observation.weights(),
-        activations=in_recipe_order(trial.recipe, observation.values(trial.patterns)),
-        object=observation.object(trial.patterns),
+        activations=in_recipe_order(inputs.recipe, observation.values(inputs.patterns)),
+        object=observation.object(inputs.patterns),
     )
     _say(f"{STAGE}physics")
-    found = replace(found, intensity=observation.intensity(trial.patch, batch.offset_px))
+    found = replace(found, intensity=observation.intensity(inputs.patch, batch.offset_px))
     _say(f"{STAGE}gradients")
-    branches = branches_of(trial.recipe, observation.values(batch.diffraction))
+    branches = branches_of(inputs.recipe, observation.values(batch.diffraction))
     found = replace(found, gradients=observation.gradients(batch), branches=branches)
     _say(f"{STAGE}training")
-    found = replace(found, losses=_train(engine, trial))
+    found = replace(found, losses=_train(engine, inputs))
     _say(f"{STAGE}export")
     try:
-        return replace(found, model=engine.convert(trial.recipe, trial.weights)[0])
+        return replace(found, model=engine.convert(inputs.recipe, inputs.weights)[0])
     except Exception as error:  # noqa: BLE001 - whatever an exporter raises is what is wrong with it
         return replace(found, refusal=" ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REFUSAL])
 
 
-def _train(engine: backends.Backend, trial: Trial) -> NDArray[np.float64]:
+def _train(engine: backends.Backend, inputs: SharedInputs) -> NDArray[np.float64]:
     """Losses of the first steps of training as users have it: batches, rates, clipping, Adam.
 
     NaN from where training failed.
@@ -95,15 +95,15 @@ def _train(engine: backends.Backend, trial: Trial) -> NDArray[np.float64]:
         def step(self, loss: float, r_factor: float) -> None:
             del r_factor
             losses.append(loss)
-            if len(losses) == trial.steps:
+            if len(losses) == inputs.steps:
                 raise KeyboardInterrupt  # as a user would end it
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt, TrainingError):
-        engine.fit(trial.task, Journal(Path(folder), trial.settings, Observer()))
-    return np.array([*losses, *[np.nan] * (trial.steps - len(losses))])
+        engine.fit(inputs.task, Journal(Path(folder), inputs.settings, Observer()))
+    return np.array([*losses, *[np.nan] * (inputs.steps - len(losses))])
 
 
-def _look_at_onnxruntime(trial: Trial, name: str, folder: Path) -> Evidence:
+def _look_at_onnxruntime(inputs: SharedInputs, name: str, folder: Path) -> ComputedValues:
     """What onnxruntime makes of an exported model: its output as users get it, and every value on the way."""
     from ptyonnx_runtime.inference.activations import value_names, with_every_value
     from ptyonnx_runtime.inference.installation import require_onnxruntime
@@ -115,16 +115,16 @@ def _look_at_onnxruntime(trial: Trial, name: str, folder: Path) -> Evidence:
     names = value_names(graph)
     _say(f"{STAGE}forward pass")
     levels = onnxruntime.GraphOptimizationLevel
-    (output,) = _session(onnxruntime, model, levels.ORT_ENABLE_ALL, trial.threads).run(
-        ["object"], {"diffraction": trial.patterns}
+    (output,) = _session(onnxruntime, model, levels.ORT_ENABLE_ALL, inputs.threads).run(
+        ["object"], {"diffraction": inputs.patterns}
     )
-    values = _session(onnxruntime, with_every_value(model, graph), levels.ORT_DISABLE_ALL, trial.threads).run(
-        names, {"diffraction": trial.patterns}
+    values = _session(onnxruntime, with_every_value(model, graph), levels.ORT_DISABLE_ALL, inputs.threads).run(
+        names, {"diffraction": inputs.patterns}
     )
-    return Evidence(
+    return ComputedValues(
         name,
         versions={"onnxruntime": onnxruntime.__version__},
-        weights=_initializers(graph, trial.recipe),
+        weights=_initializers(graph, inputs.recipe),
         activations=dict(zip(names, values, strict=True)),
         object=output.view(np.complex64)[..., 0],
     )

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.reference import layers
-from ptyonnx.reference.graph_rounding import UNIT_ROUNDOFF
+from ptyonnx.reference.analytic_tolerances import UNIT_ROUNDOFF
 from ptyonnx.reference.network import FUNCTION_TERMS, compute, fan_in
 from ptyonnx_bundles import Node, Recipe
 

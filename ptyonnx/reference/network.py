@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.reference import layers
-from ptyonnx.reference.pixel_sums import sum_error
-from ptyonnx.reference.rounding import EXACT, Rounding
+from ptyonnx.reference.gradient_rounding import sum_error
+from ptyonnx.reference.simulated_rounding import EXACT, Rounding
 from ptyonnx_bundles import Node, Recipe
 from ptyonnx_bundles.recipe import KERNEL
 

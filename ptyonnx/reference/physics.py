@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.reference.rounding import EXACT, Rounding
+from ptyonnx.reference.simulated_rounding import EXACT, Rounding
 from ptyonnx.training.objective import LOG_FLOOR
 from ptyonnx_runtime.physics import WEIGHT_FLOOR
 
-__all__ = ["Objective", "Scored"]
+__all__ = ["Evaluation", "Objective"]
 
 Wave = NDArray[np.complex128]
 Array = NDArray[np.float64]
@@ -26,7 +26,7 @@ _PLACING_TERMS = 4  # two rows, two columns
 _LONGEST_RUN = 1024  # terms that the frameworks' sums over a tree add one after the other, at most
 
 
-class Scored(NamedTuple):
+class Evaluation(NamedTuple):
     """A batch that has been compared with what was measured.
 
     Attributes
@@ -83,7 +83,7 @@ class Objective:
         offset_px: NDArray[Any],
         amplitude: NDArray[Any],
         rounding: Rounding = EXACT,
-    ) -> Scored:
+    ) -> Evaluation:
         """Compare what patches explain with what was measured.
 
         Parameters
@@ -116,7 +116,7 @@ class Objective:
         slope = np.stack([self.weight * _take(back, offset, N) for offset in _patterns(offset_px)], axis=1)
         residual = np.sqrt(np.maximum(intensity, 0)) - amplitude  # rounding may end below zero
         r_factor = float(np.sqrt(np.sum(residual**2) / np.sum(np.square(amplitude, dtype=np.float64))))
-        return Scored(intensity, float(average[0, 0]), r_factor, rounding.wave(slope, _PLACING_TERMS), probe_slope)
+        return Evaluation(intensity, float(average[0, 0]), r_factor, rounding.wave(slope, _PLACING_TERMS), probe_slope)
 
     def _terms(self, intensity: Array, amplitude: Array) -> tuple[Array, Array]:
         """Loss of every pixel, and its derivative by the intensity."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptyonnx.comparison import Comparison, ImageComparison, Subject, WeightDifference
+from ptyonnx.comparison import Comparison, ImageComparison, Implementation, WeightDifference
 from ptyonnx.report.content import (
     Curve,
     LayerError,
@@ -28,13 +28,13 @@ __all__ = ["report_of"]
 _SAME_FIGURE = 1e-6  # relative: a run's figures and those in the manifest of its bundle
 
 
-def report_of(found: Comparison, a: Subject, b: Subject, scan_name: str | None = None) -> Report:
+def report_of(found: Comparison, a: Implementation, b: Implementation, scan_name: str | None = None) -> Report:
     """Describe a comparison.
 
     Parameters
     ----------
     found : Comparison
-    a, b : Subject
+    a, b : Implementation
         What was compared.
     scan_name : str, optional
         The scan that both ran on.
@@ -58,7 +58,7 @@ def report_of(found: Comparison, a: Subject, b: Subject, scan_name: str | None =
     )
 
 
-def _names(a: Subject, b: Subject) -> tuple[str, str]:
+def _names(a: Implementation, b: Implementation) -> tuple[str, str]:
     """Files with no more folders than tell them apart, and engines where they are not simply onnxruntime."""
     files = [str(subject.bundle.path or subject.bundle.name) for subject in (a, b)]
     engines = [subject.name.removeprefix(file) for subject, file in zip((a, b), files, strict=True)]
@@ -70,7 +70,7 @@ def _names(a: Subject, b: Subject) -> tuple[str, str]:
     return a.name, b.name
 
 
-def _subtitle(found: Comparison, a: Subject, b: Subject, scan_name: str | None) -> str:
+def _subtitle(found: Comparison, a: Implementation, b: Implementation, scan_name: str | None) -> str:
     first, second = (subject.bundle.manifest.physics for subject in (a, b))
     same = (first.N, first.gridsize) == (second.N, second.gridsize)
     sizes = f"N {first.N}, gridsize {first.gridsize}"

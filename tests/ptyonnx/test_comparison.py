@@ -12,10 +12,10 @@ from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
 from ptyonnx.cli import main
-from ptyonnx.comparison import Comparison, Subject, compare, compare_weights
+from ptyonnx.comparison import Comparison, Implementation, compare, compare_weights
 from ptyonnx.comparison.patches import compare_patches
 from ptyonnx.comparison.weights import judge_weights
-from ptyonnx.reference.patterns import MOST_PATTERNS
+from ptyonnx.reference.pattern_selection import MOST_PATTERNS
 from ptyonnx_bundles import Bundle, ForeignRecipe, Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.inference.session import Session
@@ -166,7 +166,7 @@ def test_a_network_that_overflows_parts_where_it_begins_even_from_itself(a: Bund
     broken = overflowing(a, tmp_path / "broken.onnx")
     assert not np.isfinite(run_model(broken.model, a.selftest.diffraction)).any()
     assert compare(a, broken).activations.first == "decoder.phase.0.conv.0"
-    found = compare(broken, Subject(broken, provider="cpu"))
+    found = compare(broken, Implementation(broken, provider="cpu"))
     assert found.same_function
     assert found.activations.first == "decoder.phase.1.conv.0"
     assert not found.passed
@@ -283,7 +283,7 @@ def test_patches_are_compared_where_both_say_something(
         return changed
 
     a, b = (_half_known(tmp_path / f"{name}.onnx", of_it) for name, of_it in zip("ab", known, strict=True))
-    found = compare(a, Subject(b, "pytorch", opened=_Engine(b, changed_around)), scan if data else None)
+    found = compare(a, Implementation(b, "pytorch", opened=_Engine(b, changed_around)), scan if data else None)
     assert found.same_function
     assert found.patches is not None
     everywhere = known == ("everywhere", "everywhere")
@@ -350,9 +350,9 @@ def _holes(number: complex) -> Callable[[Any], Any]:
 
 def _both_ways(bundle: Bundle, engine: _Engine, scan: Scan | None, **options: Any) -> Iterator[tuple[str, Comparison]]:
     """The engine as B and as A, beside onnxruntime: its letter and what is found."""
-    other = Subject(bundle, "pytorch", opened=engine)
-    yield "B", compare(Subject(bundle), other, scan, **options)
-    yield "A", compare(other, Subject(bundle), scan, **options)
+    other = Implementation(bundle, "pytorch", opened=engine)
+    yield "B", compare(Implementation(bundle), other, scan, **options)
+    yield "A", compare(other, Implementation(bundle), scan, **options)
 
 
 @pytest.mark.parametrize("change", [_factor, _holes(np.nan), _holes(np.inf)], ids=["a factor", "NaN", "infinity"])
@@ -387,7 +387,7 @@ def test_pixels_that_are_no_numbers_are_counted(a: Bundle, scan: Scan, data: boo
 
 
 def test_both_may_give_what_is_no_number_and_are_not_the_same_for_it(a: Bundle) -> None:
-    engines = [Subject(a, "pytorch", opened=_Engine(a, _holes(np.nan))) for _ in range(2)]
+    engines = [Implementation(a, "pytorch", opened=_Engine(a, _holes(np.nan))) for _ in range(2)]
     found = compare(engines[0], engines[1], tolerance=1e30)
     assert not found.passed
     assert found.patches is not None
@@ -404,7 +404,7 @@ def test_a_factor_counts_between_engines_of_one_function_and_not_between_functio
     weights = example_weights(RECIPE)
     bias = {"decoder.phase.output.bias": weights["decoder.phase.output.bias"] + np.float32(1e-7)}
     nearly = make_bundle(tmp_path / "nearly.onnx", RECIPE, weights=weights | bias, probe=a.probe)
-    found = compare(Subject(a), Subject(nearly, "pytorch", opened=_Engine(nearly, _factor)))
+    found = compare(Implementation(a), Implementation(nearly, "pytorch", opened=_Engine(nearly, _factor)))
     assert not found.same_function
     assert found.patches is not None
     assert found.patches.difference.maximum < 1e-5
@@ -424,8 +424,8 @@ def test_a_value_that_an_engine_does_not_give_is_where_the_two_part(a: Bundle, k
         assert f"the two part at {first}: {letter} gives no such value" in found.activations.sentence
         assert [layer.name for layer in found.activations.layers] == [node.name for node in RECIPE.nodes()]
         assert not found.passed
-    other = Subject(a, "pytorch", opened=_Engine(a, activations=left))
-    found = compare(other, Subject(a, "tensorflow", opened=_Engine(a, activations=left)))
+    other = Implementation(a, "pytorch", opened=_Engine(a, activations=left))
+    found = compare(other, Implementation(a, "tensorflow", opened=_Engine(a, activations=left)))
     assert f"the two part at {first}: neither gives such a value" in found.activations.sentence
 
 
@@ -474,7 +474,7 @@ def test_what_is_no_number_fails_wherever_in_the_scan_it_lies(a: Bundle, b: Bund
     diffraction[0] = 10
     spread = np.stack([np.linspace(0, 300, many), np.zeros(many)], axis=1)
     longer = replace(scan, diffraction=diffraction, positions_px=spread)
-    found = compare(a, Subject(b, "pytorch", opened=Breaking(b)), longer, tolerance=10)
+    found = compare(a, Implementation(b, "pytorch", opened=Breaking(b)), longer, tolerance=10)
     assert found.patches is not None
     assert found.patches.passed
     assert (found.images.passed, found.image, found.largest, found.passed) == (False, None, np.inf, False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bundle_factory import example_weights, make_bundle
 
-from ptyonnx.comparison import Subject, compare
+from ptyonnx.comparison import Implementation, compare
 from ptyonnx_bundles import Bundle, Recipe
 
 pytestmark = pytest.mark.numerical
@@ -40,7 +40,7 @@ def _bundle(path: Path, recipe: Recipe) -> Bundle:
 @pytest.mark.parametrize("a, b", [("onnxruntime", "pytorch"), ("onnxruntime", "tensorflow"), ("tensorflow", "pytorch")])
 def test_the_same_weights_agree_to_rounding_in_every_layer(a: str, b: str, recipe: Recipe, tmp_path: Path) -> None:
     bundle = _bundle(tmp_path / "bundle.onnx", recipe)
-    found = compare(Subject(bundle, a), Subject(bundle, b))
+    found = compare(Implementation(bundle, a), Implementation(bundle, b))
     assert found.same_function
     assert [layer.name for layer in found.activations.layers] == [node.name for node in recipe.nodes()]
     assert max(layer.excess for layer in (*found.activations.layers, *found.activations.outputs)) < MARGIN

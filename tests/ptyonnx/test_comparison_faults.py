@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import signal
 
-from ptyonnx.comparison import Comparison, Subject, compare
+from ptyonnx.comparison import Comparison, Implementation, compare
 from ptyonnx.comparison.activations import compare_activations
-from ptyonnx.reference.patterns import Patterns
+from ptyonnx.reference.pattern_selection import PatternGroups
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_runtime.inference.activations import value_names, with_every_value
 from ptyonnx_runtime.inference.session import Session
@@ -190,7 +190,7 @@ class FaultyEngine:
 )
 def test_a_fault_of_an_implementation_is_named(good: Bundle, fault: tuple[Any, ...], layer: str | None) -> None:
     """Weights and graph are the same: only the values can tell, and float64 whose are wrong."""
-    sound, faulty = Subject(good), Subject(good, opened=FaultyEngine(good, *fault))
+    sound, faulty = Implementation(good), Implementation(good, opened=FaultyEngine(good, *fault))
     for letter, right, pair in (("B", "A", (sound, faulty)), ("A", "B", (faulty, sound))):
         found = compare(*pair)
         assert found.same_function
@@ -210,7 +210,7 @@ def test_values_that_are_no_numbers_part(good: Bundle, number: float) -> None:
             values["encoder.1.conv.0"][0, 0, 3, 5] = number
             return values
 
-    patterns = Patterns("scan", good.selftest.diffraction)
+    patterns = PatternGroups("scan", good.selftest.diffraction)
     sound, broken = FaultyEngine(good), Broken(good)
     for letter, pair in (("B", (sound, broken)), ("A", (broken, sound)), ("A and B", (broken, broken))):
         found = compare_activations(good.graph, *pair, patterns)

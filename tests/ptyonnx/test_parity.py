@@ -24,14 +24,14 @@ from foreign_factory import make_foreign_bundle
 import ptyonnx
 from ptyonnx import backends
 from ptyonnx.cli import main
-from ptyonnx.parity import Parity, Row, judge
-from ptyonnx.parity.arbiter import arbitrate, gradients_along
-from ptyonnx.parity.children import examine
-from ptyonnx.parity.evidence import Evidence
-from ptyonnx.parity.judge import other_branches
-from ptyonnx.parity.result import Verdict
-from ptyonnx.parity.tolerances import quantities, scales, tolerances
-from ptyonnx.parity.trial import Trial, of_recipe
+from ptyonnx.parity import Parity, Row, verdicts
+from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.float64_reference import compute_reference, gradients_on_branches
+from ptyonnx.parity.monte_carlo_tolerances import monte_carlo_tolerances, quantities, scales
+from ptyonnx.parity.result import ImplementationVerdict
+from ptyonnx.parity.shared_inputs import SharedInputs, of_recipe
+from ptyonnx.parity.verdicts import other_branches
+from ptyonnx.parity.worker_process import run_worker
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError, ScanError, SettingsError, WorkerError
 
@@ -64,58 +64,60 @@ IN_PYTORCH = {
 
 
 @pytest.fixture(scope="module")
-def trial() -> Trial:
+def inputs() -> SharedInputs:
     return of_recipe(RECIPE, None, seed=0, steps=5, threads=1)
 
 
 @pytest.fixture(scope="module")
-def exact(trial: Trial) -> Evidence:
-    return arbitrate(trial)
+def exact(inputs: SharedInputs) -> ComputedValues:
+    return compute_reference(inputs)
 
 
 @pytest.fixture(scope="module")
-def allowed(trial: Trial, exact: Evidence) -> dict[tuple[str, str], float]:
-    return tolerances(trial, exact, lambda _: None)
+def allowed(inputs: SharedInputs, exact: ComputedValues) -> dict[tuple[str, str], float]:
+    return monte_carlo_tolerances(inputs, exact, lambda _: None)
 
 
-Judge = Callable[[Evidence], Verdict]
+Judge = Callable[[ComputedValues], ImplementationVerdict]
 
 
 @pytest.fixture(scope="module")
-def judged(trial: Trial, exact: Evidence, allowed: dict[tuple[str, str], float]) -> Judge:
-    def verdict(found: Evidence) -> Verdict:
-        stages = judge.OF_A_RUNTIME if found.implementation == "onnxruntime" else judge.OF_A_BACKEND
-        return judge.verdict(found.implementation, judge.rows(trial, exact, found, allowed, stages=stages))
+def judged(inputs: SharedInputs, exact: ComputedValues, allowed: dict[tuple[str, str], float]) -> Judge:
+    def verdict(found: ComputedValues) -> ImplementationVerdict:
+        stages = verdicts.RUNTIME_STAGES if found.implementation == "onnxruntime" else verdicts.BACKEND_STAGES
+        return verdicts.verdict(found.implementation, verdicts.rows(inputs, exact, found, allowed, stages=stages))
 
     return verdict
 
 
-def examined(trial: Trial, folder: Path, implementation: str, plants: list[str]) -> dict[str, Evidence]:
+def examined(inputs: SharedInputs, folder: Path, implementation: str, plants: list[str]) -> dict[str, ComputedValues]:
     """What a process finds with each fault, all in one process."""
     folder.mkdir(exist_ok=True)
-    trial.write(folder)
+    inputs.write(folder)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in planted.environment({implementation: plants}).items():
             patch.setenv(name, value)
-        examine(
+        run_worker(
             folder, implementation, threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None, module=planted.__name__
         )  # fmt: skip
-    return {plant: Evidence.read(folder / planted.evidence_name(plant)) for plant in plants}
+    return {plant: ComputedValues.read(folder / planted.computed_name(plant)) for plant in plants}
 
 
 @pytest.fixture(scope="module")
-def tensorflow(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
-    return examined(trial, tmp_path_factory.mktemp("tensorflow"), "tensorflow", list(IN_TENSORFLOW))
+def tensorflow(inputs: SharedInputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ComputedValues]:
+    return examined(inputs, tmp_path_factory.mktemp("tensorflow"), "tensorflow", list(IN_TENSORFLOW))
 
 
 @pytest.fixture(scope="module")
-def pytorch(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
-    return examined(trial, tmp_path_factory.mktemp("pytorch"), "pytorch", list(IN_PYTORCH))
+def pytorch(inputs: SharedInputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ComputedValues]:
+    return examined(inputs, tmp_path_factory.mktemp("pytorch"), "pytorch", list(IN_PYTORCH))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plant", IN_TENSORFLOW)
-def test_a_fault_in_tensorflow_is_named_where_it_is(plant: str, tensorflow: dict[str, Evidence], judged: Judge) -> None:
+def test_a_fault_in_tensorflow_is_named_where_it_is(
+    plant: str, tensorflow: dict[str, ComputedValues], judged: Judge
+) -> None:
     verdict = judged(tensorflow[plant])
     assert (verdict.stage, verdict.key) == IN_TENSORFLOW[plant], verdict.sentence
     assert verdict.passed == (plant == "")
@@ -124,7 +126,7 @@ def test_a_fault_in_tensorflow_is_named_where_it_is(plant: str, tensorflow: dict
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plant", IN_PYTORCH)
-def test_a_fault_in_pytorch_is_named_where_it_is(plant: str, pytorch: dict[str, Evidence], judged: Judge) -> None:
+def test_a_fault_in_pytorch_is_named_where_it_is(plant: str, pytorch: dict[str, ComputedValues], judged: Judge) -> None:
     verdict = judged(pytorch[plant])
     assert (verdict.stage, verdict.key) == IN_PYTORCH[plant], verdict.sentence
     assert verdict.passed == (plant == "")
@@ -133,13 +135,17 @@ def test_a_fault_in_pytorch_is_named_where_it_is(plant: str, pytorch: dict[str, 
 
 @pytest.mark.slow
 def test_both_frameworks_export_the_same_function_and_onnxruntime_computes_it(
-    tensorflow: dict[str, Evidence], pytorch: dict[str, Evidence], trial: Trial, judged: Judge, tmp_path: Path
+    tensorflow: dict[str, ComputedValues],
+    pytorch: dict[str, ComputedValues],
+    inputs: SharedInputs,
+    judged: Judge,
+    tmp_path: Path,
 ) -> None:
     models = tensorflow[""].model, pytorch[""].model
     assert models[0] is not None
     assert models[0] == models[1]
     (tmp_path / "model.onnx").write_bytes(models[0])
-    found = examined(trial, tmp_path, "onnxruntime", [""])[""]
+    found = examined(inputs, tmp_path, "onnxruntime", [""])[""]
     verdict = judged(found)
     assert verdict.passed, verdict.sentence
     assert set(found.activations) == {node.name for node in RECIPE.nodes()}
@@ -150,11 +156,11 @@ def test_both_frameworks_export_the_same_function_and_onnxruntime_computes_it(
 def test_gradients_of_both_frameworks_differ_by_rounding_and_by_the_branches_they_took(tmp_path: Path) -> None:
     """On a real scan. Each errs as far as float32 may, on the branches of its own rectifiers and poolings."""
     recipe = Recipe(N=64, filters_scale=0.25)
-    trial = of_recipe(recipe, ptyonnx.load_scan(SAMPLE), seed=0, steps=2, threads=1)
-    exact = arbitrate(trial)
-    allowed, sizes = tolerances(trial, exact, lambda _: None), scales(dict(quantities(exact)))
-    found = [examined(trial, tmp_path / name, name, [""])[""] for name in backends.BACKENDS]
-    along = [gradients_along(trial, each.branches) for each in found]
+    inputs = of_recipe(recipe, ptyonnx.load_scan(SAMPLE), seed=0, steps=2, threads=1)
+    exact = compute_reference(inputs)
+    allowed, sizes = monte_carlo_tolerances(inputs, exact, lambda _: None), scales(dict(quantities(exact)))
+    found = [examined(inputs, tmp_path / name, name, [""])[""] for name in backends.BACKENDS]
+    along = [gradients_on_branches(inputs, each.branches) for each in found]
     pixels = sum(taken.size for taken in exact.branches.values())
     for each in found:
         assert other_branches(exact, each) < 1e-4 * pixels  # near a threshold, and nowhere else
@@ -281,7 +287,13 @@ def test_a_framework_that_is_not_installed_is_named_with_the_command_that_instal
 
 def test_infinities_are_null_in_json() -> None:
     row = Row(
-        "forward", "encoder.0.pool", "pytorch", absolute=math.nan, relative=math.inf, tolerance=1e-6, own=math.inf
+        "forward",
+        "encoder.0.pool",
+        "pytorch",
+        absolute=math.nan,
+        relative=math.inf,
+        tolerance=1e-6,
+        local_error=math.inf,
     )
     assert not row.passed
     assert json.loads(json.dumps(row.to_dict(), allow_nan=False))["relative"] is None
@@ -299,8 +311,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _parity(own: dict[str, float]) -> Parity:
     """A result with these layers' own errors and nothing else."""
-    rows = tuple(Row("forward", layer, "pytorch", tolerance=1e-6, own=error) for layer, error in own.items())
-    return Parity("x", RECIPE.model_dump(), {}, 1, rows, (), (Verdict("pytorch", "", "", "fine"),), {}, {}, {})
+    rows = tuple(Row("forward", layer, "pytorch", tolerance=1e-6, local_error=error) for layer, error in own.items())
+    return Parity(
+        "x", RECIPE.model_dump(), {}, 1, rows, (), (ImplementationVerdict("pytorch", "", "", "fine"),), {}, {}, {}
+    )
 
 
 def test_a_layer_that_rounds_once_counts_only_beyond_its_bound() -> None:
@@ -311,10 +325,10 @@ def test_a_layer_that_rounds_once_counts_only_beyond_its_bound() -> None:
     assert reached == pytest.approx(1, abs=0.02)
     assert reached <= 1
     own = {"whitening.scaled": reached, "encoder.0.conv.0": 0.3, "encoder.0.relu.0": 0.0, "amplitude": 0.99}
-    assert _parity(own).alone("pytorch") == 0.3
-    assert _parity(own | {"amplitude": 1.01}).alone("pytorch") == 1.01
-    assert _parity(own | {"encoder.0.relu.0": math.inf}).alone("pytorch") == math.inf
-    assert _parity({}).alone("pytorch") is None
+    assert _parity(own).worst_local_error("pytorch") == 0.3
+    assert _parity(own | {"amplitude": 1.01}).worst_local_error("pytorch") == 1.01
+    assert _parity(own | {"encoder.0.relu.0": math.inf}).worst_local_error("pytorch") == math.inf
+    assert _parity({}).worst_local_error("pytorch") is None
 
 
 def test_a_result_is_printed_in_one_line_with_its_verdicts() -> None:
@@ -322,8 +336,8 @@ def test_a_result_is_printed_in_one_line_with_its_verdicts() -> None:
 
 
 def test_python_has_nothing_to_say_about_what_the_child_runs(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match=r"its last words 'FileNotFoundError: .*trial"):
-        examine(tmp_path, "pytorch", threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None)
+    with pytest.raises(WorkerError, match=r"its last words 'FileNotFoundError: .*inputs"):
+        run_worker(tmp_path, "pytorch", threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None)
     assert "Warning" not in (tmp_path / "pytorch.stderr").read_text(encoding="utf-8")
 
 

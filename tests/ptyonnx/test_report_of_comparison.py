@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ptyonnx import load_scan
 from ptyonnx.cli import main
-from ptyonnx.comparison import Comparison, Subject, compare, compare_objects, open_subject
+from ptyonnx.comparison import Comparison, Implementation, compare, compare_objects, open_implementation
 from ptyonnx.report.of_comparison import report_of
 from ptyonnx.report.page import render
 from ptyonnx.runs.history import write_history
@@ -33,7 +33,7 @@ ROWS = [
     for epoch in (1, 2, 3)
 ]
 
-Compared = tuple[Comparison, Subject, Subject]
+Compared = tuple[Comparison, Implementation, Implementation]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(folder: Path) -> Compared:
-    a, b = (open_subject(folder / run / "bundle.onnx") for run in ("first", "second"))
+    a, b = (open_implementation(folder / run / "bundle.onnx") for run in ("first", "second"))
     return compare(a, b, load_scan(SCAN)), a, b
 
 
@@ -90,7 +90,10 @@ def test_every_level_and_figure_is_there(compared: Compared) -> None:
 def test_bundles_of_one_name_are_told_apart_by_their_folders(compared: Compared, folder: Path) -> None:
     report = report_of(*compared)
     assert report.title == f"{Path('first/bundle.onnx')} and {Path('second/bundle.onnx')}"
-    same = open_subject(folder / "first" / "bundle.onnx"), open_subject(f"{folder / 'first' / 'bundle.onnx'}@cpu")
+    same = (
+        open_implementation(folder / "first" / "bundle.onnx"),
+        open_implementation(f"{folder / 'first' / 'bundle.onnx'}@cpu"),
+    )
     assert report_of(compare(*same), *same).title == "bundle.onnx and bundle.onnx by onnxruntime (cpu)"
 
 
@@ -151,7 +154,7 @@ def test_the_page_says_that_images_agree_at_no_frequency(compared: Compared) -> 
 def test_the_two_are_called_by_capitals(word: str, compared: Compared, tmp_path: Path) -> None:
     found, *subjects = compared
     other = make_bundle(tmp_path / "deeper.onnx", Recipe(N=64, filters_scale=0.0625, depth=2))
-    unlike = compare(subjects[0], Subject(other))
+    unlike = compare(subjects[0], Implementation(other))
     broken, whole = _object_of(found).copy(), _object_of(found)
     broken[:60] = np.nan
     broken[-20:] = np.inf
@@ -159,7 +162,7 @@ def test_the_two_are_called_by_capitals(word: str, compared: Compared, tmp_path:
     sentences = " ".join([unlike.identity.sentence, *image.flaws, *image.unlike])
     assert re.search(rf"{word} [AB]\b", sentences)
     assert not re.search(rf"{word} [ab]\b", sentences)
-    assert "only in A" in render(report_of(unlike, subjects[0], Subject(other)))
+    assert "only in A" in render(report_of(unlike, subjects[0], Implementation(other)))
 
 
 def _object_of(found: Comparison) -> NDArray[np.complex64]:
@@ -171,7 +174,10 @@ def test_losses_are_those_of_the_run_in_which_a_bundle_lies(tmp_path: Path) -> N
     (tmp_path / "run").mkdir()
     a = make_bundle(tmp_path / "run" / "bundle.onnx", RECIPE)
     b = make_bundle(tmp_path / "b.onnx", RECIPE, seed=1)
-    pair = Subject(_turn_into_run(a, {key: ROWS[1][key] for key in ("epoch", "loss", "val_loss")})), Subject(b)
+    pair = (
+        Implementation(_turn_into_run(a, {key: ROWS[1][key] for key in ("epoch", "loss", "val_loss")})),
+        Implementation(b),
+    )
     curves = report_of(compare(*pair), *pair).curves
     assert [(curve.label, curve.side, curve.dashed) for curve in curves] == [
         ("A, training", "a", False),
@@ -184,7 +190,7 @@ def test_losses_are_those_of_the_run_in_which_a_bundle_lies(tmp_path: Path) -> N
 
 def test_losses_of_a_run_that_went_on_without_the_bundle_are_left_out(tmp_path: Path) -> None:
     a = make_bundle(tmp_path / "bundle.onnx", RECIPE)
-    other = Subject(_turn_into_run(a, {"epoch": 2.0, "loss": -1.0, "val_loss": -1.0}))
+    other = Implementation(_turn_into_run(a, {"epoch": 2.0, "loss": -1.0, "val_loss": -1.0}))
     assert report_of(compare(other, other), other, other).curves == ()
     (tmp_path / "history.csv").write_text("epoch,loss\n1,x\n", encoding="utf-8")
     assert report_of(compare(other, other), other, other).curves == ()

@@ -10,7 +10,7 @@ import pytest
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
 
-from ptyonnx.reference.patterns import middle
+from ptyonnx.reference.pattern_selection import middle_of_scan
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.inference.runner import patches, predict
 from ptyonnx_runtime.reconstruct import Reconstruction, reconstruct
@@ -103,7 +103,7 @@ def test_a_dark_pattern_has_no_patch(bundles: Any, few: Scan) -> None:
 
 @pytest.mark.parametrize("most", [16, 128])
 def test_comparisons_take_lit_patterns(few: Scan, most: int) -> None:
-    part = middle(darkened(few), most)
+    part = middle_of_scan(darkened(few), most)
     assert part.lit.all()
     assert len(part) == min(most, 40)
 

@@ -38,7 +38,7 @@ import numpy as np
 
 from ptyonnx_bundles import OnnxFile, OnnxNode
 
-__all__ = ["MARGIN", "UNIT_ROUNDOFF", "allowed_distances"]
+__all__ = ["MARGIN", "UNIT_ROUNDOFF", "analytic_tolerances"]
 
 UNIT_ROUNDOFF = 2.0**-24  # float32, rounding to nearest
 MARGIN = 4.0
@@ -48,7 +48,7 @@ _SLOPES = {"Tanh": 1.0, "Sin": 1.0, "Cos": 1.0, "Sigmoid": 0.25}
 _COPIES = frozenset({"Relu", "MaxPool", "Resize", "Unsqueeze", "Concat"})
 
 
-def allowed_distances(graph: OnnxFile, largest: Mapping[str, float]) -> dict[str, float]:
+def analytic_tolerances(graph: OnnxFile, largest: Mapping[str, float]) -> dict[str, float]:
     """Tolerance of the largest absolute difference, for every value of a canonical graph.
 
     Parameters

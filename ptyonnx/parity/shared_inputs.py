@@ -1,6 +1,6 @@
 """What is examined: one set of weights, one task, one batch. The same bits for every implementation.
 
-A trial is made in the parent process and written to a folder, from which each child reads it.
+A inputs is made in the parent process and written to a folder, from which each child reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.reference.patterns import middle
+from ptyonnx.reference.pattern_selection import middle_of_scan
 from ptyonnx.settings import Settings
 from ptyonnx.simulation import simulate
 from ptyonnx.training.observer import Unobserved
@@ -26,7 +26,7 @@ from ptyonnx_bundles.recipe import OUTPUT_GAIN
 from ptyonnx_runtime.flux import match_flux
 from ptyonnx_runtime.scan import Scan
 
-__all__ = ["PROBE", "Trial", "of_bundle", "of_recipe"]
+__all__ = ["PROBE", "SharedInputs", "of_bundle", "of_recipe"]
 
 PROBE = ("probe.real", "probe.imag")  # names of what refines it, among the gradients
 
@@ -39,7 +39,7 @@ _BIAS_SCALE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class SharedInputs:
     """One set of weights and what to try it on.
 
     Attributes
@@ -99,17 +99,17 @@ class Trial:
             "steps": self.steps,
             "threads": self.threads,
         }
-        (folder / "trial.json").write_text(json.dumps(request), encoding="utf-8")
+        (folder / "inputs.json").write_text(json.dumps(request), encoding="utf-8")
         arrays: dict[str, Any] = {f"weights/{name}": array for name, array in self.weights.items()}
         arrays |= {"diffraction": self.scan.diffraction[:], "positions_px": self.scan.positions_px}
         assert self.scan.probe is not None
-        np.savez(folder / "trial.npz", **arrays, probe=self.scan.probe)
+        np.savez(folder / "inputs.npz", **arrays, probe=self.scan.probe)
 
     @classmethod
-    def read(cls, folder: Path) -> Trial:
+    def read(cls, folder: Path) -> SharedInputs:
         """Read what :meth:`write` wrote."""
-        request = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
-        with np.load(folder / "trial.npz", allow_pickle=False) as arrays:
+        request = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+        with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
             weights = {name.removeprefix("weights/"): arrays[name] for name in arrays if name.startswith("weights/")}
             scan = Scan.trusted(arrays["diffraction"], arrays["positions_px"], arrays["probe"])
         recipe, settings = Recipe(**request.pop("recipe")), Settings.model_validate(request.pop("settings"))
@@ -118,7 +118,7 @@ class Trial:
 
 def of_recipe(
     recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threads: int, train_probe: bool = False
-) -> Trial:
+) -> SharedInputs:
     """Seeded weights that leave nothing untried: every bias differs from zero, both heads leave vacuum.
 
     Parameters
@@ -141,10 +141,12 @@ def of_recipe(
     scan = _few(_simulated(recipe, None, None) if scan is None else scan, recipe)
     whitening = prepare(scan, settings, Unobserved()).initial_weights
     weights = {**whitening, **_exercised_weights(recipe, seed)}
-    return Trial(f"weights of seed {seed}, {scan.name}", recipe, weights, scan, settings, steps, threads)
+    return SharedInputs(f"weights of seed {seed}, {scan.name}", recipe, weights, scan, settings, steps, threads)
 
 
-def of_bundle(bundle: Bundle, scan: Scan | None, *, steps: int, threads: int, train_probe: bool = False) -> Trial:
+def of_bundle(
+    bundle: Bundle, scan: Scan | None, *, steps: int, threads: int, train_probe: bool = False
+) -> SharedInputs:
     """A bundle's weights and probe.
 
     Parameters
@@ -172,7 +174,7 @@ def of_bundle(bundle: Bundle, scan: Scan | None, *, steps: int, threads: int, tr
     scan = _few(replace(scan, probe=bundle.probe if scan.probe is None else scan.probe), recipe)
     scan = replace(scan, diffraction=scan.diffraction[:] * scale)
     settings = _settings(recipe, steps, threads, 0, train_probe)
-    return Trial(f"{bundle.name}, {scan.name}", recipe, bundle.native_weights(), scan, settings, steps, threads)
+    return SharedInputs(f"{bundle.name}, {scan.name}", recipe, bundle.native_weights(), scan, settings, steps, threads)
 
 
 def _settings(recipe: Recipe, steps: int, threads: int, seed: int, train_probe: bool) -> Settings:
@@ -200,7 +202,7 @@ def _exercised_weights(recipe: Recipe, seed: int) -> dict[str, NDArray[np.float3
 
 def _few(scan: Scan, recipe: Recipe) -> Scan:
     """The patterns around the middle, enough for regions that differ, in memory."""
-    part = middle(scan, _SCAN_PATTERNS + max(REGION_SIZE, recipe.channels))
+    part = middle_of_scan(scan, _SCAN_PATTERNS + max(REGION_SIZE, recipe.channels))
     return replace(part, diffraction=np.asarray(part.diffraction[:], np.float32))
 
 

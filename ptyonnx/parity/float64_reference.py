@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.parity.evidence import Evidence
-from ptyonnx.parity.trial import PROBE, Trial
+from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.shared_inputs import PROBE, SharedInputs
 from ptyonnx.reference.network import Network, Pass, branches_of
-from ptyonnx.reference.physics import Objective, Scored
-from ptyonnx.reference.rounding import EXACT, Rounding
+from ptyonnx.reference.physics import Evaluation, Objective
+from ptyonnx.reference.simulated_rounding import EXACT, Rounding
 from ptyonnx.training.regions import Batch
 
-__all__ = ["NAME", "arbitrate", "gradients_along"]
+__all__ = ["NAME", "compute_reference", "gradients_on_branches"]
 
 NAME = "float64"
 _DECAYS = (0.9, 0.999)  # Adam's, and its epsilon: as both backends have them
@@ -24,97 +24,97 @@ _EPSILON = 1e-10
 Array = NDArray[np.float64]
 
 
-def arbitrate(
-    trial: Trial,
+def compute_reference(
+    inputs: SharedInputs,
     rounding: Rounding = EXACT,
     *,
     steps: int | None = None,
     branches: Mapping[str, NDArray[Any]] | None = None,
-) -> Evidence:
+) -> ComputedValues:
     """Compute all that is examined.
 
     Parameters
     ----------
-    trial : Trial
+    inputs : SharedInputs
     rounding : Rounding
-        Exact for the verdict; :class:`~ptyonnx.reference.rounding.Float32` for tolerances.
+        Exact for the verdict; :class:`~ptyonnx.reference.simulated_rounding.SimulatedFloat32` for tolerances.
     steps : int, optional
-        Of the loss curve; by default all of the trial's.
+        Of the loss curve; by default all of them.
     branches : mapping of str to ndarray, optional
         Which way rectifiers and poolings go where the reported gradients are computed.
     """
-    task, batch = trial.task, trial.batches[0]
+    task, batch = inputs.task, inputs.batches[0]
     objective = Objective(task.probe, task.mean_counts, task.settings.loss)
-    done = Network(trial.recipe, trial.weights).forward(trial.patterns, rounding)
-    patch = trial.patch
+    done = Network(inputs.recipe, inputs.weights).forward(inputs.patterns, rounding)
+    patch = inputs.patch
     scored = objective.score(
         patch.astype(np.complex128), batch.offset_px, batch.diffraction.reshape(patch.shape), rounding
     )
-    gradients, taken = _gradients(trial, objective, rounding, branches)
-    return Evidence(
+    gradients, taken = _gradients(inputs, objective, rounding, branches)
+    return ComputedValues(
         NAME,
         versions={"numpy": np.__version__},
-        weights=dict(trial.weights),
+        weights=dict(inputs.weights),
         activations={name: value for name, value in done.values.items() if name != "diffraction"},
         object=done.object,
         intensity=scored.intensity,
         gradients=gradients,
         branches=taken,
-        losses=_train(trial, objective, rounding, steps or trial.steps),
+        losses=_train(inputs, objective, rounding, steps or inputs.steps),
     )
 
 
-def gradients_along(trial: Trial, branches: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
+def gradients_on_branches(inputs: SharedInputs, branches: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
     """Exact gradients of the first batch's loss along the branches that an implementation took.
 
     Where what a rectifier gets is nearly zero, or two pixels of a pooling are nearly equal, float32 may go
     another way than float64. Both are right, but their gradients differ by what one pixel gives.
     """
-    task = trial.task
+    task = inputs.task
     objective = Objective(task.probe, task.mean_counts, task.settings.loss)
-    return _gradients(trial, objective, EXACT, branches)[0]
+    return _gradients(inputs, objective, EXACT, branches)[0]
 
 
 def _gradients(
-    trial: Trial, objective: Objective, rounding: Rounding, branches: Mapping[str, NDArray[Any]] | None
+    inputs: SharedInputs, objective: Objective, rounding: Rounding, branches: Mapping[str, NDArray[Any]] | None
 ) -> tuple[dict[str, Array], dict[str, NDArray[Any]]]:
     """Gradients of the first batch, and the branches of its forward pass."""
-    network = Network(trial.recipe, trial.weights)
-    done, scored = _forward(network, objective, trial.batches[0], rounding)
-    taken = branches_of(trial.recipe, done.values)
+    network = Network(inputs.recipe, inputs.weights)
+    done, scored = _forward(network, objective, inputs.batches[0], rounding)
+    taken = branches_of(inputs.recipe, done.values)
     of_weights = network.backward(done, scored.slope.reshape(done.object.shape), rounding, branches or taken)
-    return {**_of_probe(trial, scored), **of_weights}, taken
+    return {**_of_probe(inputs, scored), **of_weights}, taken
 
 
-def _of_probe(trial: Trial, scored: Scored) -> dict[str, Array]:
+def _of_probe(inputs: SharedInputs, scored: Evaluation) -> dict[str, Array]:
     """Gradients by both parts of what refines the probe, if anything does, in its steps."""
-    if not trial.task.settings.train_probe:
+    if not inputs.task.settings.train_probe:
         return {}
-    slope = trial.task.probe_step * scored.probe_slope
+    slope = inputs.task.probe_step * scored.probe_slope
     return dict(zip(PROBE, (slope.real, slope.imag), strict=True))
 
 
-def _train(trial: Trial, objective: Objective, rounding: Rounding, steps: int) -> Array:
+def _train(inputs: SharedInputs, objective: Objective, rounding: Rounding, steps: int) -> Array:
     """Losses of the first steps."""
-    weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in trial.weights.items()}
-    shift: dict[str, Array] = {name: np.zeros(trial.task.probe.shape) for name in PROBE}
-    optimiser = _Adam(trial.task.settings.clip)
+    weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in inputs.weights.items()}
+    shift: dict[str, Array] = {name: np.zeros(inputs.task.probe.shape) for name in PROBE}
+    optimiser = _Adam(inputs.task.settings.clip)
     losses: list[float] = []
-    for batch, rate in zip(trial.batches[:steps], trial.task.rates, strict=False):
-        network = Network(trial.recipe, weights)
-        step = trial.task.probe_step * (shift[PROBE[0]] + 1j * shift[PROBE[1]])
+    for batch, rate in zip(inputs.batches[:steps], inputs.task.rates, strict=False):
+        network = Network(inputs.recipe, weights)
+        step = inputs.task.probe_step * (shift[PROBE[0]] + 1j * shift[PROBE[1]])
         done, scored = _forward(network, objective.refined(step), batch, rounding)
         losses.append(scored.loss)
         if len(losses) == steps:
             break
         of_weights = network.backward(done, scored.slope.reshape(done.object.shape), rounding)
-        for name, change in optimiser.step({**_of_probe(trial, scored), **of_weights}, float(rate)).items():
+        for name, change in optimiser.step({**_of_probe(inputs, scored), **of_weights}, float(rate)).items():
             trained = shift if name in shift else weights
             trained[name] = rounding.result(trained[name] - change, 1, 0.0)
     return np.array(losses)
 
 
-def _forward(network: Network, objective: Objective, batch: Batch, rounding: Rounding) -> tuple[Pass, Scored]:
+def _forward(network: Network, objective: Objective, batch: Batch, rounding: Rounding) -> tuple[Pass, Evaluation]:
     """From a batch to its loss."""
     done = network.forward(batch.diffraction, rounding)
     shape = (*batch.offset_px.shape[:2], *batch.diffraction.shape[-2:])

@@ -12,7 +12,7 @@ from ptyonnx_runtime.flux import match_flux
 from ptyonnx_runtime.grouping import groups_covering, nearest
 from ptyonnx_runtime.scan import Scan
 
-__all__ = ["MOST_PATTERNS", "Patterns", "middle", "selftest_patterns", "some_patterns"]
+__all__ = ["MOST_PATTERNS", "PatternGroups", "middle_of_scan", "patterns_of_scan", "patterns_of_selftests"]
 
 MOST_PATTERNS = 128  # so that two sets of patches fit into memory at any N, and take a second or two
 _LAYERED_PX = 32 * 64 * 64  # pixels of the patterns whose every activation is compared
@@ -20,7 +20,7 @@ _FEWEST = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Patterns:
+class PatternGroups:
     """Groups of patterns as a network takes them.
 
     Attributes
@@ -39,25 +39,25 @@ class Patterns:
         return int(self.diffraction.shape[0] * self.diffraction.shape[1])
 
 
-def selftest_patterns(*bundles: Bundle) -> Patterns:
+def patterns_of_selftests(*bundles: Bundle) -> PatternGroups:
     """The patterns of all self-tests; the bundles have one N and gridsize."""
-    return Patterns("self-tests", np.concatenate([bundle.selftest.diffraction for bundle in bundles]))
+    return PatternGroups("self-tests", np.concatenate([bundle.selftest.diffraction for bundle in bundles]))
 
 
-def some_patterns(bundle: Bundle, scan: Scan) -> Patterns:
+def patterns_of_scan(bundle: Bundle, scan: Scan) -> PatternGroups:
     """Groups around the middle of a scan: a few dozen patterns at N = 64, fewer where they are larger.
 
     Scaled to the photons of `bundle` as in reconstruction.
     """
     channels = bundle.manifest.recipe.channels
     wanted = max(_FEWEST, _LAYERED_PX // scan.N**2)
-    part = middle(scan, max(wanted, channels))
+    part = middle_of_scan(scan, max(wanted, channels))
     groups = groups_covering(part.positions_px, channels, scan.name)[: max(1, wanted // channels)]
     diffraction = part.diffraction[groups.ravel()].reshape(*groups.shape, scan.N, scan.N)
-    return Patterns("scan", diffraction * np.float32(match_flux(bundle, scan).scale))
+    return PatternGroups("scan", diffraction * np.float32(match_flux(bundle, scan).scale))
 
 
-def middle(scan: Scan, most: int = MOST_PATTERNS) -> Scan:
+def middle_of_scan(scan: Scan, most: int = MOST_PATTERNS) -> Scan:
     """At most so many patterns around the middle of a scan, none of them dark, so that groups stay groups."""
     lit = np.flatnonzero(scan.lit)
     if len(lit) <= most:

@@ -21,13 +21,13 @@ from ptyonnx_runtime.inference.engine import Engine
 from ptyonnx_runtime.inference.onnx_session import PROVIDERS
 from ptyonnx_runtime.inference.session import Session
 
-__all__ = ["AnySubject", "Subject", "open_subject"]
+__all__ = ["AnyImplementation", "Implementation", "open_implementation"]
 
-AnySubject: TypeAlias = "Subject | AnyBundle"
+AnyImplementation: TypeAlias = "Implementation | AnyBundle"
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class Implementation:
     """A bundle, and what computes it.
 
     Attributes
@@ -76,21 +76,21 @@ class Subject:
         return engine if self.opened is not None or self.engine != Session.name else None
 
 
-def open_subject(
-    source: AnySubject, provider: str = "auto", limit_s: float = DEFAULT_LIMIT_S, *, key: str | None = None
-) -> Subject:
+def open_implementation(
+    source: AnyImplementation, provider: str = "auto", limit_s: float = DEFAULT_LIMIT_S, *, key: str | None = None
+) -> Implementation:
     """Find bundle and engine.
 
     Parameters
     ----------
-    source : Subject, Bundle, Run or path-like
+    source : Implementation, Bundle, Run or path-like
         A path is that of a bundle, or of a run that has one. It may end in ``@`` and an engine (``torch``, ``tensorflow``, ``onnxruntime``) or a
         provider of onnxruntime (``cpu``, ``cuda`` …). A file whose own name holds an @ is taken
         as it is.
     provider : str
         For what does not name one.
     limit_s : float
-        See :class:`Subject`.
+        See :class:`Implementation`.
     key : str, optional
         The argument that is named in errors, where it is another function's.
 
@@ -101,20 +101,20 @@ def open_subject(
     SettingsError
         What stands behind the @ is neither engine nor provider.
     """
-    if isinstance(source, Subject):
+    if isinstance(source, Implementation):
         return source
     if isinstance(source, Bundle | Run):
-        return Subject(open_bundle(source, key=key), provider=provider, limit_s=limit_s)
+        return Implementation(open_bundle(source, key=key), provider=provider, limit_s=limit_s)
     text = os.fspath(as_path(source, key or "source", "a bundle, a run, or the path of one"))
     path, at, suffix = text.rpartition("@")
     known = suffix.lower() in ALIASES or suffix.lower() in PROVIDERS
     if not at or os.path.lexists(text) or not (known or os.path.lexists(path)):
-        return Subject(open_bundle(text, key=key), provider=provider, limit_s=limit_s)
+        return Implementation(open_bundle(text, key=key), provider=provider, limit_s=limit_s)
     if suffix.lower() in PROVIDERS:
-        return Subject(open_bundle(path, key=key), provider=suffix.lower(), limit_s=limit_s)
+        return Implementation(open_bundle(path, key=key), provider=suffix.lower(), limit_s=limit_s)
     if suffix.lower() not in ALIASES:
         raise SettingsError(
             "neither an engine nor a provider", file=path, key=f"@{suffix}",
             expected=f"@ and one of {', '.join((*ALIASES, *PROVIDERS))}",
         )  # fmt: skip
-    return Subject(open_bundle(path, key=key), canonical_engine(suffix), provider, limit_s=limit_s)
+    return Implementation(open_bundle(path, key=key), canonical_engine(suffix), provider, limit_s=limit_s)

@@ -15,19 +15,19 @@ from bundle_factory import canonical_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptyonnx.parity import judge
-from ptyonnx.parity.arbiter import arbitrate
-from ptyonnx.parity.evidence import Evidence
-from ptyonnx.parity.result import Row, Verdict
-from ptyonnx.parity.tolerances import tolerances
-from ptyonnx.parity.trial import Trial, of_recipe
+from ptyonnx.parity import verdicts
+from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.float64_reference import compute_reference
+from ptyonnx.parity.monte_carlo_tolerances import monte_carlo_tolerances
+from ptyonnx.parity.result import ImplementationVerdict, Row
+from ptyonnx.parity.shared_inputs import SharedInputs, of_recipe
 from ptyonnx.reference import layers
-from ptyonnx.reference.graph_rounding import UNIT_ROUNDOFF
+from ptyonnx.reference.analytic_tolerances import UNIT_ROUNDOFF
+from ptyonnx.reference.gradient_rounding import sum_error
 from ptyonnx.reference.local_errors import local_errors
 from ptyonnx.reference.network import Network, compute
 from ptyonnx.reference.physics import Objective, fourier
-from ptyonnx.reference.pixel_sums import sum_error
-from ptyonnx.reference.rounding import EXACT, Float32
+from ptyonnx.reference.simulated_rounding import EXACT, SimulatedFloat32
 from ptyonnx.training.objective import Scene, expected_intensity
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError
@@ -43,7 +43,7 @@ RECIPES = pytest.mark.parametrize(
 STEP = 1e-7  # of finite differences: the logarithm bends sharply at dark pixels; rounding of the loss is 1e-16 of it
 
 
-def small(recipe: Recipe, steps: int = 2) -> Trial:
+def small(recipe: Recipe, steps: int = 2) -> SharedInputs:
     return of_recipe(recipe, None, seed=1, steps=steps, threads=1)
 
 
@@ -74,14 +74,14 @@ def test_the_network_is_the_graph_that_onnx_evaluates_in_float64(recipe: Recipe)
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    trial = small(recipe)
-    done = Network(recipe, trial.weights).forward(trial.patterns)
-    model = onnx.load_from_string(canonical_model(recipe, trial.weights))
+    inputs = small(recipe)
+    done = Network(recipe, inputs.weights).forward(inputs.patterns)
+    model = onnx.load_from_string(canonical_model(recipe, inputs.weights))
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name != "upsample.scales":
             wide = onnx.numpy_helper.to_array(tensor).astype(np.float64)
             tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
-    (expected,) = ReferenceEvaluator(model).run(["object"], {"diffraction": trial.patterns.astype(np.float64)})
+    (expected,) = ReferenceEvaluator(model).run(["object"], {"diffraction": inputs.patterns.astype(np.float64)})
     assert expected.dtype == np.float64
     np.testing.assert_allclose(done.values["object"], expected, atol=1e-12)
 
@@ -113,11 +113,11 @@ def test_the_fourier_transform_is_centred_and_unitary() -> None:
 @RECIPES
 @pytest.mark.parametrize("kind", ["poisson", "amplitude_mse", "amplitude_mae"])
 def test_gradients_are_finite_differences(recipe: Recipe, kind: str) -> None:
-    trial = small(recipe)
-    batch, task = trial.batches[0], trial.task
+    inputs = small(recipe)
+    batch, task = inputs.batches[0], inputs.task
     objective = Objective(task.probe, task.mean_counts, kind)  # type: ignore[arg-type]
     shape = (*batch.offset_px.shape[:2], recipe.N, recipe.N)
-    weights = {name: array.astype(np.float64) for name, array in trial.weights.items()}
+    weights = {name: array.astype(np.float64) for name, array in inputs.weights.items()}
 
     def score(changed: dict[str, np.ndarray]) -> tuple[Network, object, object]:
         network = Network(recipe, {**weights, **changed})
@@ -169,14 +169,14 @@ def test_the_rounding_errors_that_are_played_have_the_size_of_float32() -> None:
     for value, weight in zip(values.astype(np.float32).T, weights.astype(np.float32)[:, 0], strict=True):
         running = running + value * weight
     true = np.std(running - exact[:, 0])
-    played = np.std(Float32(1).result(exact[:, :, np.newaxis], terms) - exact[:, :, np.newaxis])
+    played = np.std(SimulatedFloat32(1).result(exact[:, :, np.newaxis], terms) - exact[:, :, np.newaxis])
     assert 0.5 < played / true < 3  # the model takes the partial sums for as large as the result
 
 
 def test_a_tolerance_is_a_few_roundings_at_the_start_and_grows_with_depth() -> None:
-    trial = small(Recipe(N=32, filters_scale=0.1))
-    allowed = tolerances(trial, arbitrate(trial), lambda _: None)
-    layers_met = [allowed["forward", node.name] for node in trial.recipe.nodes() if node.operator == "Conv"]
+    inputs = small(Recipe(N=32, filters_scale=0.1))
+    allowed = monte_carlo_tolerances(inputs, compute_reference(inputs), lambda _: None)
+    layers_met = [allowed["forward", node.name] for node in inputs.recipe.nodes() if node.operator == "Conv"]
     assert allowed["forward", "whitening.centred"] < 20 * UNIT_ROUNDOFF
     assert layers_met[0] < layers_met[5] < layers_met[-1]
     assert allowed["object", ""] < 1e-4
@@ -184,19 +184,19 @@ def test_a_tolerance_is_a_few_roundings_at_the_start_and_grows_with_depth() -> N
     assert {stage for stage, _ in allowed} == {"forward", "object", "physics", "loss", "gradient", "step"}
 
 
-def rounded(trial: Trial, weights: dict[str, np.ndarray]) -> Evidence:
+def rounded(inputs: SharedInputs, weights: dict[str, np.ndarray]) -> ComputedValues:
     """A float32 implementation with these weights, whose read-back tells nothing."""
-    known: dict[str, np.ndarray] = {"diffraction": trial.patterns}
-    for node in trial.recipe.nodes():  # each layer from the float32 values before it
-        constants = {**trial.recipe.graph_constants(), **weights}
-        inputs = [np.asarray(known.get(name, constants.get(name)), np.float64) for name in node.inputs if name]
-        known[node.name] = compute(node, inputs).astype(np.float32)
+    known: dict[str, np.ndarray] = {"diffraction": inputs.patterns}
+    for node in inputs.recipe.nodes():  # each layer from the float32 values before it
+        constants = {**inputs.recipe.graph_constants(), **weights}
+        operands = [np.asarray(known.get(name, constants.get(name)), np.float64) for name in node.inputs if name]
+        known[node.name] = compute(node, operands).astype(np.float32)
     del known["diffraction"]
-    return Evidence("suspect", weights=dict(trial.weights), activations=known)
+    return ComputedValues("suspect", weights=dict(inputs.weights), activations=known)
 
 
 PROPERTY = small(Recipe(N=32, filters_scale=0.1, depth=2))
-PROPERTY_EXACT = arbitrate(PROPERTY, EXACT)
+PROPERTY_EXACT = compute_reference(PROPERTY, EXACT)
 
 
 VISIBLE = 1e-3  # of the largest weight: what shows in a sum of some hundred float32 products
@@ -225,8 +225,8 @@ def test_any_single_bit_or_two_swapped_filters_are_named_where_they_are(fault: t
         flat[first % array.size] ^= np.uint32(
             1 << (second % 23 if second % 2 else 31)
         )  # mantissa or sign: stays finite
-    held = Evidence("suspect", weights=changed)
-    verdict = judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, held, {}, stages=("weights",)))
+    held = ComputedValues("suspect", weights=changed)
+    verdict = verdicts.verdict("suspect", verdicts.rows(PROPERTY, PROPERTY_EXACT, held, {}, stages=("weights",)))
     assert (verdict.stage, verdict.key) == ("weights", name)
     own = local_errors(PROPERTY.recipe, PROPERTY.weights, PROPERTY.patterns, rounded(PROPERTY, changed).activations)
     wrong = [node for node, error in own.items() if error > 1]
@@ -243,9 +243,9 @@ def test_float32_itself_is_not_suspected() -> None:
 
 
 def test_evidence_travels_through_a_file_unchanged(tmp_path: Path) -> None:
-    path = tmp_path / "evidence.npz"
+    path = tmp_path / "computed_values.npz"
     PROPERTY_EXACT.write(path)
-    found = Evidence.read(path)
+    found = ComputedValues.read(path)
     assert found.implementation == "float64"
     assert list(found.gradients) == list(PROPERTY_EXACT.gradients)
     np.testing.assert_array_equal(found.activations["object"], PROPERTY_EXACT.activations["object"])
@@ -256,14 +256,14 @@ def test_evidence_travels_through_a_file_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def perfect() -> Evidence:
+def perfect() -> ComputedValues:
     """A framework that finds what float64 finds, and exports it."""
     model = canonical_model(PROPERTY.recipe, PROPERTY.weights)
     return replace(PROPERTY_EXACT, implementation="suspect", model=model)
 
 
-def judged(found: Evidence, stages: Sequence[str] = judge.OF_A_BACKEND) -> Verdict:
-    return judge.verdict("suspect", judge.rows(PROPERTY, PROPERTY_EXACT, found, {}, stages=stages))
+def judged(found: ComputedValues, stages: Sequence[str] = verdicts.BACKEND_STAGES) -> ImplementationVerdict:
+    return verdicts.verdict("suspect", verdicts.rows(PROPERTY, PROPERTY_EXACT, found, {}, stages=stages))
 
 
 def without(values: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -274,10 +274,10 @@ FIRST_WEIGHT = next(iter(PROPERTY.weights))
 LAST_GRADIENT = next(iter(PROPERTY_EXACT.gradients))  # in the order of the backward pass
 
 
-def test_whoever_gives_everything_passes_and_a_runtime_need_not_train(perfect: Evidence) -> None:
+def test_whoever_gives_everything_passes_and_a_runtime_need_not_train(perfect: ComputedValues) -> None:
     assert judged(perfect).passed, judged(perfect).sentence
     untrained = replace(perfect, intensity=None, gradients={}, branches={}, losses=None, model=None)
-    assert judged(untrained, judge.OF_A_RUNTIME).passed
+    assert judged(untrained, verdicts.RUNTIME_STAGES).passed
     assert judged(untrained).stage == "physics"
 
 
@@ -296,14 +296,14 @@ def test_whoever_gives_everything_passes_and_a_runtime_need_not_train(perfect: E
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_stage_that_an_implementation_leaves_out_is_a_finding(
-    left_out: dict[str, Any], stage: str, key: str, perfect: Evidence
+    left_out: dict[str, Any], stage: str, key: str, perfect: ComputedValues
 ) -> None:
     verdict = judged(replace(perfect, **left_out))
     assert (verdict.stage, verdict.key) == (stage, key)
     assert "missing" in verdict.sentence
 
 
-def test_one_value_that_an_implementation_does_not_give_is_a_finding(perfect: Evidence) -> None:
+def test_one_value_that_an_implementation_does_not_give_is_a_finding(perfect: ComputedValues) -> None:
     verdict = judged(replace(perfect, activations=without(perfect.activations, "encoder.1.pool")))
     assert (verdict.stage, verdict.key) == ("forward", "encoder.1.pool")
     verdict = judged(replace(perfect, gradients=without(perfect.gradients, "encoder.0.conv.1.bias")))
@@ -311,7 +311,7 @@ def test_one_value_that_an_implementation_does_not_give_is_a_finding(perfect: Ev
     assert verdict.sentence.endswith("which is missing")
 
 
-def test_a_value_of_another_shape_is_named_with_both_shapes(perfect: Evidence) -> None:
+def test_a_value_of_another_shape_is_named_with_both_shapes(perfect: ComputedValues) -> None:
     cropped = {name: array[..., :-1] for name, array in perfect.activations.items() if name.startswith("encoder.1")}
     branches = {name: array[..., :-1] for name, array in perfect.branches.items()}
     verdict = judged(replace(perfect, activations={**perfect.activations, **cropped}, branches=branches))
@@ -320,7 +320,7 @@ def test_a_value_of_another_shape_is_named_with_both_shapes(perfect: Evidence) -
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_never_passes_even_where_nothing_is_demanded(bad: float, perfect: Evidence) -> None:
+def test_what_is_not_finite_never_passes_even_where_nothing_is_demanded(bad: float, perfect: ComputedValues) -> None:
     assert perfect.losses is not None
     losses = perfect.losses.copy()
     losses[-1] = bad
@@ -332,7 +332,7 @@ def test_what_is_not_finite_never_passes_even_where_nothing_is_demanded(bad: flo
     assert Row("export", "graph", "suspect").passed
 
 
-def test_another_input_of_an_export_is_a_finding_and_the_export_is_not_to_be_run(perfect: Evidence) -> None:
+def test_another_input_of_an_export_is_a_finding_and_the_export_is_not_to_be_run(perfect: ComputedValues) -> None:
     import onnx
 
     assert perfect.model is not None
@@ -342,8 +342,8 @@ def test_another_input_of_an_export_is_a_finding_and_the_export_is_not_to_be_run
         found = replace(perfect, model=bad)
         assert judged(found).stage == "export"
         with pytest.raises(BundleError):
-            judge.exported_graph(PROPERTY, found)
-    assert judge.exported_graph(PROPERTY, perfect).initializers
+            verdicts.exported_graph(PROPERTY, found)
+    assert verdicts.exported_graph(PROPERTY, perfect).initializers
 
 
 def test_long_sums_of_like_terms_are_allowed_the_drift_that_float32_has() -> None:

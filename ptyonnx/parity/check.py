@@ -12,13 +12,13 @@ import numpy as np
 
 from ptyonnx import backends
 from ptyonnx.opening import AnyBundle, AnyScan, open_bundle, open_scan
-from ptyonnx.parity import judge, worker
-from ptyonnx.parity.arbiter import NAME, arbitrate
-from ptyonnx.parity.children import Progress, examine
-from ptyonnx.parity.evidence import Evidence
+from ptyonnx.parity import verdicts, worker
+from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.float64_reference import NAME, compute_reference
+from ptyonnx.parity.monte_carlo_tolerances import monte_carlo_tolerances
 from ptyonnx.parity.result import Parity, Row
-from ptyonnx.parity.tolerances import tolerances
-from ptyonnx.parity.trial import Trial, of_bundle, of_recipe
+from ptyonnx.parity.shared_inputs import SharedInputs, of_bundle, of_recipe
+from ptyonnx.parity.worker_process import Progress, run_worker
 from ptyonnx_bundles import Recipe, digests, temporary_folder
 from ptyonnx_bundles.errors import BundleError, SettingsError, WorkerError
 from ptyonnx_runtime.scan import Scan
@@ -59,7 +59,7 @@ def check_parity(
     scan : Scan or path-like, optional
         Patterns to try them on; by default simulated ones.
     backends : sequence of str
-        Frameworks to examine. onnxruntime runs what they export.
+        Frameworks to run_worker. onnxruntime runs what they export.
     seed : int
         Of the weights of a recipe.
     steps : int
@@ -97,45 +97,45 @@ def check_parity(
         )
     scan = None if scan is None else open_scan(scan)
     temporary_folder()
-    trial = _trial(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
+    inputs = _shared_inputs(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
-        trial.write(folder)
+        inputs.write(folder)
 
-        def look(implementation: str) -> Evidence:
+        def look(implementation: str) -> ComputedValues:
             others = ",".join(name for name in names if name != implementation)
             remedy = f'backends="{others}" compares without it' if others and implementation in names else None
-            return examine(
+            return run_worker(
                 folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress, remedy=remedy
             )
 
         native = [look(name) for name in names]
-        exported, unrun = _run_exports(trial, native, folder, look)
-    return _judged(trial, native, exported, unrun, progress)
+        exported, unrun = _run_exports(inputs, native, folder, look)
+    return _judged(inputs, native, exported, unrun, progress)
 
 
 def _names(given: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(backends.canonical_name(name) for name in given))
     if not names:
-        raise SettingsError("nothing to examine", key="backends", expected=", ".join(backends.BACKENDS))
+        raise SettingsError("nothing to run_worker", key="backends", expected=", ".join(backends.BACKENDS))
     for name in names:
         backends.require(name)
     return names
 
 
-def _trial(source: Source, scan: Scan | None, seed: int, **training: Any) -> Trial:
+def _shared_inputs(source: Source, scan: Scan | None, seed: int, **training: Any) -> SharedInputs:
     if isinstance(source, Recipe):
         return of_recipe(source, scan, seed=seed, **training)
     return of_bundle(open_bundle(source, key="source"), scan, **training)
 
 
 def _run_exports(
-    trial: Trial, native: Sequence[Evidence], folder: Path, look: Callable[[str], Evidence]
-) -> tuple[list[Evidence], list[Row]]:
+    inputs: SharedInputs, native: Sequence[ComputedValues], folder: Path, look: Callable[[str], ComputedValues]
+) -> tuple[list[ComputedValues], list[Row]]:
     """What onnxruntime makes of every different export that is a graph of the recipe, or why it made nothing."""
     models: dict[bytes, str] = {}
     for each in native:
-        if each.model is not None and _has_the_graph(trial, each):
+        if each.model is not None and _has_the_graph(inputs, each):
             models.setdefault(each.model, each.implementation)
     exported, unrun = [], []
     for model, exporter in models.items():
@@ -144,48 +144,52 @@ def _run_exports(
         try:
             exported.append(look(_RUNTIME).renamed(name))
         except WorkerError as error:
-            unrun.append(Row("export", judge.RUN, name, problem=str(error)))
+            unrun.append(Row("export", verdicts.RUN, name, problem=str(error)))
     return exported, unrun
 
 
-def _has_the_graph(trial: Trial, found: Evidence) -> bool:
+def _has_the_graph(inputs: SharedInputs, found: ComputedValues) -> bool:
     try:
-        judge.exported_graph(trial, found)
+        verdicts.exported_graph(inputs, found)
     except BundleError:
         return False
     return True
 
 
 def _judged(
-    trial: Trial, native: Sequence[Evidence], exported: Sequence[Evidence], unrun: Sequence[Row], progress: Progress
+    inputs: SharedInputs,
+    native: Sequence[ComputedValues],
+    exported: Sequence[ComputedValues],
+    unrun: Sequence[Row],
+    progress: Progress,
 ) -> Parity:
     progress(NAME, "forward, physics, gradients, training")
-    exact = arbitrate(trial)
-    allowed = tolerances(trial, exact, lambda stage: progress(NAME, stage))
+    exact = compute_reference(inputs)
+    allowed = monte_carlo_tolerances(inputs, exact, lambda stage: progress(NAME, stage))
     found = [*native, *exported]
     rows: dict[str, list[Row]] = {}
     for each in found:
         progress(NAME, f"judging {each.implementation}")
-        stages = judge.OF_A_BACKEND if each in native else judge.OF_A_RUNTIME
-        rows[each.implementation] = judge.rows(trial, exact, each, allowed, stages=stages)
+        stages = verdicts.BACKEND_STAGES if each in native else verdicts.RUNTIME_STAGES
+        rows[each.implementation] = verdicts.rows(inputs, exact, each, allowed, stages=stages)
     rows |= {row.implementation: [row] for row in unrun}
     return Parity(
-        source=trial.source,
-        recipe=trial.recipe.model_dump(),
+        source=inputs.source,
+        recipe=inputs.recipe.model_dump(),
         versions={each.implementation: each.versions for each in (exact, *found)},
-        threads=trial.threads,
+        threads=inputs.threads,
         rows=tuple(row for compared in rows.values() for row in compared),
-        agreements=tuple(judge.agreements(exact, found)),
-        verdicts=tuple(judge.verdict(name, compared) for name, compared in rows.items()),
+        agreements=tuple(verdicts.agreements(exact, found)),
+        verdicts=tuple(verdicts.verdict(name, compared) for name, compared in rows.items()),
         losses={
             each.implementation: tuple(each.losses.tolist()) for each in (exact, *found) if each.losses is not None
         },
         digests=_digests(found),
-        other_branches={each.implementation: judge.other_branches(exact, each) for each in found if each.branches},
+        other_branches={each.implementation: verdicts.other_branches(exact, each) for each in found if each.branches},
     )
 
 
-def _digests(found: Sequence[Evidence]) -> dict[str, dict[str, str]]:
+def _digests(found: Sequence[ComputedValues]) -> dict[str, dict[str, str]]:
     """Of every export that can be read, whatever graph it is."""
     known = {}
     for each in found:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.parity.arbiter import arbitrate
-from ptyonnx.parity.evidence import Evidence
-from ptyonnx.parity.trial import Trial
-from ptyonnx.reference.graph_rounding import UNIT_ROUNDOFF
-from ptyonnx.reference.rounding import Float32
+from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.float64_reference import compute_reference
+from ptyonnx.parity.shared_inputs import SharedInputs
+from ptyonnx.reference.analytic_tolerances import UNIT_ROUNDOFF
+from ptyonnx.reference.simulated_rounding import SimulatedFloat32
 
-__all__ = ["SAFETY", "TRUSTED_LOSSES", "Key", "quantities", "scales", "tolerances"]
+__all__ = ["SAFETY", "TRUSTED_LOSSES", "Key", "monte_carlo_tolerances", "quantities", "scales"]
 
 SAFETY = 4  # times the scatter: four standard deviations, were the runs' errors normal
 SAMPLES = 3  # runs
@@ -29,7 +29,9 @@ TRUSTED_LOSSES = 3  # before the first step, after one, after two: later ones ha
 Key = tuple[str, str]  # stage, and layer, weight or step
 
 
-def tolerances(trial: Trial, exact: Evidence, progress: Callable[[str], None]) -> dict[Key, float]:
+def monte_carlo_tolerances(
+    inputs: SharedInputs, exact: ComputedValues, progress: Callable[[str], None]
+) -> dict[Key, float]:
     """Largest allowed difference from float64, relative to the largest value of each quantity.
 
     The kernel and the bias of a layer share one, as they share a scale: of the one number of a bias, a few
@@ -37,8 +39,8 @@ def tolerances(trial: Trial, exact: Evidence, progress: Callable[[str], None]) -
 
     Parameters
     ----------
-    trial : Trial
-    exact : Evidence
+    inputs : SharedInputs
+    exact : ComputedValues
         The arbiter's.
     progress : callable
         Is told which run is at work.
@@ -48,7 +50,9 @@ def tolerances(trial: Trial, exact: Evidence, progress: Callable[[str], None]) -
     sizes = scales(references)
     for seed in range(SAMPLES):
         progress(f"tolerances, {seed + 1} of {SAMPLES}")
-        sample = arbitrate(trial, Float32(seed), steps=min(TRUSTED_LOSSES, trial.steps), branches=exact.branches)
+        sample = compute_reference(
+            inputs, SimulatedFloat32(seed), steps=min(TRUSTED_LOSSES, inputs.steps), branches=exact.branches
+        )
         for key, value in quantities(sample):
             distance = float(np.abs(value - references[key]).max()) / sizes[key]
             scatter[key] = max(scatter.get(key, 0.0), distance)
@@ -62,7 +66,7 @@ def tolerances(trial: Trial, exact: Evidence, progress: Callable[[str], None]) -
     }
 
 
-def quantities(evidence: Evidence) -> Iterator[tuple[Key, NDArray[Any]]]:
+def quantities(evidence: ComputedValues) -> Iterator[tuple[Key, NDArray[Any]]]:
     """All that is compared, in order of computation."""
     for name, value in evidence.activations.items():
         yield ("forward", name), value

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from ptyonnx.parity import worker
-from ptyonnx.parity.evidence import Evidence
+from ptyonnx.parity.computed_values import ComputedValues
 from ptyonnx_bundles.errors import PtyonnxError, WorkerError
 
-__all__ = ["Progress", "examine"]
+__all__ = ["Progress", "run_worker"]
 
 Progress = Callable[[str, str], None]  # implementation, stage
 
@@ -34,7 +34,7 @@ _NOTICE = re.compile(
 _PATIENCE_s = 5.0  # between being asked to end and being made to
 
 
-def examine(
+def run_worker(
     folder: Path,
     implementation: str,
     *,
@@ -43,13 +43,13 @@ def examine(
     progress: Progress,
     remedy: str | None = None,
     module: str = worker.__name__,
-) -> Evidence:
+) -> ComputedValues:
     """Let a child look at an implementation.
 
     Parameters
     ----------
     folder : Path
-        With the trial; the child writes here, too.
+        With the inputs; the child writes here, too.
     implementation : str
         ``"pytorch"``, ``"tensorflow"`` or ``"onnxruntime"``.
     threads : int
@@ -65,7 +65,7 @@ def examine(
 
     Returns
     -------
-    Evidence
+    ComputedValues
 
     Raises
     ------
@@ -84,7 +84,7 @@ def examine(
             raise WorkerError(
                 f"the process of {implementation} died ({_cause(child.returncode)})", found=_last_words(words), remedy=remedy,
             )  # fmt: skip
-    return Evidence.read(folder / worker.EVIDENCE)
+    return ComputedValues.read(folder / worker.COMPUTED)
 
 
 def _start(module: str, folder: Path, implementation: str, threads: int, words: IO[bytes]) -> subprocess.Popen[bytes]:

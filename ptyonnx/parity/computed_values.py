@@ -1,4 +1,4 @@
-"""What one implementation made of a trial, as named arrays; how it travels out of a child process."""
+"""What one implementation made of a inputs, as named arrays; how it travels out of a child process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Evidence"]
+__all__ = ["ComputedValues"]
 
 _MAPPINGS = ("weights", "activations", "gradients", "branches")
 _ARRAYS = ("object", "intensity", "losses")
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class ComputedValues:
     """What was computed; what an implementation does not do is None or empty.
 
     Attributes
@@ -31,15 +31,15 @@ class Evidence:
     activations : dict of str to ndarray
         Every node's value by canonical name, (B, C, y, x).
     object : (B, C, N, N) complex
-        Of the trial's patterns, as users get it.
+        Of the shared patterns, as users get it.
     intensity : (region, pattern, N, N)
-        Photons from the trial's patch.
+        Photons from the shared patch.
     gradients : dict of str to ndarray
         Of the first batch's loss, in the order of the backward pass.
     branches : dict of str to ndarray
         Which way every rectifier and pooling went for the first batch.
     losses : (steps,)
-        Of every step of training; the first is that of the trial's weights.
+        Of every step of training; the first is that of the given weights.
     model : bytes
         What the exporter wrote, ONNX.
     refusal : str
@@ -58,7 +58,7 @@ class Evidence:
     model: bytes | None = None
     refusal: str = ""
 
-    def renamed(self, implementation: str) -> Evidence:
+    def renamed(self, implementation: str) -> ComputedValues:
         """The same, of an implementation of this name."""
         return replace(self, implementation=implementation)
 
@@ -72,7 +72,7 @@ class Evidence:
         np.savez(path, **arrays, about=np.frombuffer(json.dumps(about).encode(), np.uint8))
 
     @classmethod
-    def read(cls, path: Path) -> Evidence:
+    def read(cls, path: Path) -> ComputedValues:
         """Read what :meth:`write` wrote; nothing in it is unpickled."""
         found: dict[str, Any] = {kind: {} for kind in _MAPPINGS}
         with np.load(path, allow_pickle=False) as arrays:

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.parity.arbiter import gradients_along
-from ptyonnx.parity.evidence import Evidence
-from ptyonnx.parity.result import STAGES, Agreement, Row, Verdict
-from ptyonnx.parity.tolerances import Key, quantities, scales
-from ptyonnx.parity.trial import Trial
+from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.float64_reference import gradients_on_branches
+from ptyonnx.parity.monte_carlo_tolerances import Key, quantities, scales
+from ptyonnx.parity.result import STAGES, Agreement, ImplementationVerdict, Row
+from ptyonnx.parity.shared_inputs import SharedInputs
 from ptyonnx.reference.local_errors import local_errors
 from ptyonnx_bundles import OnnxFile, check_graph, read_onnx, weight_digest
 from ptyonnx_bundles.errors import BundleError
 
 __all__ = [
-    "OF_A_BACKEND",
-    "OF_A_RUNTIME",
+    "BACKEND_STAGES",
     "RUN",
+    "RUNTIME_STAGES",
     "agreements",
     "exported_graph",
     "other_branches",
@@ -30,51 +30,56 @@ __all__ = [
     "verdict",
 ]
 
-OF_A_BACKEND = STAGES
-OF_A_RUNTIME = ("weights", "forward", "object")  # it does not train
+BACKEND_STAGES = STAGES
+RUNTIME_STAGES = ("weights", "forward", "object")  # it does not train
 RUN = "run"  # key of an export that a runtime could not run
 
 
 def rows(
-    trial: Trial, exact: Evidence, found: Evidence, allowed: Mapping[Key, float], *, stages: Sequence[str]
+    inputs: SharedInputs,
+    exact: ComputedValues,
+    found: ComputedValues,
+    allowed: Mapping[Key, float],
+    *,
+    stages: Sequence[str],
 ) -> list[Row]:
     """Everything that one implementation must compute beside float64, in order of computation.
 
     Parameters
     ----------
-    trial : Trial
-    exact : Evidence
+    inputs : SharedInputs
+    exact : ComputedValues
         The arbiter's.
-    found : Evidence
+    found : ComputedValues
         The implementation's.
     allowed : mapping
-        See :func:`ptyonnx.parity.tolerances.tolerances`.
+        See :func:`ptyonnx.parity.monte_carlo_tolerances.monte_carlo_tolerances`.
     stages : sequence of str
-        What it must compute, :data:`OF_A_BACKEND` or :data:`OF_A_RUNTIME`; what is missing is a row
+        What it must compute, :data:`BACKEND_STAGES` or :data:`RUNTIME_STAGES`; what is missing is a row
         that does not pass.
     """
     name = found.implementation
     own = local_errors(
-        trial.recipe,
-        trial.weights,
-        trial.patterns,
+        inputs.recipe,
+        inputs.weights,
+        inputs.patterns,
         {layer: found.activations[layer] for layer in _fitting(found.activations, exact.activations)},
     )
     wanted = dict(quantities(exact))
     if found.branches and _fitting(found.branches, exact.branches) == set(exact.branches):
-        along = gradients_along(trial, found.branches)
+        along = gradients_on_branches(inputs, found.branches)
         wanted |= {("gradient", weight): gradient for weight, gradient in along.items()}
     sizes = scales(wanted)
     have = dict(quantities(found))
-    compared = [*_weights(trial, found)] if "weights" in stages else []
+    compared = [*_weights(inputs, found)] if "weights" in stages else []
     for key in sorted((key for key in wanted if key[0] in stages), key=lambda key: STAGES.index(key[0])):  # stable
         absolute, problem = _distance(have.get(key), wanted[key])
         layer = own.get(key[1]) if key[0] == "forward" else None
         compared.append(Row(*key, name, absolute, absolute / sizes[key], allowed.get(key), layer, problem))
-    return [*compared, *_export(trial, found)] if "export" in stages else compared
+    return [*compared, *_export(inputs, found)] if "export" in stages else compared
 
 
-def exported_graph(trial: Trial, found: Evidence) -> OnnxFile:
+def exported_graph(inputs: SharedInputs, found: ComputedValues) -> OnnxFile:
     """What an implementation exported, if it is the recipe's graph.
 
     Raises
@@ -86,20 +91,20 @@ def exported_graph(trial: Trial, found: Evidence) -> OnnxFile:
     if found.model is None:
         raise BundleError(found.refusal or "missing")
     model = read_onnx(found.model, file)
-    check_graph(model, trial.recipe, file)
+    check_graph(model, inputs.recipe, file)
     return model
 
 
-def _export(trial: Trial, found: Evidence) -> Iterator[Row]:
-    """Whether what was exported is the recipe's graph with the trial's weights, bit for bit."""
+def _export(inputs: SharedInputs, found: ComputedValues) -> Iterator[Row]:
+    """Whether what was exported is the recipe's graph with the given weights, bit for bit."""
     name = found.implementation
     try:
-        model = exported_graph(trial, found)
+        model = exported_graph(inputs, found)
     except BundleError as error:
         yield Row("export", error.key or "graph", name, problem=str(error))
         return
     yield Row("export", "graph", name)
-    wanted = {**trial.weights, **trial.recipe.graph_constants()}
+    wanted = {**inputs.weights, **inputs.recipe.graph_constants()}
     changed = [weight for weight, array in wanted.items() if _bits(array) != _bits(model.initializers[weight])]
     if changed or weight_digest(model.initializers) != weight_digest(wanted):
         yield Row("export", (changed or ["weights"])[0], name, problem=f"another {(changed or ['weights'])[0]}")
@@ -107,7 +112,7 @@ def _export(trial: Trial, found: Evidence) -> Iterator[Row]:
         yield Row("export", "weights", name)
 
 
-def agreements(exact: Evidence, found: Sequence[Evidence]) -> list[Agreement]:
+def agreements(exact: ComputedValues, found: Sequence[ComputedValues]) -> list[Agreement]:
     """Every pair, in everything that both computed."""
     references = dict(quantities(exact))
     sizes = scales(references)
@@ -121,7 +126,7 @@ def agreements(exact: Evidence, found: Sequence[Evidence]) -> list[Agreement]:
     return pairs
 
 
-def other_branches(exact: Evidence, found: Evidence) -> int:
+def other_branches(exact: ComputedValues, found: ComputedValues) -> int:
     """At how many pixels of the first batch a rectifier or pooling went another way than in float64."""
     return sum(
         int(np.count_nonzero(taken != exact.branches[name]))
@@ -130,19 +135,19 @@ def other_branches(exact: Evidence, found: Evidence) -> int:
     )
 
 
-def verdict(implementation: str, compared: Sequence[Row]) -> Verdict:
+def verdict(implementation: str, compared: Sequence[Row]) -> ImplementationVerdict:
     """Name the first thing that is beyond its tolerance, in one sentence.
 
     Among layers, one that errs on its own input comes before one that only inherits a difference.
     """
     failed = [row for row in compared if not row.passed]
-    failed.sort(key=lambda row: (STAGES.index(row.stage), row.own is not None and row.own <= 1))
+    failed.sort(key=lambda row: (STAGES.index(row.stage), row.local_error is not None and row.local_error <= 1))
     if not failed:
-        return Verdict(
+        return ImplementationVerdict(
             implementation, "", "", f"{implementation} computes what float64 does, as closely as float32 can"
         )
     first = failed[0]
-    return Verdict(implementation, first.stage, first.key, _sentence(first))
+    return ImplementationVerdict(implementation, first.stage, first.key, _sentence(first))
 
 
 def _sentence(row: Row) -> str:
@@ -151,7 +156,7 @@ def _sentence(row: Row) -> str:
     if row.problem:
         by = f"which is {row.problem}"
     if row.stage == "forward":
-        alone = row.own is not None and row.own > 1 and not row.problem
+        alone = row.local_error is not None and row.local_error > 1 and not row.problem
         return f"{name} parts at {row.key}" + ("" if alone else f", {by}")
     sentences = {
         "weights": f"{name} holds another {row.key} than it was given: {row.problem}",
@@ -166,8 +171,8 @@ def _sentence(row: Row) -> str:
     return f"{name} does not run the export: {row.problem}" if row.key == RUN else sentences[row.stage]
 
 
-def _weights(trial: Trial, found: Evidence) -> Iterator[Row]:
-    for name, given in trial.weights.items():
+def _weights(inputs: SharedInputs, found: ComputedValues) -> Iterator[Row]:
+    for name, given in inputs.weights.items():
         array, problem, largest = found.weights.get(name), "", 0.0
         if array is None or array.shape != given.shape or array.dtype != given.dtype:
             problem = "missing" if array is None else f"{array.dtype} {array.shape} instead of float32 {given.shape}"

@@ -28,9 +28,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.reference.graph_rounding import UNIT_ROUNDOFF
+from ptyonnx.reference.analytic_tolerances import UNIT_ROUNDOFF
 
-__all__ = ["EXACT", "Exact", "Float32", "Rounding", "deviation"]
+__all__ = ["EXACT", "Exact", "Rounding", "SimulatedFloat32", "deviation"]
 
 Array = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class Exact:
 EXACT = Exact()
 
 
-class Float32:
+class SimulatedFloat32:
     """Random errors as large as those of float32.
 
     Parameters

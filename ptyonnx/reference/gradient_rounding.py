@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.reference.rounding import deviation
+from ptyonnx.reference.simulated_rounding import deviation
 
 __all__ = ["sum_error"]
 
