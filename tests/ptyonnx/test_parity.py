@@ -254,27 +254,29 @@ def test_weights_that_overflow_are_a_finding_without_a_word_from_numpy(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "words, line",
+    "words, key",
     [
-        (["--backends", "jax"], "no such backend"),
-        (["--recipe", "N=33"], "multiple of 16"),
-        (["--recipe", "N=64,width=3"], "'width': there is no such key"),
-        (["--recipe", "M=64"], "'M': there is no such key, expected one of name, N, gridsize, filters_scale, depth"),
-        (["--recipe", "N=64,depth=deep"], "'depth'"),
-        (["--recipe", "N=64", "--from", "bundle.onnx"], "contradict each other"),
-        (["--steps", "1"], "must lie between 2 and 1000"),
-        (["--timeout", "-1"], "must lie between 0 and 86400 seconds"),
-        (["--timeout", "inf"], "'timeout': must lie between 0 and 86400 seconds, a day, found inf"),
-        (["--timeout", "nan"], "must lie between 0 and 86400 seconds"),
-        (["--timeout", "86401"], "must lie between 0 and 86400 seconds"),
+        (["--backends", "jax"], "backend"),
+        (["--recipe", "N=33"], "--recipe"),
+        (["--recipe", "N=64,width=3"], "width"),
+        (["--recipe", "M=64"], "M"),
+        (["--recipe", "N=64,depth=deep"], "depth"),
+        (["--recipe", "N=64", "--from", "bundle.onnx"], "--recipe, --from"),
+        (["--steps", "1"], "--steps"),
+        (["--timeout", "-1"], "--timeout"),
+        (["--timeout", "inf"], "--timeout"),
+        (["--timeout", "nan"], "--timeout"),
+        (["--timeout", "86401"], "--timeout"),
     ],
 )
-def test_bad_options_are_refused_in_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_refused_in_one_line_that_names_them(
+    words: list[str], key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["parity", *words]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert line in said.err
-    assert said.err.count("\n") == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"'{key}': " in shown.err
+    assert shown.err.count("\n") == 1
 
 
 def test_a_framework_that_is_not_installed_is_named_with_the_command_that_installs_it(
