@@ -151,11 +151,19 @@ def _read(file: Hdf5File, path: Path) -> Result:
     columns = [_numbers(file, key, path) for key in _POSITIONS]
     if len(columns[0]) != len(columns[1]):
         raise ObjectError("unequal numbers of coordinates", file=path, key=" and ".join(_POSITIONS))
-    corner = centre / pixel - np.array([height, width]) / 2  # object coordinate of pixel (0, 0)
+    with np.errstate(over="ignore"):  # infinite ones are refused below
+        corner = centre / pixel - np.array([height, width]) / 2  # object coordinate of pixel (0, 0)
+        coordinates_px = np.stack(columns, axis=1) / pixel
     ours = file.kind(GROUP) == "group"
     origin = np.array(file.numbers(GROUP, "origin_px", 2)) if ours else np.rint(corner)
     if not (np.abs(origin) < _FARTHEST_px).all():
         raise ObjectError("no place of the object", file=path, key="object/center_y_m", found=origin)
+    positions_px = coordinates_px - corner + origin
+    if not (np.abs(positions_px) < _FARTHEST_px).all():
+        raise ObjectError(
+            "positions that no scan has", file=path, key=" and ".join(_POSITIONS),
+            expected=f"finite, within {_FARTHEST_px:g} pixels of the origin",
+        )  # fmt: skip
     mask = np.array(file.array(f"{GROUP}/mask", height * width), bool) if ours else np.zeros((height, width), bool)
     if mask.shape != (height, width):
         raise ObjectError(
@@ -171,7 +179,7 @@ def _read(file: Hdf5File, path: Path) -> Result:
         object=obj,
         mask=mask,
         origin_px=(int(origin[0]), int(origin[1])),
-        positions_px=np.stack(columns, axis=1) / pixel - corner + origin,
+        positions_px=positions_px,
         probe=read_probe(file, "probe", path),
         residual=_numbers(file, f"{GROUP}/residual", path) if ours else None,
         r_factor=file.number(GROUP, "r_factor") if ours else None,

@@ -1,5 +1,6 @@
 """Results in files: as ptychodus finds them, and as they were."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from bundle_factory import example_probe, make_bundle
 from float32_bounds import of_polar, of_sums
+from numpy.typing import NDArray
 
 from ptyonnx.formats import load_result, write_result
 from ptyonnx.results.reconstruction import Reconstruction, reconstruct
@@ -112,10 +114,9 @@ def test_without_a_pixel_size_lengths_are_pixels_and_the_file_says_so(tmp_path: 
         np.testing.assert_array_equal(file["probe_position_x_m"][()], result.positions_px[:, 1])
 
 
-def test_a_product_of_another_tool_is_read(tmp_path: Path) -> None:
+def _product_of_another_tool(path: Path, y_px: NDArray[np.float64], x_px: NDArray[np.float64]) -> None:
     """A product with other centres and oblong pixels, without the group of ptyonnx."""
-    y_px, x_px = np.array([30.5, 40.25]), np.array([50.0, 60.75])
-    with h5py.File(tmp_path / "p.h5", "w") as file:
+    with h5py.File(path, "w") as file:
         file.attrs.update(
             name="other", comments="", detector_object_distance_m=1.0, probe_energy_eV=9e3, exposure_time_s=1
         )
@@ -125,12 +126,27 @@ def test_a_product_of_another_tool_is_read(tmp_path: Path) -> None:
         file["probe_position_indexes"] = np.arange(2)
         file["probe_position_x_m"] = (x_px - 50) * 2e-8 + 3e-6
         file["probe_position_y_m"] = (y_px - 40) * 1e-8 - 2e-6
+
+
+def test_a_product_of_another_tool_is_read(tmp_path: Path) -> None:
+    y_px, x_px = np.array([30.5, 40.25]), np.array([50.0, 60.75])
+    _product_of_another_tool(tmp_path / "p.h5", y_px, x_px)
     found = load_result(tmp_path / "p.h5")
     assert found.object.shape == (80, 100)
     assert not found.mask.any()
     assert found.probe.shape == (2, N, N)
     np.testing.assert_allclose(found.positions_px - found.origin_px, np.stack([y_px, x_px], 1), atol=POSITION_PX)
     assert (found.residual, found.r_factor) == (None, None)
+
+
+@pytest.mark.parametrize("coordinate", [1e308, math.inf, math.nan])
+def test_positions_that_no_scan_has_are_refused(tmp_path: Path, coordinate: float) -> None:
+    _product_of_another_tool(tmp_path / "p.h5", np.array([30.5, 40.25]), np.array([50.0, 60.75]))
+    with h5py.File(tmp_path / "p.h5", "a") as file:
+        file["probe_position_y_m"][1] = coordinate
+    with pytest.raises(ObjectError) as refusal:
+        load_result(tmp_path / "p.h5")
+    assert "probe_position_y_m" in str(refusal.value.key)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from small_training import SMALL, simulated_scan
 
 from ptyonnx.backends import BACKENDS, load_part
 from ptyonnx.backends.engines import open_engine
-from ptyonnx.exchange import training as train
+from ptyonnx.exchange.training import train
 from ptyonnx.runs.run import Run
 from ptyonnx.settings import Settings
 from ptyonnx.training import Unobserved
