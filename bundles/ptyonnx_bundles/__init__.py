@@ -4,8 +4,8 @@ from ptyonnx_bundles.bundle import Bundle, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import bundle_digest, graph_digest, weight_digest
 from ptyonnx_bundles.files.atomic import atomic_write, check_apart, check_directory, check_writable, remove_abandoned
 from ptyonnx_bundles.files.locks import try_lock
-from ptyonnx_bundles.files.places import check_name, make_folder
-from ptyonnx_bundles.files.temporary import temporary_folder
+from ptyonnx_bundles.files.output_paths import check_name, make_folder
+from ptyonnx_bundles.files.temporary_folder import temporary_folder
 from ptyonnx_bundles.foreign_recipe import ForeignRecipe
 from ptyonnx_bundles.manifest import (
     PROTOCOL,
@@ -23,10 +23,10 @@ from ptyonnx_bundles.manifest import (
     schema,
 )
 from ptyonnx_bundles.onnx_model.foreign_graph import check_foreign_graph
-from ptyonnx_bundles.onnx_model.graph import check_graph
 from ptyonnx_bundles.onnx_model.onnx_fields import FOREIGN, NATIVE, Limits
 from ptyonnx_bundles.onnx_model.onnx_file import IR_VERSION, OPSET, OnnxFile, OnnxNode, OnnxValue, read_onnx
 from ptyonnx_bundles.onnx_model.operators import FOREIGN_OPERATORS
+from ptyonnx_bundles.onnx_model.recipe_graph import check_graph
 from ptyonnx_bundles.recipe import Convolution, Node, Recipe
 from ptyonnx_bundles.selftest import SelfTest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["as_path", "check_kind"]
+__all__ = ["as_path", "check_type"]
 
 _NAMES = {"Bundle": "a bundle", "Scan": "a scan", "Run": "a run", "Settings": "settings", "Reconstruction": "a result"}
 _PATHS = (str, os.PathLike)
@@ -29,7 +29,7 @@ def as_path(given: object, key: str, expected: str = "a path") -> Path:
     return Path(text)
 
 
-def check_kind(given: object, key: str, kind: type | tuple[type, ...], expected: str) -> None:
+def check_type(given: object, key: str, kind: type | tuple[type, ...], expected: str) -> None:
     """Refuse an argument of another type.
 
     Raises

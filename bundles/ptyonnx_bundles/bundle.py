@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.digest import bundle_digest, graph_digest, text_digest, weight_digest
 from ptyonnx_bundles.errors import BundleError, DigestError
 from ptyonnx_bundles.files.atomic import atomic_write
+from ptyonnx_bundles.files.input_files import check_regular_file
 from ptyonnx_bundles.files.npy import decode_array, encode_array
-from ptyonnx_bundles.files.regular import check_regular
 from ptyonnx_bundles.manifest import (
     COARSE_PROTOCOL,
     FOREIGN_PROTOCOL,
@@ -30,12 +30,12 @@ from ptyonnx_bundles.manifest import (
     stated_protocol,
 )
 from ptyonnx_bundles.onnx_model.foreign_graph import check_coarse, check_foreign_graph
-from ptyonnx_bundles.onnx_model.graph import check_graph
 from ptyonnx_bundles.onnx_model.onnx_fields import FOREIGN, NATIVE, Limits
 from ptyonnx_bundles.onnx_model.onnx_file import OnnxFile, append_metadata, metadata_texts, read_onnx, strip_metadata
+from ptyonnx_bundles.onnx_model.recipe_graph import check_graph
 from ptyonnx_bundles.recipe import Recipe
 from ptyonnx_bundles.selftest import SELFTEST_KEY, SelfTest, decode_selftest, encode_selftest
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = ["Bundle", "digests", "read_bundle", "write_bundle"]
 
@@ -156,7 +156,7 @@ class Bundle:
     def __repr__(self) -> str:
         physics = self.manifest.physics
         photons = "unknown" if physics.mean_photons is None else f"{physics.mean_photons:.3g}"
-        return visible(
+        return escape_unprintable(
             f"<Bundle {self.name}: N={physics.N}, gridsize={physics.gridsize}, {physics.probe_modes} probe mode(s), "
             f"{photons} photons per pattern, trained with {self.trained_with}>"
         )
@@ -277,7 +277,7 @@ def _limits_of(manifest: AnyManifest) -> Limits:
 
 
 def _read_file(path: Path) -> bytes:
-    check_regular(path, BundleError, "a bundle is one .onnx file")
+    check_regular_file(path, BundleError, "a bundle is one .onnx file")
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE_BYTES:

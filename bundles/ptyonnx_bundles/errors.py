@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -95,7 +95,7 @@ class PtyonnxError(Exception):
 
     def __str__(self) -> str:
         place = ": ".join(
-            part for part in (self.file and visible(self.file), self.key and f"'{_short(self.key)}'") if part
+            part for part in (self.file and escape_unprintable(self.file), self.key and f"'{_short(self.key)}'") if part
         )
         sentence = _short(self.problem)
         if self.found is not None:
@@ -139,7 +139,7 @@ class PtyonnxError(Exception):
 
 def _short(part: object) -> str:
     text = " ".join(str(part).split())
-    return visible(text if len(text) <= LONGEST_PART else text[: LONGEST_PART - 1] + "…")
+    return escape_unprintable(text if len(text) <= LONGEST_PART else text[: LONGEST_PART - 1] + "…")
 
 
 class ScanError(PtyonnxError):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["refuse_telemetry"]
+__all__ = ["disable_telemetry"]
 
 
-def refuse_telemetry() -> None:
+def disable_telemetry() -> None:
     """Opt out of onnxruntime's telemetry, unless the user has decided otherwise."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["visible"]
+__all__ = ["escape_unprintable"]
 
 
-def visible(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Show what a terminal would obey (escape sequences, line breaks, text direction) instead of sending it.
 
     Parameters

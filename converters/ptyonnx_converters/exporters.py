@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import MissingDependencyError
-from ptyonnx_bundles.telemetry import refuse_telemetry
+from ptyonnx_bundles.telemetry import disable_telemetry
 
 __all__ = ["NativeNetwork", "quiet", "require"]
 
@@ -43,7 +43,7 @@ def require(extra: str, *packages: str) -> None:
     MissingDependencyError
         Names the first that is missing and the command that installs it.
     """
-    refuse_telemetry()  # exporters load onnxruntime, too
+    disable_telemetry()  # exporters load onnxruntime, too
     for package in packages:
         if find_spec(package) is None:
             raise MissingDependencyError(

@@ -32,15 +32,15 @@ from ptyonnx_converters.foreign.io_adapters import (
     LAST_PARTS,
     PLANES,
     Layout,
-    surrounded,
+    add_io_adapters,
 )
 from ptyonnx_converters.foreign.memory import check_memory
 from ptyonnx_converters.foreign.network import ForeignNetwork
-from ptyonnx_converters.foreign.opset import converted, written_out
+from ptyonnx_converters.foreign.opset import convert_opset, expand_functions
 from ptyonnx_converters.foreign.presets import preset
-from ptyonnx_converters.foreign.reference_run import Original, combined, prepared
-from ptyonnx_converters.foreign.simplify import needed_inputs, plain
-from ptyonnx_converters.foreign.untrusted import load_untrusted, read_limited
+from ptyonnx_converters.foreign.reference_run import OriginalNetwork, combine_outputs, prepare_input
+from ptyonnx_converters.foreign.safe_load import load_untrusted, read_bounded
+from ptyonnx_converters.foreign.simplify import required_inputs, simplify
 
 __all__ = ["convert"]
 
@@ -86,24 +86,24 @@ def convert(path: Path, declaration: Declaration, confinement: Confinement = _CO
         The graph killed the process that tried it, or took too long.
     """
     file = str(path)
-    content = read_limited(path)
+    content = read_bounded(path)
     model = load_untrusted(content, file)
     declared = _complete(declaration, model, file)
     names = sorted({source.tensor for source in declared.sources().values()})
-    given = _input(model, declared, needed_inputs(model, names), file)
-    standard = written_out(model, file)
+    given = _input(model, declared, required_inputs(model, names), file)
+    standard = expand_functions(model, file)
     check_memory(standard, _fed(model, given, file), given.N, given.batch or 1, file)
-    original = Original(content, file, given.name, names, given.batch, confinement=confinement)
+    original = OriginalNetwork(content, file, given.name, names, given.batch, confinement=confinement)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
     outputs = _outputs(original, model, declared, given)
 
     def native(diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-        found = original.run(prepared(diffraction, declared, given.layout, dtype))
-        return combined(found, declared, outputs, given.channels)
+        found = original.run(prepare_input(diffraction, declared, given.layout, dtype))
+        return combine_outputs(found, declared, outputs, given.channels)
 
-    simple = plain(converted(standard, file), names, file)
+    simple = simplify(convert_opset(standard, file), names, file)
     freed = free_batch(simple, given.batch or 1, file) if given.batch else simple
-    graph = surrounded(freed, declared, (given.N, given.channels), given.layout, outputs)
+    graph = add_io_adapters(freed, declared, (given.N, given.channels), given.layout, outputs)
     photons = declared.mean_photons
     return ForeignNetwork(
         model=graph,
@@ -119,7 +119,7 @@ def convert(path: Path, declaration: Declaration, confinement: Confinement = _CO
 
 def _complete(declaration: Declaration, model: onnx.ModelProto, file: str) -> Declaration:
     """Fill in what the system's files always are; ask for the rest, all of it, by name."""
-    found = [value for value in model.graph.output if needed_inputs(model, [value.name])]  # a probe says nothing
+    found = [value for value in model.graph.output if required_inputs(model, [value.name])]  # a probe says nothing
     channels = {value.name: _channels(value) for value in found or model.graph.output}
     filled = _named(declaration, tuple(channels), file)
     if filled.system is not None:
@@ -259,11 +259,13 @@ def _fed(model: onnx.ModelProto, given: _Input, file: str) -> dict[str, tuple[in
     return shapes
 
 
-def _outputs(original: Original, model: onnx.ModelProto, declared: Declaration, given: _Input) -> dict[str, Layout]:
+def _outputs(
+    original: OriginalNetwork, model: onnx.ModelProto, declared: Declaration, given: _Input
+) -> dict[str, Layout]:
     """Run the original once, and see where the axes of its outputs lie."""
     example = np.ones((given.batch or 2, given.channels, given.N, given.N), np.float32)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
-    found, file = original.run(prepared(example, declared, given.layout, dtype)), original.file
+    found, file = original.run(prepare_input(example, declared, given.layout, dtype)), original.file
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     layouts: dict[str, Layout] = {}
     for part, source in declared.sources().items():

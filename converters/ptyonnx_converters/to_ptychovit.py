@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError, SettingsError
-from ptyonnx_converters.foreign.simplify import leading_to
-from ptyonnx_converters.running import Graph, OpenGraph, failures, open_foreign, reason
+from ptyonnx_converters.foreign.simplify import required_nodes
+from ptyonnx_converters.onnxruntime_session import Graph, LocalGraph, first_line, onnxruntime_errors, open_confined
 
 __all__ = ["INPUT", "OUTPUT", "PROBE", "TIMES", "TOLERANCE", "convert"]
 
@@ -92,13 +92,15 @@ def convert(
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"the network cannot have a fixed batch ({reason(error)})", file=bundle.name) from None
+        raise ConversionError(
+            f"the network cannot have a fixed batch ({first_line(error)})", file=bundle.name
+        ) from None
     content: bytes = model.SerializeToString(deterministic=True)
     try:
         with _opened(content, bundle, confinement) as graph, _opened(bundle.model, bundle, confinement) as original:
             _check(bundle, (graph, original), batch, norm, zero_frequency)
-    except failures() as error:
-        raise ConversionError(f"onnxruntime does not run the file ({reason(error)})", file=bundle.name) from None
+    except onnxruntime_errors() as error:
+        raise ConversionError(f"onnxruntime does not run the file ({first_line(error)})", file=bundle.name) from None
     return content
 
 
@@ -109,7 +111,7 @@ def _write_interface(graph: onnx.GraphProto, batch: int, N: int, factor: float, 
     for node in graph.node:
         node.input[:] = [value if name == "diffraction" else name for name in node.input]
     back = _back(graph, polar, (batch, 1, N, N))
-    nodes = leading_to([*front, *graph.node, *back], [OUTPUT])
+    nodes = required_nodes([*front, *graph.node, *back], [OUTPUT])
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     for field in ("node", "initializer", "input", "output", "value_info"):
@@ -229,7 +231,7 @@ def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def _opened(model: bytes, bundle: Bundle, confinement: Confinement) -> Graph:
-    return open_foreign(model, bundle.name, confinement) if bundle.is_foreign else OpenGraph(model)
+    return open_confined(model, bundle.name, confinement) if bundle.is_foreign else LocalGraph(model)
 
 
 def _check(bundle: Bundle, graphs: tuple[Graph, Graph], batch: int, norm: float, zero_frequency: str) -> None:

@@ -116,11 +116,13 @@ def _verdicts(found: Comparison) -> Iterator[str]:
     """A line for each level, longer sentences wrapped."""
     from textwrap import wrap
 
-    from ptyonnx_bundles.terminal import visible
+    from ptyonnx_bundles.terminal import escape_unprintable
 
     for name, level in found.levels.items():
         head = f"{name:<11}  {_WORDS[level.passed]:<6}  "
-        yield from wrap(visible(level.sentence), _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+        yield from wrap(
+            escape_unprintable(level.sentence), _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
+        )
 
 
 def _weights(found: Comparison) -> Iterator[str]:

@@ -42,6 +42,6 @@ def safe(line: str) -> str:
     """What a terminal would obey in a line is shown instead."""
     if line.isprintable():
         return line
-    from ptyonnx_bundles.terminal import visible  # which brings NumPy along: help is to be instant
+    from ptyonnx_bundles.terminal import escape_unprintable  # which brings NumPy along: help is to be instant
 
-    return visible(line)
+    return escape_unprintable(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = ["columns", "short"]
 
@@ -41,4 +41,4 @@ def _text(cell: object) -> str:
         return "–"
     if isinstance(cell, float):
         return format(cell, _NUMBER_FORMAT)
-    return visible(" ".join(str(cell).split()))
+    return escape_unprintable(" ".join(str(cell).split()))

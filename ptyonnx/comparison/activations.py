@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ptyonnx.reference.analytic_tolerances import analytic_tolerances
 from ptyonnx.reference.pattern_selection import PatternGroups
 from ptyonnx_bundles import OnnxFile
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 from ptyonnx_runtime.inference.activations import value_names
 from ptyonnx_runtime.inference.engine import Engine
 
@@ -109,7 +109,7 @@ class Activations:
     outputs: tuple[LayerDifference, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Activations: {visible(self.sentence)}>"
+        return f"<Activations: {escape_unprintable(self.sentence)}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""

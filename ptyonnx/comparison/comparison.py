@@ -21,10 +21,10 @@ from ptyonnx.comparison.weights import Weights, compare_weights, judge_weights
 from ptyonnx.opening import AnyScan, open_scan
 from ptyonnx.reference.pattern_selection import patterns_of_scan, patterns_of_selftests
 from ptyonnx_bundles import ForeignRecipe
-from ptyonnx_bundles.arguments import check_kind
+from ptyonnx_bundles.arguments import check_type
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import ScanError, SettingsError
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["TOLERANCE", "Comparison", "Level", "compare"]
@@ -63,7 +63,7 @@ class Comparison:
     tolerance: float
 
     def __repr__(self) -> str:
-        return visible(f"<Comparison of {self.a} and {self.b}: {self.sentence}>")
+        return escape_unprintable(f"<Comparison of {self.a} and {self.b}: {self.sentence}>")
 
     @property
     def same_function(self) -> bool:
@@ -187,7 +187,7 @@ def compare(
     SettingsError, ProviderError, MissingDependencyError
         The tolerance is negative; an engine is unknown, not installed, or does not work here.
     """
-    check_kind(tolerance, "tolerance", (int, float), "a number")
+    check_type(tolerance, "tolerance", (int, float), "a number")
     if math.isnan(tolerance) or tolerance < 0:
         raise SettingsError("must not be negative", key="tolerance", found=tolerance)
     first, second = (

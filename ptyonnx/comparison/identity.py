@@ -9,7 +9,7 @@ from typing import Any
 from ptyonnx.comparison.implementation import Implementation
 from ptyonnx_bundles import AnyManifest, Bundle, OnnxFile
 from ptyonnx_bundles.digest import graph_digest, weight_digest
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = [
     "GraphComparison",
@@ -98,7 +98,7 @@ class Identity:
     graph: GraphComparison
 
     def __repr__(self) -> str:
-        return f"<Identity: {visible(self.sentence)}>"
+        return f"<Identity: {escape_unprintable(self.sentence)}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""

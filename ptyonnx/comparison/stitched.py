@@ -15,7 +15,7 @@ from ptyonnx.comparison.implementation import Implementation
 from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlation
 from ptyonnx.comparison.similarity import Similarity, compare_amplitudes, compare_phases
 from ptyonnx_bundles.errors import MissingDependencyError, NotFiniteError, ObjectError
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 from ptyonnx_runtime.inference.engine import Engine
 from ptyonnx_runtime.reconstruct import Reconstruction, reconstruct
 from ptyonnx_runtime.scan import Scan
@@ -138,7 +138,7 @@ class Images:
     image: ImageComparison | None = None
 
     def __repr__(self) -> str:
-        return f"<Images: {visible(self.sentence)}>"
+        return f"<Images: {escape_unprintable(self.sentence)}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = ["WeightDifference", "Weights", "compare_weights", "judge_weights"]
 
@@ -78,7 +78,7 @@ class Weights:
     arrays: tuple[WeightDifference, ...]
 
     def __repr__(self) -> str:
-        return f"<Weights: {visible(self.sentence)}>"
+        return f"<Weights: {escape_unprintable(self.sentence)}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""

@@ -29,10 +29,10 @@ from ptyonnx_bundles import (
     read_bundle,
     write_bundle,
 )
-from ptyonnx_bundles.arguments import as_path, check_kind
+from ptyonnx_bundles.arguments import as_path, check_type
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, Confinement
 from ptyonnx_bundles.errors import BundleError, ConversionError, MissingDependencyError, ObjectError, SettingsError
-from ptyonnx_bundles.files.regular import check_regular
+from ptyonnx_bundles.files.input_files import check_regular_file
 from ptyonnx_bundles.manifest import COARSE_PROTOCOL, FOREIGN_PROTOCOL
 from ptyonnx_bundles.selftest import LARGEST_TOLERANCE
 
@@ -102,7 +102,7 @@ def adopt(
     file = as_path(path, "path", "the path of an ONNX file or of a PtychoPINN bundle")
     check_apart(as_path(output, "output", "the path of the bundle"), path)
     check_writable(output)
-    check_kind(declaration, "declaration", Declaration, "a ptyonnx_converters.foreign.declaration.Declaration")
+    check_type(declaration, "declaration", Declaration, "a ptyonnx_converters.foreign.declaration.Declaration")
     probe = None if probe is None else _probe(probe, output)
     settings = {"probe_big": probe_big, "amp_activation": amp_activation}
     confinement = Confinement(limit_s)
@@ -127,7 +127,7 @@ def _probe(given: NDArray[np.complex64] | Path | str, output: Path | str) -> NDA
     if isinstance(given, str | os.PathLike):
         check_apart(output, given)
         return load_probe(Path(given))
-    check_kind(given, "probe", np.ndarray, "an array (mode, N, N), or the path of a file")
+    check_type(given, "probe", np.ndarray, "an array (mode, N, N), or the path of a file")
     return given
 
 
@@ -162,10 +162,10 @@ def example_patterns(
 
 
 def _proved(network: ForeignNetwork, file: Path, patterns: NDArray[np.float32], confinement: Confinement) -> SelfTest:
-    from ptyonnx_converters.foreign.proof import proved
+    from ptyonnx_converters.foreign.equivalence import verify_equivalence
 
     try:
-        return proved(network, patterns, str(file), confinement)
+        return verify_equivalence(network, patterns, str(file), confinement)
     except ConversionError as error:
         raise ConversionError(
             error.problem, file=file, key=error.key, found=error.found, expected=error.expected, remedy=error.remedy
@@ -204,7 +204,7 @@ def _convert(
     """A ZIP archive is a PtychoPINN bundle or refused: no ONNX file is one."""
     from ptyonnx_converters import from_onnx, from_ptychopinn
 
-    check_regular(path, ConversionError, "give an ONNX file or a PtychoPINN wts.h5.zip")
+    check_regular_file(path, ConversionError, "give an ONNX file or a PtychoPINN wts.h5.zip")
     if not _is_archive(path):
         _refuse_bundle(path)
         if settings:
@@ -251,9 +251,9 @@ def _require(package: str, remedy: str) -> None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    from ptyonnx_bundles.telemetry import refuse_telemetry
+    from ptyonnx_bundles.telemetry import disable_telemetry
 
-    refuse_telemetry()
+    disable_telemetry()
     import onnx
     import onnxruntime
 

@@ -173,10 +173,10 @@ def _amplitude(
 def _run(
     model: bytes, diffraction: NDArray[np.float32], offset_px: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-    from ptyonnx_converters.running import compute
+    from ptyonnx_converters.onnxruntime_session import run_once
 
     feeds = {"diffraction": diffraction} | ({} if offset_px is None else {"positions": offset_px})
-    obj, amplitude = compute(model, ["object", "amplitude"], feeds)
+    obj, amplitude = run_once(model, ["object", "amplitude"], feeds)
     return obj.view(np.complex64)[..., 0], amplitude
 
 

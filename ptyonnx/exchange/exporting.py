@@ -19,7 +19,7 @@ from ptyonnx.runs.run import Checkpoint, Run
 from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
 from ptyonnx_bundles.arguments import as_path
 from ptyonnx_bundles.errors import OutputError, RunError, SettingsError
-from ptyonnx_converters.check import self_test
+from ptyonnx_converters.selftest import make_selftest
 
 __all__ = ["export", "exportable", "selftest_patterns"]
 
@@ -86,7 +86,7 @@ def export(
         )
     said = {"licence": licence, "notes": notes}
     manifest = manifest.model_copy(update={key: text for key, text in said.items() if text})
-    test = self_test(native, model, selftest_patterns(weights))
+    test = make_selftest(native, model, selftest_patterns(weights))
     with locked(run.directory) if inside else nullcontext():
         bundle = write_bundle(path, model, manifest, probe, test)
         if inside:

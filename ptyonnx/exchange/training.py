@@ -18,7 +18,7 @@ from ptyonnx.training.observer import Observer, Unobserved
 from ptyonnx.training.start import Start, continued_settings
 from ptyonnx.training.task import Task, prepare, scan_digest
 from ptyonnx_bundles import Bundle, Manifest, Physics, Producer, TrainingData, check_directory
-from ptyonnx_bundles.arguments import as_path, check_kind
+from ptyonnx_bundles.arguments import as_path, check_type
 from ptyonnx_bundles.errors import (
     MissingDependencyError,
     OutputError,
@@ -90,7 +90,7 @@ def train(
         raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
     name = backends.canonical_name(backend)
     scan = scan if isinstance(scan, Scan) else as_path(scan, "scan", "a scan, or the path of one")
-    check_kind(settings, "settings", Settings, "ptyonnx.Settings(…)")
+    check_type(settings, "settings", Settings, "ptyonnx.Settings(…)")
     directory = as_path(directory, "directory", "the path of the run")
     initial = None if initial is None else open_bundle(initial, key="initial")
     _check_place(directory, name, initial, resume=resume, overwrite=overwrite)

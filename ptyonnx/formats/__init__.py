@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ptyonnx_bundles import check_writable
 from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanError, SettingsError
-from ptyonnx_bundles.files.regular import check_regular
+from ptyonnx_bundles.files.input_files import check_regular_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,7 +191,7 @@ def _check_path(path: Path, suffixes: Sequence[str]) -> None:
 
 
 def _first_bytes(path: Path, error: type[PtyonnxError]) -> bytes:
-    check_regular(path, error, "give the path of a file")
+    check_regular_file(path, error, "give the path of a file")
     try:
         with path.open("rb") as stream:
             return stream.read(len(_HDF5))

@@ -11,8 +11,8 @@ import numpy as np
 
 from ptyonnx.formats.file_patterns import Stored, fill
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_bundles.files.positioned import write_at
-from ptyonnx_bundles.files.temporary import temporary_folder
+from ptyonnx_bundles.files.positional_io import write_at
+from ptyonnx_bundles.files.temporary_folder import temporary_folder
 from ptyonnx_runtime.scan.pattern_axis import pattern_axis
 
 __all__ = ["AXES", "in_pattern_order", "order_of_a_cube"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ptyonnx.formats.npy_file import read_npy
 from ptyonnx.formats.npz_archive import NpzArchive
 from ptyonnx_bundles.errors import ObjectError
+from ptyonnx_bundles.files.input_files import check_regular_file
 from ptyonnx_bundles.files.npy import NpyHeader
-from ptyonnx_bundles.files.regular import check_regular
 from ptyonnx_converters.hdf5 import Hdf5File
 
 __all__ = ["COMPLEX_FILES", "read_complex"]
@@ -56,7 +56,7 @@ def read_complex(
     if path.suffix.lower() in (".h5", ".hdf5"):
         with Hdf5File(path, ObjectError) as file:
             return from_hdf5(file, _first(path, keys, file.names()), path)
-    check_regular(path, ObjectError, "give the path of a file")
+    check_regular_file(path, ObjectError, "give the path of a file")
     try:
         with path.open("rb") as stream:
             packed = stream.read(len(_ZIP)) == _ZIP

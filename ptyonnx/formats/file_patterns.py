@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ptyonnx.formats.npz_archive import Checksum
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_bundles.files.positioned import read_at
+from ptyonnx_bundles.files.positional_io import read_at
 from ptyonnx_runtime.scan import chunks
 from ptyonnx_runtime.scan.amplitudes import Conversion, Values
 from ptyonnx_runtime.scan.inspection import Inspection

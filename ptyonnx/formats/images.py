@@ -11,7 +11,7 @@ from PIL import Image
 
 from ptyonnx.formats.hdf5_arrays import LARGEST_OBJECT_PX
 from ptyonnx_bundles.errors import ObjectError
-from ptyonnx_bundles.files.regular import check_regular
+from ptyonnx_bundles.files.input_files import check_regular_file
 
 __all__ = ["read_grey"]
 
@@ -39,7 +39,7 @@ def read_grey(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.fl
     ObjectError
         Not such an image, damaged, too large, several in one file, or without contrast.
     """
-    check_regular(path, ObjectError, "give the path of a file")
+    check_regular_file(path, ObjectError, "give the path of a file")
     try:
         with path.open("rb"):
             pass

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import PtyonnxError
+from ptyonnx_bundles.files.input_files import check_regular_file
 from ptyonnx_bundles.files.npy import NpyHeader, read_header
-from ptyonnx_bundles.files.regular import check_regular
 
 __all__ = ["read_npy"]
 
@@ -32,7 +32,7 @@ def read_npy(path: Path, error: type[PtyonnxError], check: Callable[[NpyHeader],
     PtyonnxError
         Of the given type: missing, not a plain `.npy` file, or a damaged one.
     """
-    check_regular(path, error, "give the path of a file")
+    check_regular_file(path, error, "give the path of a file")
     try:
         with path.open("rb") as stream:
             try:

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import PtyonnxError, ScanError
-from ptyonnx_bundles.files.bounded_zip import DAMAGED, PACKINGS, BoundedReader
+from ptyonnx_bundles.files.bounded_zip import COMPRESSIONS, ZIP_ERRORS, BoundedReader
+from ptyonnx_bundles.files.input_files import check_regular_file
 from ptyonnx_bundles.files.npy import NotPlainError, NpyHeader, read_header
-from ptyonnx_bundles.files.positioned import read_at
-from ptyonnx_bundles.files.regular import check_regular
-from ptyonnx_bundles.files.temporary import temporary_folder
+from ptyonnx_bundles.files.positional_io import read_at
+from ptyonnx_bundles.files.temporary_folder import temporary_folder
 
 __all__ = ["ArrayHeader", "Checksum", "NpzArchive"]
 
@@ -72,7 +72,7 @@ class NpzArchive:
 
     def __init__(self, path: Path, error: type[PtyonnxError] = ScanError) -> None:
         self._path, self._error = path, error
-        check_regular(path, error, "give the path of a file")
+        check_regular_file(path, error, "give the path of a file")
         try:
             self._stream = BoundedReader(FileIO(path))
             self._size = path.stat().st_size
@@ -80,7 +80,7 @@ class NpzArchive:
             raise error(f"cannot be read ({failure.strerror})", file=path, remedy="check the path") from None
         try:
             self._zip = zipfile.ZipFile(self._stream)
-        except DAMAGED:
+        except ZIP_ERRORS:
             self._stream.close()
             raise error(
                 "not a complete NPZ file", file=path, remedy="the file is truncated or something else; fetch it again"
@@ -118,7 +118,7 @@ class NpzArchive:
         """
         info = self._members[key]
         try:
-            if info.compress_type not in PACKINGS:
+            if info.compress_type not in COMPRESSIONS:
                 raise self._damaged(key)
             with self._zip.open(info) as stream:
                 header = read_header(stream)
@@ -128,7 +128,7 @@ class NpzArchive:
                 file=self._path, key=key, found=found, expected="an array of numbers",
                 remedy="convert it with numpy.asarray(…, dtype=…) and save again",
             ) from None  # fmt: skip
-        except DAMAGED:
+        except ZIP_ERRORS:
             raise self._damaged(key) from None
         if header.size_bytes + header.data_bytes != info.file_size:
             raise self._damaged(key)
@@ -215,12 +215,12 @@ class NpzArchive:
         with ExitStack() as stack:
             try:
                 stream = stack.enter_context(self._zip.open(self._members[key]))
-            except DAMAGED:
+            except ZIP_ERRORS:
                 raise self._damaged(key) from None
             while left:
                 try:
                     block = stream.read(min(left, _BLOCK_BYTES))
-                except DAMAGED:
+                except ZIP_ERRORS:
                     block = b""
                 if not block:
                     raise self._damaged(key)

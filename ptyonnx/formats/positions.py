@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ptyonnx.formats.npy_file import read_npy
 from ptyonnx.formats.npz_archive import NpzArchive
 from ptyonnx_bundles.errors import ScanError
+from ptyonnx_bundles.files.input_files import check_regular_file
 from ptyonnx_bundles.files.npy import NpyHeader
-from ptyonnx_bundles.files.regular import check_regular
 
 __all__ = ["read_positions"]
 
@@ -37,7 +37,7 @@ def read_positions(path: Path) -> NDArray[np.float64]:
     ScanError
         Missing, unreadable, or not two columns of finite numbers.
     """
-    check_regular(path, ScanError, "give the path of a file")
+    check_regular_file(path, ScanError, "give the path of a file")
     if not path.exists():
         raise ScanError(
             "cannot be read (No such file or directory)", file=path, key="positions",

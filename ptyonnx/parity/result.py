@@ -9,7 +9,7 @@ from typing import Any
 
 from ptyonnx.reference.local_errors import ROUNDED_ONCE
 from ptyonnx_bundles import Recipe
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = ["STAGES", "Agreement", "ImplementationVerdict", "Parity", "Row"]
 
@@ -146,7 +146,9 @@ class Parity:
     other_branches: dict[str, int]
 
     def __repr__(self) -> str:
-        return visible(f"<Parity of {self.source}: {'; '.join(verdict.sentence for verdict in self.verdicts)}>")
+        return escape_unprintable(
+            f"<Parity of {self.source}: {'; '.join(verdict.sentence for verdict in self.verdicts)}>"
+        )
 
     @property
     def passed(self) -> bool:

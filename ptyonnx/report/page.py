@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ptyonnx.report.content import Report, Section, Table, Verdict
 from ptyonnx.report.pixels import Pixels, encode_pixels
 from ptyonnx.report.plots import draw_curves, draw_layers, draw_ring
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = ["render"]
 
@@ -122,7 +122,7 @@ def _colour_table(name: str) -> str:
 
 def _shown(value: Any) -> Any:
     """Control characters and those that turn the direction of text, as escapes."""
-    return visible(value) if type(value) is str else value
+    return escape_unprintable(value) if type(value) is str else value
 
 
 def _numeric(table: Table) -> list[bool]:
@@ -149,4 +149,4 @@ def _cell(value: object) -> str:
     text = " ".join(str(value).split())
     text = text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
     # A minus, unlike a hyphen, does not end a line within a number.
-    return visible(re.sub(r"(?<=\d)e-0?(?=\d)", "e−", text))
+    return escape_unprintable(re.sub(r"(?<=\d)e-0?(?=\d)", "e−", text))

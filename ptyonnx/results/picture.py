@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import atomic_write, check_writable
 from ptyonnx_bundles.errors import OutputError
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def draw(result: Reconstruction) -> Figure:
         scale_bar(axes, result.object.shape[1], result.object_pixel_size_m)
     _residual(figure, right, result)
     figure.suptitle(
-        visible(
+        escape_unprintable(
             f"{result.scan_name}, {result.bundle.name}: R-factor {result.r_factor:.3f} "
             f"(vacuum {result.vacuum_r_factor:.3f})"
         ),

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptyonnx.opening import open_bundle, open_scan
-from ptyonnx_bundles.arguments import check_kind
+from ptyonnx_bundles.arguments import check_type
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
-from ptyonnx_bundles.terminal import visible
+from ptyonnx_bundles.terminal import escape_unprintable
 from ptyonnx_runtime import reconstruct as runtime
 from ptyonnx_runtime.flux import FluxChoice
 from ptyonnx_runtime.inference.session import Session
@@ -113,7 +113,7 @@ class Reconstruction(runtime.Reconstruction):
 
     def __repr__(self) -> str:
         height, width = self.object.shape
-        return visible(
+        return escape_unprintable(
             f"<Reconstruction of {self.scan_name} with {self.bundle.name}: {height} x {width} px, "
             f"{len(self.residual)} patterns, R-factor {self.r_factor:.3f} (vacuum {self.vacuum_r_factor:.3f})>"
         )
@@ -195,8 +195,8 @@ def reconstruct(
     >>> result.save("result.h5")  # doctest: +SKIP
     """
     opened, patterns = open_bundle(bundle, key="bundle"), open_scan(scan)
-    check_kind(provider, "provider", str, "a name such as auto, cpu or cuda")
-    check_kind(threads, "threads", int, "a number of threads")
+    check_type(provider, "provider", str, "a name such as auto, cpu or cuda")
+    check_type(threads, "threads", int, "a number of threads")
     if isinstance(engine, str):
         from ptyonnx.backends.engines import canonical_engine, open_engine
 

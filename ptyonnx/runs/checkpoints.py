@@ -29,7 +29,7 @@ from safetensors.numpy import save as save_tensors
 from ptyonnx.runs.history import best_epoch, read_history, write_history
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import RunError
-from ptyonnx_bundles.files.regular import check_regular
+from ptyonnx_bundles.files.input_files import check_regular_file
 
 __all__ = [
     "CHECKPOINTS",
@@ -229,7 +229,7 @@ def epoch_of(path: Path) -> int | None:
 
 def _read(path: Path, *, facts_only: bool = False) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
     """Arrays of a file and what is said about them; nothing is said in those of older versions."""
-    check_regular(path, RunError, "train anew")
+    check_regular_file(path, RunError, "train anew")
     try:
         with safe_open(path, framework="numpy") as file:
             names = () if facts_only else file.keys()

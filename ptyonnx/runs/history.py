@@ -11,7 +11,7 @@ from pathlib import Path
 from ptyonnx.settings import MOST_EPOCHS
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import RunError
-from ptyonnx_bundles.files.regular import read_text
+from ptyonnx_bundles.files.input_files import read_text
 
 __all__ = ["best_epoch", "read_history", "summary", "write_history"]
 

@@ -32,7 +32,7 @@ from ptyonnx.settings import Settings
 from ptyonnx.settings.strict_yaml import read_yaml
 from ptyonnx_bundles import Manifest, Physics, Producer, Recipe, TrainingData, atomic_write
 from ptyonnx_bundles.errors import BundleError, RunError, SettingsError
-from ptyonnx_bundles.files.regular import read_text
+from ptyonnx_bundles.files.input_files import read_text
 
 __all__ = ["Checkpoint", "Record", "Run", "Trained", "exported_bundle"]
 

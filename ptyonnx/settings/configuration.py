@@ -19,7 +19,7 @@ from ptyonnx.settings.ptychopinn_names import BLOCKS, KNOWN, RENAMED
 from ptyonnx.settings.strict_yaml import parse_yaml, read_yaml
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["Configuration", "Said", "configure", "parse_assignments"]
+__all__ = ["Configuration", "RawSetting", "configure", "parse_assignments"]
 
 
 class Declared(TypedDict):
@@ -53,7 +53,7 @@ class Configuration(BaseModel):
         Checked against the scan, which decides.
     settings : Settings
     notes : tuple of str
-        What was said in other words than this project's and what became of it.
+        Settings that were given under names of PtychoPINN, and how each was translated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,8 +90,8 @@ class Configuration(BaseModel):
             )  # fmt: skip
 
 
-class Said(NamedTuple):
-    """A value, and where and under which name it was said."""
+class RawSetting(NamedTuple):
+    """A value as it was given, with its key and, if it comes from a file, the file."""
 
     value: Any
     key: str
@@ -126,27 +126,27 @@ def configure(
     Raises
     ------
     SettingsError
-        Unreadable file, unknown name, one setting said twice, or an unusable value.
+        Unreadable file, unknown name, one setting given twice, or an unusable value.
     """
     path = None if file is None else Path(file)
-    said_in_file = [] if path is None else _read_file(path)
-    said_by_flag = [
-        Said(value if key in _TEXT_KEYS else _plain(value), key)
+    file_settings = [] if path is None else _read_file(path)
+    flag_settings = [
+        RawSetting(value if key in _TEXT_KEYS else _parse_scalar(value), key)
         for key, value in (flags or {}).items()
         if value is not None
     ]
-    said_by_flag += parse_assignments(assignments)
-    from_file, file_notes = _resolve(said_in_file)
-    from_flags, flag_notes = _resolve(said_by_flag)
+    flag_settings += parse_assignments(assignments)
+    from_file, file_notes = _resolve(file_settings)
+    from_flags, flag_notes = _resolve(flag_settings)
     merged = {**from_file, **from_flags}
     _settle_loss(merged)
     notes = dict.fromkeys(file_notes + flag_notes)
-    if "batch_size" in merged and any(_name(said) in KNOWN for said in said_in_file + said_by_flag):
+    if "batch_size" in merged and any(_name(setting) in KNOWN for setting in file_settings + flag_settings):
         notes[ptychopinn_names.BATCH_SIZE] = None
     return _validate(merged, tuple(notes))
 
 
-def parse_assignments(assignments: Iterable[str]) -> list[Said]:
+def parse_assignments(assignments: Iterable[str]) -> list[RawSetting]:
     """``key=value`` pairs, values read as YAML scalars, names and paths as they are.
 
     Raises
@@ -154,23 +154,23 @@ def parse_assignments(assignments: Iterable[str]) -> list[Said]:
     SettingsError
         No ``=`` in one of them.
     """
-    said = []
+    settings = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise SettingsError("not an assignment", key="assignments", found=assignment, expected="key=value")
-        one = Said(_plain(value), key.strip())
+        one = RawSetting(_parse_scalar(value), key.strip())
         if _name(one) in _TEXT_KEYS and one.value is not None:
-            one = _at_home(one._replace(value=value))
-        said.append(one)
-    return said
+            one = _expand_home(one._replace(value=value))
+        settings.append(one)
+    return settings
 
 
-def _resolve(said: Iterable[Said]) -> tuple[dict[str, Said], list[str]]:
-    """Names of this project -> what was said, and notes about translations."""
-    resolved: dict[str, Said] = {}
+def _resolve(given: Iterable[RawSetting]) -> tuple[dict[str, RawSetting], list[str]]:
+    """Names of this project -> raw setting, and notes about translations."""
+    resolved: dict[str, RawSetting] = {}
     notes: list[str] = []
-    for one in said:
+    for one in given:
         name = _name(one)
         translation = ptychopinn_names.translate(name, one.value)
         if translation is None:
@@ -183,22 +183,22 @@ def _resolve(said: Iterable[Said]) -> tuple[dict[str, Said], list[str]]:
     return resolved, notes
 
 
-def _name(said: Said) -> str:
+def _name(setting: RawSetting) -> str:
     """The key as a name: flags have hyphens."""
-    return said.key.lstrip("-").replace("-", "_")
+    return setting.key.lstrip("-").replace("-", "_")
 
 
-def _settle_loss(resolved: dict[str, Said]) -> None:
+def _settle_loss(resolved: dict[str, RawSetting]) -> None:
     """Turn PtychoPINN's weights of losses into the one loss that they choose."""
     weights = {name: resolved.pop(name) for name in ptychopinn_names.LOSS_WEIGHTS if name in resolved}
     if not weights:
         return
-    last = next((said for said in weights.values() if said.file is None), next(iter(weights.values())))
-    chosen = ptychopinn_names.loss_of_weights({name: said.value for name, said in weights.items()})
+    last = next((setting for setting in weights.values() if setting.file is None), next(iter(weights.values())))
+    chosen = ptychopinn_names.loss_of_weights({name: setting.value for name, setting in weights.items()})
     if chosen is None:
         raise SettingsError(
             "losses cannot be mixed", file=last.file, key=", ".join(weights),
-            found=", ".join(str(said.value) for said in weights.values()),
+            found=", ".join(str(setting.value) for setting in weights.values()),
             expected="one weight of 1, the others 0", remedy="choose with loss: poisson, amplitude_mse, amplitude_mae",
         )  # fmt: skip
     named = resolved.get("loss")
@@ -209,44 +209,46 @@ def _settle_loss(resolved: dict[str, Said]) -> None:
     _add(resolved, "loss", last._replace(value=chosen))
 
 
-def _add(resolved: dict[str, Said], name: str, said: Said) -> None:
+def _add(resolved: dict[str, RawSetting], name: str, setting: RawSetting) -> None:
     earlier = resolved.get(name)
-    if earlier is not None and earlier.value != said.value:
+    if earlier is not None and earlier.value != setting.value:
         raise SettingsError(
-            f"'{name}' is said twice", file=said.file, key=said.key, found=f"{said.value} after {earlier.value}",
-            remedy=f"keep one of '{earlier.key}' and '{said.key}'",
+            f"'{name}' is given twice", file=setting.file, key=setting.key, found=f"{setting.value} after {earlier.value}",
+            remedy=f"keep one of '{earlier.key}' and '{setting.key}'",
         )  # fmt: skip
-    resolved[name] = said
+    resolved[name] = setting
 
 
-def _check_name(name: str, said: Said) -> None:
+def _check_name(name: str, setting: RawSetting) -> None:
     if name in _NAMES or name in KNOWN:
         return
     near = difflib.get_close_matches(name, sorted(_NAMES | KNOWN), n=1)
     raise SettingsError(
-        "no such setting", file=said.file, key=said.key, remedy=f"did you mean '{near[0]}'?" if near else
+        "no such setting", file=setting.file, key=setting.key, remedy=f"did you mean '{near[0]}'?" if near else
         "the verb's help and docs/settings.md list them",
     )  # fmt: skip
 
 
-def _validate(resolved: Mapping[str, Said], notes: tuple[str, ...]) -> Configuration:
-    for name, said in resolved.items():
-        if isinstance(said.value, bool) and _annotation(name) is not bool:
-            raise SettingsError("unusable value", file=said.file, key=said.key, found=said.value, expected="no boolean")
-    own = {name: said.value for name, said in resolved.items() if name in _OWN_NAMES}
-    settings = {name: said.value for name, said in resolved.items() if name not in _OWN_NAMES}
+def _validate(resolved: Mapping[str, RawSetting], notes: tuple[str, ...]) -> Configuration:
+    for name, setting in resolved.items():
+        if isinstance(setting.value, bool) and _annotation(name) is not bool:
+            raise SettingsError(
+                "unusable value", file=setting.file, key=setting.key, found=setting.value, expected="no boolean"
+            )
+    own = {name: setting.value for name, setting in resolved.items() if name in _OWN_NAMES}
+    settings = {name: setting.value for name, setting in resolved.items() if name not in _OWN_NAMES}
     try:
         return Configuration.model_validate({**own, "settings": Settings(**settings), "notes": notes})
     except SettingsError as error:
-        said = resolved[str(error.key)]
+        setting = resolved[str(error.key)]
         raise SettingsError(
-            error.problem, file=said.file, key=said.key, found=shown(said.value), expected=error.expected
+            error.problem, file=setting.file, key=setting.key, found=shown(setting.value), expected=error.expected
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        said = next(resolved[str(part)] for part in reversed(first["loc"]) if part in resolved)
+        setting = next(resolved[str(part)] for part in reversed(first["loc"]) if part in resolved)
         raise SettingsError(
-            "unusable value", file=said.file, key=said.key, found=repr(said.value),
+            "unusable value", file=setting.file, key=setting.key, found=repr(setting.value),
             expected=first["msg"].removeprefix("Input should be "),
         ) from None  # fmt: skip
 
@@ -256,7 +258,7 @@ def _annotation(name: str) -> Any:
     return model.model_fields[name].annotation
 
 
-def _plain(value: object) -> object:
+def _parse_scalar(value: object) -> object:
     """Read a flag's text as YAML does: 3, true, null, or the text itself."""
     if not isinstance(value, str):
         return value
@@ -267,25 +269,29 @@ def _plain(value: object) -> object:
     return read if isinstance(read, bool | int | float | None) else value
 
 
-def _read_file(path: Path) -> list[Said]:
+def _read_file(path: Path) -> list[RawSetting]:
     """What a YAML file says, PtychoPINN's blocks flattened."""
     document = read_yaml(path, texts=_TEXT_KEYS)
     content = {} if document.content is None else document.content
     if not isinstance(content, dict):
         raise SettingsError("not a mapping", file=path, found=type(content).__name__, expected="lines of 'key: value'")
-    said_here = _NAMES | KNOWN | BLOCKS
-    own = {key: value for key, value in content.items() if key in said_here or key not in document.templates}
-    return [_at_home(Said(value, str(key), path)) for key, value in ptychopinn_names.flatten(own)]
+    known_keys = _NAMES | KNOWN | BLOCKS
+    own = {key: value for key, value in content.items() if key in known_keys or key not in document.templates}
+    return [_expand_home(RawSetting(value, str(key), path)) for key, value in ptychopinn_names.flatten(own)]
 
 
-def _at_home(said: Said) -> Said:
+def _expand_home(setting: RawSetting) -> RawSetting:
     """Put the home directory in the place of a path's ``~``, as a shell does with flags."""
-    name = _name(said)
-    if RENAMED.get(name, name) not in _PATHS or not isinstance(said.value, str) or not said.value.startswith("~"):
-        return said
+    name = _name(setting)
+    if RENAMED.get(name, name) not in _PATHS or not isinstance(setting.value, str) or not setting.value.startswith("~"):
+        return setting
     try:
-        return said._replace(value=str(Path(said.value).expanduser()))
+        return setting._replace(value=str(Path(setting.value).expanduser()))
     except RuntimeError:
         raise SettingsError(
-            "no such home directory", file=said.file, key=said.key, found=said.value, remedy="write the path in full"
+            "no such home directory",
+            file=setting.file,
+            key=setting.key,
+            found=setting.value,
+            remedy="write the path in full",
         ) from None

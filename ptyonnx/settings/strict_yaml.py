@@ -16,7 +16,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from ptyonnx_bundles.errors import PtyonnxError, SettingsError
-from ptyonnx_bundles.files.regular import read_text
+from ptyonnx_bundles.files.input_files import read_text
 
 __all__ = ["Document", "parse_yaml", "read_yaml"]
 

@@ -100,7 +100,7 @@ def _opened(obj: Any, probe: Any, positions_px: Any) -> tuple[NDArray[Any], NDAr
     from ptyonnx.formats.objects import load_object
     from ptyonnx.formats.positions import read_positions
     from ptyonnx.formats.probes import load_probe
-    from ptyonnx_bundles.arguments import check_kind
+    from ptyonnx_bundles.arguments import check_type
 
     found = []
     for given, key, read in (
@@ -111,7 +111,7 @@ def _opened(obj: Any, probe: Any, positions_px: Any) -> tuple[NDArray[Any], NDAr
         if isinstance(given, str | os.PathLike):
             found.append(read(Path(given)))
         else:
-            check_kind(given, key, np.ndarray, "an array, or the path of a file")
+            check_type(given, key, np.ndarray, "an array, or the path of a file")
             found.append(given)
     return found[0], found[1], found[2]
 

@@ -15,7 +15,7 @@ import pytest
 from ptyonnx_bundles import Recipe, digests, read_onnx
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
 from ptyonnx_converters import exporters
-from ptyonnx_converters.check import TOLERANCE, self_test
+from ptyonnx_converters.selftest import TOLERANCE, make_selftest
 
 Converted = Callable[[str, Any], bytes]
 WHITENED = {"whitening.mean": np.zeros((32, 32), np.float32), "whitening.scale": np.ones((), np.float32)}
@@ -78,7 +78,9 @@ class TestConverter:
         self, framework: Any, case: Any, converted: Converted
     ) -> None:
         network, diffraction = framework.network(case.recipe, case.weights), patterns(case.recipe)
-        kept = self_test(lambda batch: framework.predict(network, batch), converted(framework.name, case), diffraction)
+        kept = make_selftest(
+            lambda batch: framework.predict(network, batch), converted(framework.name, case), diffraction
+        )
         assert kept.tolerance == TOLERANCE
         assert kept.diffraction is diffraction
         assert kept.object.dtype == np.complex64

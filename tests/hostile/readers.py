@@ -14,7 +14,7 @@ from ptyonnx.runs.run import Run
 from ptyonnx.settings.configuration import configure
 from ptyonnx.simulation import object_from_images
 from ptyonnx_bundles import read_bundle
-from ptyonnx_converters.foreign.untrusted import load_untrusted
+from ptyonnx_converters.foreign.safe_load import load_untrusted
 from ptyonnx_converters.from_ptychopinn import check_archive
 from ptyonnx_converters.ptychopinn.keras_archive import read_keras_archive
 from ptyonnx_converters.ptychopinn.torch_archive import read_torch_archive

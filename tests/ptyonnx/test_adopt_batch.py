@@ -13,7 +13,7 @@ from attention_networks import NETWORKS, N, exported
 from float32_bounds import of_bundle
 
 from ptyonnx.exchange.adopting import adopt, example_patterns
-from ptyonnx_converters.foreign.batch_axis import Place, followed, reshaped
+from ptyonnx_converters.foreign.batch_axis import BatchAxis, propagate, propagate_reshape
 from ptyonnx_converters.foreign.declaration import Declaration, Source
 from ptyonnx_runtime.inference.session import Session
 
@@ -66,22 +66,22 @@ def test_operators_that_are_newer_than_the_bundles_are_written_out(name: str, op
 @pytest.mark.parametrize(
     "shape, place, target, batch, expected",
     [
-        ((5, 16, 32), Place(0), (80, 32), 5, Place(0, 16)),  # all tokens in one row
-        ((80, 32), Place(0), (16, 5, 32), 5, Place(1)),  # sequence first: tokens outside
-        ((80, 32), Place(0, 16), (5, 16, 32), 5, Place(0)),  # batch first: tokens inside
-        ((16, 5, 32), Place(1), (16, 20, 8), 5, Place(1, 4)),  # heads split off
-        ((20, 16, 8), Place(0, 4), (5, 4, 16, 8), 5, Place(0)),
-        ((16, 1, 32), Place(1), (16, 4, 8), 1, Place(1, 4)),
-        ((16, 1, 32), Place(1), (16, 32), 1, Place(0)),
-        ((5, 4, 8), Place(0), (5, 2, 2, 8), 5, Place(0)),
-        ((8, 64), Place(0), (4, 2, 64), 8, None),  # cut in two
-        ((5, 6), Place(0), (6, 5), 5, None),  # no axis keeps it whole
+        ((5, 16, 32), BatchAxis(0), (80, 32), 5, BatchAxis(0, 16)),  # all tokens in one row
+        ((80, 32), BatchAxis(0), (16, 5, 32), 5, BatchAxis(1)),  # sequence first: tokens outside
+        ((80, 32), BatchAxis(0, 16), (5, 16, 32), 5, BatchAxis(0)),  # batch first: tokens inside
+        ((16, 5, 32), BatchAxis(1), (16, 20, 8), 5, BatchAxis(1, 4)),  # heads split off
+        ((20, 16, 8), BatchAxis(0, 4), (5, 4, 16, 8), 5, BatchAxis(0)),
+        ((16, 1, 32), BatchAxis(1), (16, 4, 8), 1, BatchAxis(1, 4)),
+        ((16, 1, 32), BatchAxis(1), (16, 32), 1, BatchAxis(0)),
+        ((5, 4, 8), BatchAxis(0), (5, 2, 2, 8), 5, BatchAxis(0)),
+        ((8, 64), BatchAxis(0), (4, 2, 64), 8, None),  # cut in two
+        ((5, 6), BatchAxis(0), (6, 5), 5, None),  # no axis keeps it whole
     ],
 )  # fmt: skip
 def test_a_reshape_leaves_the_batch_where_its_elements_are(
-    shape: tuple[int, ...], place: Place, target: tuple[int, ...], batch: int, expected: Place | None
+    shape: tuple[int, ...], place: BatchAxis, target: tuple[int, ...], batch: int, expected: BatchAxis | None
 ) -> None:
-    found = reshaped(shape, place, target, batch)
+    found = propagate_reshape(shape, place, target, batch)
     assert found == expected
     if found is not None and batch > 1:  # the elements of one pattern, before and after, by NumPy
         numbers = np.zeros(shape, int)
@@ -93,7 +93,7 @@ def test_a_reshape_leaves_the_batch_where_its_elements_are(
 
 
 def test_an_operator_that_mixes_the_batch_with_other_axes_has_no_place_for_it() -> None:
-    assert followed((5, 7), (10, 7), [((5, 3), Place(0))], 5) == Place(0)
-    assert followed((7, 20), (7, 40), [((20, 3), Place(0, 4))], 5) == Place(1, 4)
-    assert followed((5, 5), (10, 10), [((5, 3), Place(0))], 5) is None
-    assert followed((6, 7), (11, 7), [((5, 7), Place(0))], 5) is None
+    assert propagate((5, 7), (10, 7), [((5, 3), BatchAxis(0))], 5) == BatchAxis(0)
+    assert propagate((7, 20), (7, 40), [((20, 3), BatchAxis(0, 4))], 5) == BatchAxis(1, 4)
+    assert propagate((5, 5), (10, 10), [((5, 3), BatchAxis(0))], 5) is None
+    assert propagate((6, 7), (11, 7), [((5, 7), BatchAxis(0))], 5) is None

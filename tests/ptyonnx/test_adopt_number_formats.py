@@ -20,7 +20,7 @@ from ptyonnx_bundles import Bundle, SelfTest, read_bundle, write_bundle
 from ptyonnx_bundles.errors import BundleError, ConversionError
 from ptyonnx_converters import from_onnx
 from ptyonnx_converters.foreign.declaration import Declaration, Source
-from ptyonnx_converters.foreign.number_formats import is_coarse, is_quantised, relative_tolerance, stepped
+from ptyonnx_converters.foreign.tolerance import is_coarse, is_quantised, relative_tolerance, shift_quantised_outputs
 
 pytestmark = pytest.mark.numerical
 
@@ -75,9 +75,9 @@ def test_a_network_in_eight_bits_is_allowed_the_steps_that_rounding_takes(tmp_pa
 
 
 def test_a_wrong_graph_in_eight_bits_is_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = from_onnx.surrounded
+    given = from_onnx.add_io_adapters
     wrong = Declaration(**{**vars(PHASE), "zero_frequency": "corner"})
-    monkeypatch.setattr(from_onnx, "surrounded", lambda model, _, *rest: given(model, wrong, *rest))
+    monkeypatch.setattr(from_onnx, "add_io_adapters", lambda model, _, *rest: given(model, wrong, *rest))
     with pytest.raises(ConversionError, match="computes another object"):
         adopted(counts_in_eight_bits(0.01), tmp_path, PHASE)
 
@@ -103,7 +103,7 @@ def test_weights_in_eight_bits_alone_move_nothing(tmp_path: Path) -> None:
 
 def test_a_step_is_taken_where_nothing_is_added_up_behind_it() -> None:
     model = counts_in_eight_bits(0.01)
-    moved = stepped(model)
+    moved = shift_quantised_outputs(model)
     values = example_patterns(N, 1, 1e3)[:1] ** 2
     first, second = (
         onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": values})[0]
@@ -116,7 +116,7 @@ def test_a_step_is_taken_where_nothing_is_added_up_behind_it() -> None:
         helper.make_node("Add", ["s", "x"], ["y"]),
     ]
     summed = network(nodes, {"step": np.float32(2), "zero": np.uint8(0)})
-    assert stepped(summed) == summed
+    assert shift_quantised_outputs(summed) == summed
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_an_unusable_value_names_file_and_key_in_one_line(yaml_file: Write, text
         ("epochs: [", "not YAML in line"),
         ("epochs: 1\nepochs: 2\n", "stands twice"),
         ("!!python/object/apply:os.system ['true']", "unusable YAML"),
-        ("epochs: 3\nnepochs: 4\n", "said twice"),
+        ("epochs: 3\nnepochs: 4\n", "given twice"),
         ("mae_weight: 0.5\nnll_weight: 0.5\n", "cannot be mixed"),
         ("mae_weight: 1\n", "cannot be mixed"),
     ],
@@ -196,7 +196,7 @@ def test_set_needs_an_equals_sign(assignment: str) -> None:
 
 def test_a_setting_said_twice_by_flags_is_refused_unless_they_agree() -> None:
     assert configure(flags={"epochs": "3", "nepochs": "3"}).settings.epochs == 3
-    with pytest.raises(SettingsError, match="said twice"):
+    with pytest.raises(SettingsError, match="given twice"):
         configure(flags={"epochs": "3", "nepochs": "4"})
 
 

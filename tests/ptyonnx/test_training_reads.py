@@ -15,7 +15,7 @@ from ptyonnx.settings import Settings
 from ptyonnx.training.observer import Unobserved
 from ptyonnx.training.start import Start
 from ptyonnx.training.task import Task, prepare, scan_digest
-from ptyonnx_bundles.files import positioned
+from ptyonnx_bundles.files import positional_io
 from ptyonnx_runtime.scan import Scan
 
 COUNT, N = 300, 32
@@ -74,13 +74,13 @@ def test_every_pattern_is_read_once(scan: Scan, continued: bool) -> None:
 @pytest.mark.parametrize("continued", [False, True], ids=["anew", "from a bundle"])
 def test_a_file_is_read_once(scan: Scan, continued: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scan(tmp_path / "a.npz", scan)
-    first, read, some = start(scan), [], positioned._read_some
+    first, read, some = start(scan), [], positional_io._read_some
 
     def counting(descriptor: int, buffer: memoryview, offset: int) -> int:
         read.append((offset, some(descriptor, buffer, offset)))
         return read[-1][1]
 
-    monkeypatch.setattr(positioned, "_read_some", counting)
+    monkeypatch.setattr(positional_io, "_read_some", counting)
     opened = load_scan(tmp_path / "a.npz", in_memory=True)
     task = prepare(opened, SETTINGS, Unobserved(), start=first if continued else None)
     header = 128  # bytes before the patterns, which their checksum includes

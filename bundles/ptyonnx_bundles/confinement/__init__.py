@@ -11,8 +11,13 @@ What a graph is run with is for runtime and converters to say: nothing here know
 
 from __future__ import annotations
 
-from ptyonnx_bundles.confinement.process import DEFAULT_LIMIT_S, LARGEST_FOREIGN_BYTES, ConfinedGraph, Confinement
-from ptyonnx_bundles.confinement.service import Opened, limit_memory, serve
+from ptyonnx_bundles.confinement.child import Opened, limit_memory, serve
+from ptyonnx_bundles.confinement.confined_graph import (
+    DEFAULT_LIMIT_S,
+    LARGEST_FOREIGN_BYTES,
+    ConfinedGraph,
+    Confinement,
+)
 
 __all__ = [
     "DEFAULT_LIMIT_S",

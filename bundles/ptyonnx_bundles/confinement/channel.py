@@ -1,4 +1,4 @@
-"""Messages between a process and its child: a few words in JSON, and arrays as they lie in memory.
+"""Messages between a process and its child: a header in JSON, then arrays as raw bytes.
 
 Neither side evaluates anything that it is sent. The parent does not trust the child, which runs a
 stranger's graph: dtypes, shapes and sizes are checked before memory is taken for them.
@@ -23,7 +23,7 @@ __all__ = ["NUMBERS", "Deadline", "Message", "receive", "send"]
 NUMBERS = "biufc"  # kinds of NumPy's dtypes
 
 _LENGTH = struct.Struct("<I")
-_LARGEST_WORDS = 2**20  # bytes
+_LARGEST_HEADER_BYTES = 2**20  # bytes
 _MOST_DIMENSIONS = 32
 _DTYPE = re.compile(rf"[<>|=]?[{NUMBERS}][0-9]{{1,2}}")  # as NumPy spells those of NUMBERS
 
@@ -33,11 +33,11 @@ class Message(NamedTuple):
 
     Attributes
     ----------
-    words : mapping of str to JSON
+    header : mapping of str to JSON
     arrays : list of ndarray
     """
 
-    words: Mapping[str, Any]
+    header: Mapping[str, Any]
     arrays: Sequence[NDArray[Any]] = ()
 
 
@@ -53,7 +53,7 @@ class Deadline:
     def __init__(self, limit_s: float = math.inf) -> None:
         self._end = time.monotonic() + limit_s
 
-    def apply(self, line: socket.socket) -> None:
+    def apply(self, connection: socket.socket) -> None:
         """Let the next operation on a socket end in time.
 
         Raises
@@ -64,15 +64,15 @@ class Deadline:
         left_s = self._end - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
-        line.settimeout(None if math.isinf(left_s) else left_s)
+        connection.settimeout(None if math.isinf(left_s) else left_s)
 
 
-def send(line: socket.socket, message: Message, deadline: Deadline) -> None:
+def send(connection: socket.socket, message: Message, deadline: Deadline) -> None:
     """Send a message.
 
     Parameters
     ----------
-    line : socket
+    connection : socket
     message : Message
     deadline : Deadline
 
@@ -83,21 +83,21 @@ def send(line: socket.socket, message: Message, deadline: Deadline) -> None:
     """
     arrays = [np.asarray(array, order="C") for array in message.arrays]
     described = [[array.dtype.str, array.shape] for array in arrays]
-    words = json.dumps([message.words, described]).encode()
-    deadline.apply(line)
-    line.sendall(_LENGTH.pack(len(words)) + words)
+    header = json.dumps([message.header, described]).encode()
+    deadline.apply(connection)
+    connection.sendall(_LENGTH.pack(len(header)) + header)
     for array in arrays:
         if array.nbytes:
-            deadline.apply(line)
-            line.sendall(array.reshape(-1).view(np.uint8).data)
+            deadline.apply(connection)
+            connection.sendall(array.reshape(-1).view(np.uint8).data)
 
 
-def receive(line: socket.socket, largest_bytes: int, deadline: Deadline) -> Message:
+def receive(connection: socket.socket, largest_bytes: int, deadline: Deadline) -> Message:
     """Wait for a message.
 
     Parameters
     ----------
-    line : socket
+    connection : socket
     largest_bytes : int
         Of all arrays together.
     deadline : Deadline
@@ -112,33 +112,33 @@ def receive(line: socket.socket, largest_bytes: int, deadline: Deadline) -> Mess
         It says what nobody says here, or too much.
     """
     head = bytearray(_LENGTH.size)
-    _fill(line, head, deadline)
+    _fill(connection, head, deadline)
     (length,) = _LENGTH.unpack(head)
-    if length > _LARGEST_WORDS:
-        raise ValueError("a message of too many words")
+    if length > _LARGEST_HEADER_BYTES:
+        raise ValueError("the header of a message is too long")
     text = bytearray(length)
-    _fill(line, text, deadline)
-    words, shapes = _parsed(text)
+    _fill(connection, text, deadline)
+    header, shapes = _parsed(text)
     if sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes) > largest_bytes:
         raise ValueError("a message with too large arrays")
     arrays = []
     for dtype, shape in shapes:
         array = np.empty(shape, dtype)
         if array.nbytes:
-            _fill(line, array.reshape(-1).view(np.uint8).data, deadline)
+            _fill(connection, array.reshape(-1).view(np.uint8).data, deadline)
         arrays.append(array)
-    return Message(words, arrays)
+    return Message(header, arrays)
 
 
 def _parsed(text: bytearray) -> tuple[dict[str, Any], list[tuple[np.dtype[Any], tuple[int, ...]]]]:
-    """The words of a message, and dtype and shape of each of its arrays."""
+    """The header of a message, and dtype and shape of each of its arrays."""
     try:
         said = json.loads(text)
     except RecursionError:
         raise ValueError("a message of too many levels") from None
     match said:
-        case [dict() as words, list() as described]:
-            return words, [_described(*array) for array in described]
+        case [dict() as header, list() as described]:
+            return header, [_described(*array) for array in described]
     raise ValueError("a message of another form")
 
 
@@ -150,12 +150,12 @@ def _described(name: Any, shape: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
     return np.dtype(name), tuple(shape)
 
 
-def _fill(line: socket.socket, into: bytearray | memoryview, deadline: Deadline) -> None:
+def _fill(connection: socket.socket, into: bytearray | memoryview, deadline: Deadline) -> None:
     """Read until a buffer is full."""
     rest = memoryview(into)
     while rest:
-        deadline.apply(line)
-        count = line.recv_into(rest)
+        deadline.apply(connection)
+        count = connection.recv_into(rest)
         if not count:
             raise EOFError
         rest = rest[count:]

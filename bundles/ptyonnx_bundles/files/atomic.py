@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from ptyonnx_bundles.errors import OutputError
 from ptyonnx_bundles.files.locks import try_lock
-from ptyonnx_bundles.files.places import check_folder, check_name, make_folder
+from ptyonnx_bundles.files.output_paths import check_folder, check_name, make_folder
 
 __all__ = ["atomic_write", "check_apart", "check_directory", "check_writable", "remove_abandoned"]
 

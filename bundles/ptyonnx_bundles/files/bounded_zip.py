@@ -11,14 +11,14 @@ import zipfile
 import zlib
 from io import BufferedReader
 
-__all__ = ["DAMAGED", "PACKINGS", "BoundedReader"]
+__all__ = ["COMPRESSIONS", "ZIP_ERRORS", "BoundedReader"]
 
 _LARGEST_DIRECTORY = 2**21  # bytes; 20 000 members
 
-PACKINGS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # the others cannot be unpacked piece by piece
+COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # the others cannot be unpacked piece by piece
 
 # What `zipfile` and the libraries below it make of damaged archives.
-DAMAGED = (
+ZIP_ERRORS = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError,
     RuntimeError, NotImplementedError, LookupError, TypeError, AttributeError, OverflowError, MemoryError,
 )  # fmt: skip

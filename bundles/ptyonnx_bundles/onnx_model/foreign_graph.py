@@ -12,9 +12,9 @@ import numpy as np
 
 from ptyonnx_bundles.errors import BundleError
 from ptyonnx_bundles.foreign_recipe import ForeignRecipe
-from ptyonnx_bundles.onnx_model.graph import check_interface
 from ptyonnx_bundles.onnx_model.onnx_file import OnnxFile, OnnxNode
 from ptyonnx_bundles.onnx_model.operators import COARSE_OPERATORS, FOREIGN_OPERATORS
+from ptyonnx_bundles.onnx_model.recipe_graph import check_interface
 
 __all__ = ["check_coarse", "check_foreign_graph"]
 

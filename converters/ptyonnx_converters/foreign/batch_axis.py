@@ -12,12 +12,12 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Place", "followed", "reshaped"]
+__all__ = ["BatchAxis", "propagate", "propagate_reshape"]
 
 Shape = tuple[int, ...]
 
 
-class Place(NamedTuple):
+class BatchAxis(NamedTuple):
     """The batch in an axis of ``outer * batch * inner`` elements, ordered (outer, batch, inner).
 
     Attributes
@@ -45,20 +45,20 @@ class Place(NamedTuple):
         return tuple(2 * size if axis == self.axis else size for axis, size in enumerate(shape))
 
 
-def followed(few: Shape, many: Shape, inputs: Iterable[tuple[Shape, Place]], batch: int) -> Place | None:
-    """Place of the batch in what an operator gives that keeps its axes whole, by the shapes of twice as many patterns.
+def propagate(few: Shape, many: Shape, inputs: Iterable[tuple[Shape, BatchAxis]], batch: int) -> BatchAxis | None:
+    """Batch axis in what an operator gives that keeps its axes whole, by the shapes of twice as many patterns.
 
     Parameters
     ----------
     few, many : tuple of int
         The shape for `batch` patterns and for twice as many.
-    inputs : iterable of (tuple of int, Place)
+    inputs : iterable of (tuple of int, BatchAxis)
         What is known about the inputs.
     batch : int
 
     Returns
     -------
-    Place or None
+    BatchAxis or None
         None: the batch is in no axis, in several, or in a part of one.
     """
     grown = [axis for axis, (size, larger) in enumerate(zip(few, many, strict=True)) if size != larger]
@@ -67,12 +67,12 @@ def followed(few: Shape, many: Shape, inputs: Iterable[tuple[Shape, Place]], bat
     size = few[grown[0]]
     for shape, place in inputs:
         if shape[place.axis] == size:
-            return Place(grown[0], place.inner)
-    return Place(grown[0]) if size == batch else None
+            return BatchAxis(grown[0], place.inner)
+    return BatchAxis(grown[0]) if size == batch else None
 
 
-def reshaped(shape: Shape, place: Place, target: Shape, batch: int) -> Place | None:
-    """Place of the batch after a reshape, which leaves all elements in their order.
+def propagate_reshape(shape: Shape, place: BatchAxis, target: Shape, batch: int) -> BatchAxis | None:
+    """Batch axis after a reshape, which leaves all elements in their order.
 
     A batch of one is no elements at all, and lies as well at the end of one axis as at the beginning of
     the next. Then it is taken where it has an axis to itself, else as it is when heads are split off
@@ -82,13 +82,13 @@ def reshaped(shape: Shape, place: Place, target: Shape, batch: int) -> Place | N
     ----------
     shape, target : tuple of int
         Before and after.
-    place : Place
+    place : BatchAxis
         Before.
     batch : int
 
     Returns
     -------
-    Place or None
+    BatchAxis or None
         None: it would be divided between axes.
     """
     stride = math.prod(place.split(shape, batch)[1])  # elements between one pattern and the next
@@ -96,7 +96,7 @@ def reshaped(shape: Shape, place: Place, target: Shape, batch: int) -> Place | N
     for axis, size in enumerate(target):
         start = math.prod(target[axis + 1 :])
         if stride % start == 0 and size % (stride // start * batch) == 0:
-            found.append(Place(axis, stride // start))
+            found.append(BatchAxis(axis, stride // start))
     alone = [each for each in found if each.inner == 1 and target[each.axis] == batch]
     joined = [each for each in found if each.axis != len(target) - 1]
     return alone[0] if alone else joined[-1] if joined else found[0] if found else None

@@ -20,10 +20,10 @@ from onnx import helper, numpy_helper
 
 from ptyonnx_bundles import OPSET
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.foreign.batch_axis import Place, Shape, followed, reshaped
-from ptyonnx_converters.foreign.batch_rows import BROADCASTING, fold, once, spread
-from ptyonnx_converters.foreign.shapes import Value, made, weight
-from ptyonnx_converters.foreign.simplify import OWN
+from ptyonnx_converters.foreign.batch_axis import BatchAxis, Shape, propagate, propagate_reshape
+from ptyonnx_converters.foreign.batch_constants import BROADCASTING, fold, once, spread
+from ptyonnx_converters.foreign.shape_inference import Value, constant_value, infer_outputs
+from ptyonnx_converters.foreign.simplify import ORIGINAL_PREFIX
 
 __all__ = ["free_batch"]
 
@@ -70,11 +70,11 @@ class _Walk:
         kind = graph.input[0].type.tensor_type
         shape = tuple(axis.dim_value for axis in kind.shape.dim)
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._few = {name: weight(tensor) for name, tensor in self._constants.items()}
+        self._few = {name: constant_value(tensor) for name, tensor in self._constants.items()}
         self._many = dict(self._few)
-        self._places = {self._source: Place(0)}
+        self._places = {self._source: BatchAxis(0)}
         self._few[self._source] = Value(kind.elem_type, shape)
-        self._many[self._source] = Value(kind.elem_type, Place(0).many(shape))
+        self._many[self._source] = Value(kind.elem_type, BatchAxis(0).many(shape))
 
     def freed(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """The node as it is for any number of patterns, and what it needs in front of it."""
@@ -98,12 +98,12 @@ class _Walk:
         return [*added, node]
 
     def _made(self, node: onnx.NodeProto, known: Mapping[str, Value]) -> dict[str, Value]:
-        found = made(node, known, OPSET)
+        found = infer_outputs(node, known, OPSET)
         if any(name and name not in found for name in node.output):
             raise self._fixed(node, "takes no other number of patterns")
         return found
 
-    def _place(self, node: onnx.NodeProto, few: Shape, many: Shape) -> Place | None:
+    def _place(self, node: onnx.NodeProto, few: Shape, many: Shape) -> BatchAxis | None:
         """Where the batch lies in what a node gives."""
         if few == many:
             return None
@@ -111,21 +111,21 @@ class _Walk:
             raise self._fixed(node, "takes no other number of patterns")
         value = node.input[0]
         if node.op_type in ("Flatten", "Reshape") and value in self._places:
-            place = reshaped(self._few[value].shape, self._places[value], few, self._batch)
+            place = propagate_reshape(self._few[value].shape, self._places[value], few, self._batch)
             if place is not None and place.many(few) == many:
                 return place
         inputs = [(self._few[name].shape, self._places[name]) for name in node.input if name in self._places]
-        return followed(few, many, inputs, self._batch)
+        return propagate(few, many, inputs, self._batch)
 
     def _free_reshape(self, node: onnx.NodeProto, target: Value) -> None:
         """Give a shape of fixed numbers a free axis where the batch comes to lie."""
         value, wanted = node.input[:2]
         if not np.array_equal(self._numbers(self._few[wanted]), self._numbers(self._many[wanted])):
             return  # it is computed from the number of patterns already
-        place = reshaped(self._few[value].shape, self._places[value], target.shape, self._batch)
+        place = propagate_reshape(self._few[value].shape, self._places[value], target.shape, self._batch)
         if place is None:
             raise self._fixed(node, "mixes it with other axes", f"{self._few[value].shape} to {target.shape}")
-        found = made(node, self._many, OPSET).get(node.output[0])
+        found = infer_outputs(node, self._many, OPSET).get(node.output[0])
         if found is not None and found.shape == place.many(target.shape):
             return
         self._replace(node, 1, np.array(place.free(target.shape), np.int64))
@@ -159,7 +159,7 @@ class _Walk:
             if name not in self._constants:
                 continue
             array = numpy_helper.to_array(self._constants[name])
-            own = Place(place.axis - len(shape) + array.ndim, place.inner)
+            own = BatchAxis(place.axis - len(shape) + array.ndim, place.inner)
             if own.axis < 0 or array.shape[own.axis] != shape[place.axis]:
                 continue
             joined = node.op_type == "Concat" and helper.get_node_attr_value(node, "axis") % array.ndim != own.axis
@@ -193,10 +193,10 @@ class _Walk:
         tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
         self._graph.initializer.append(tensor)
         self._constants[name] = tensor
-        self._few[name] = self._many[name] = weight(tensor)
+        self._few[name] = self._many[name] = constant_value(tensor)
 
     def _replace(self, node: onnx.NodeProto, position: int, array: NDArray[Any]) -> None:
-        """Give a node a constant of its own; `surrounded` drops the old one if nobody uses it."""
+        """Give a node a constant of its own; `add_io_adapters` drops the old one if nobody uses it."""
         name = f"{node.name}.constant{position}"
         self._add(name, array)
         node.input[position] = name
@@ -205,5 +205,5 @@ class _Walk:
         article = "an" if node.op_type[0] in "AEIOU" else "a"
         return ConversionError(
             f"the batch is fixed at {self._batch}: {article} {node.op_type} {problem}", file=self._file,
-            key=node.name.removeprefix(OWN), found=found, remedy="export the network with a dynamic batch",
+            key=node.name.removeprefix(ORIGINAL_PREFIX), found=found, remedy="export the network with a dynamic batch",
         )  # fmt: skip

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles import IR_VERSION, OPSET
 from ptyonnx_converters.foreign.declaration import Declaration, Limit, Scale
-from ptyonnx_converters.foreign.simplify import OWN, leading_to
+from ptyonnx_converters.foreign.simplify import ORIGINAL_PREFIX, required_nodes
 
-__all__ = ["FIRST", "FIRST_PARTS", "LAST", "LAST_PARTS", "PLANES", "Layout", "surrounded"]
+__all__ = ["FIRST", "FIRST_PARTS", "LAST", "LAST_PARTS", "PLANES", "Layout", "add_io_adapters"]
 
 # Where the axes of an array lie: (batch, channel, y, x), (batch, y, x, channel) or (batch, y, x).
 FIRST, LAST, PLANES = "channels first", "channels last", "no channels"
@@ -68,7 +68,7 @@ class _Chain:
         return self.constant(name, np.array(axes, np.int64))
 
 
-def surrounded(
+def add_io_adapters(
     model: onnx.ModelProto,
     declaration: Declaration,
     size: tuple[int, int],
@@ -108,11 +108,11 @@ def surrounded(
         node.input[:] = [renamed.get(name, name) for name in node.input]
     parts = {}
     for part, source in declaration.sources().items():
-        value = renamed.get(OWN + source.tensor, OWN + source.tensor)
+        value = renamed.get(ORIGINAL_PREFIX + source.tensor, ORIGINAL_PREFIX + source.tensor)
         value = _first(back, part, value, outputs[source.tensor], N)
         parts[part] = value if source.channel is None else _block(back, part, value, source.channel, channels)
     _complex(back, parts)
-    nodes = leading_to([*front.nodes, *own, *back.nodes], ["object"])
+    nodes = required_nodes([*front.nodes, *own, *back.nodes], ["object"])
     used = {name for node in nodes for name in node.input}
     shape: list[str | int | None] = ["batch", channels, N, N]
     arranged = helper.make_graph(

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import onnx
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.foreign.shapes import Value, made, weight
-from ptyonnx_converters.foreign.simplify import leading_to
-from ptyonnx_converters.foreign.workspace import Layouts, workspace_bytes
+from ptyonnx_converters.foreign.kernel_workspace import Layouts, workspace_bytes
+from ptyonnx_converters.foreign.shape_inference import Value, constant_value, infer_outputs
+from ptyonnx_converters.foreign.simplify import required_nodes
 
 __all__ = ["check_memory"]
 
@@ -49,13 +49,13 @@ def check_memory(
         4 GiB for all of them, or a value whose size does not follow from the size of the input.
     """
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    known = {tensor.name: weight(tensor) for tensor in model.graph.initializer}
+    known = {tensor.name: constant_value(tensor) for tensor in model.graph.initializer}
     known |= {name: Value(types[name], tuple(shape)) for name, shape in inputs.items()}
     held = sum(known[name].size_bytes for name in inputs)
     allowed = min(_LARGEST, batch * max(_LARGEST_PER_PATTERN, N**2 * _LARGEST_PER_PIXEL))
     if _COPIES * held > allowed:
         raise _too_large("the input", _COPIES * held, allowed, batch, file)
-    nodes = leading_to(model.graph.node, [value.name for value in model.graph.output])
+    nodes = required_nodes(model.graph.node, [value.name for value in model.graph.output])
     last = {name: index for index, node in enumerate(nodes) for name in node.input}
     last |= {value.name: len(nodes) for value in model.graph.output}
     varying = set(inputs)
@@ -63,7 +63,7 @@ def check_memory(
     held = sum(layouts.held_bytes(name, known[name]) for name in inputs)
     opset = next(each.version for each in model.opset_import if each.domain in {"", "ai.onnx"})
     for index, node in enumerate(nodes):
-        new = made(node, known, opset)
+        new = infer_outputs(node, known, opset)
         for name in node.output:
             if name in last and name not in new:
                 raise ConversionError(

@@ -16,9 +16,9 @@ from onnx import helper, numpy_helper
 
 from ptyonnx_bundles import FOREIGN_OPERATORS, IR_VERSION, OPSET
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.running import reason
+from ptyonnx_converters.onnxruntime_session import first_line
 
-__all__ = ["converted", "written_out"]
+__all__ = ["convert_opset", "expand_functions"]
 
 # What the version converter has no way down for, though nothing but names and permitted types has changed.
 _UNCHANGED = frozenset({"ConstantOfShape", "GridSample"})
@@ -28,7 +28,7 @@ _ASIDE = "aside"  # a domain: what is in none of its own the version converter l
 _FAILURES = (RuntimeError, ValueError, onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError)
 
 
-def written_out(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
+def expand_functions(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     """Replace operators that a bundle does not hold, such as Gelu, GroupNormalization or Attention, by their definition.
 
     Parameters
@@ -74,13 +74,13 @@ def _make_finite(model: onnx.ModelProto, given: set[str]) -> None:
             node.attribute[0].t.CopyFrom(numpy_helper.from_array(np.asarray(np.nan_to_num(array))))
 
 
-def converted(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
+def convert_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     """Convert to operator set 18 and IR version 10.
 
     Parameters
     ----------
     model : ModelProto
-        As :func:`written_out` gives it.
+        As :func:`expand_functions` gives it.
     file : str
         Named in errors.
 
@@ -104,7 +104,7 @@ def converted(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
 
 def _inconvertible(version: int, error: Exception, file: str) -> ConversionError:
     return ConversionError(
-        f"cannot be converted from operator set {version} to {OPSET} ({reason(error)})", file=file,
+        f"cannot be converted from operator set {version} to {OPSET} ({first_line(error)})", file=file,
         remedy=f"export the network again with operator set {OPSET}",
     )  # fmt: skip
 

@@ -16,12 +16,12 @@ from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign.declaration import Declaration, Limit, Scale
 from ptyonnx_converters.foreign.io_adapters import FIRST_PARTS, LAST, LAST_PARTS, PLANES, Layout
-from ptyonnx_converters.running import failures, open_foreign, reason
+from ptyonnx_converters.onnxruntime_session import first_line, onnxruntime_errors, open_confined
 
-__all__ = ["Original", "combined", "prepared"]
+__all__ = ["OriginalNetwork", "combine_outputs", "prepare_input"]
 
 
-class Original:
+class OriginalNetwork:
     """The file as it came, in onnxruntime, in a process of its own.
 
     Parameters
@@ -42,8 +42,8 @@ class Original:
     ) -> None:
         self.file, self._name, self._outputs, self._batch = file, name, outputs, batch
         try:
-            self._graph = open_foreign(content, file, confinement)
-        except failures() as error:
+            self._graph = open_confined(content, file, confinement)
+        except onnxruntime_errors() as error:
             raise self._failure("cannot be opened by onnxruntime", error) from None
 
     def run(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -67,7 +67,7 @@ class Original:
         }
         try:
             found = self._graph.run(self._outputs, {**feeds, self._name: values})
-        except failures() as error:
+        except onnxruntime_errors() as error:
             raise self._failure(f"cannot be run by onnxruntime on {values.dtype} {values.shape}", error) from None
         if any(array.ndim == 0 or len(array) != len(values) for array in found):
             raise ConversionError(
@@ -77,10 +77,12 @@ class Original:
         return found
 
     def _failure(self, problem: str, error: Exception) -> ConversionError:
-        return ConversionError(f"{problem} ({reason(error)})", file=self.file)
+        return ConversionError(f"{problem} ({first_line(error)})", file=self.file)
 
 
-def prepared(diffraction: NDArray[np.float32], declaration: Declaration, layout: Layout, dtype: Any) -> NDArray[Any]:
+def prepare_input(
+    diffraction: NDArray[np.float32], declaration: Declaration, layout: Layout, dtype: Any
+) -> NDArray[Any]:
     """Turn amplitudes, zero frequency in the centre, into what the network wants.
 
     Parameters
@@ -129,7 +131,7 @@ def _scaled(counts: NDArray[np.float64], declaration: Declaration) -> NDArray[np
     return values
 
 
-def combined(
+def combine_outputs(
     found: Mapping[str, NDArray[Any]], declaration: Declaration, outputs: Mapping[str, Layout], channels: int
 ) -> NDArray[np.complex64]:
     """Turn what the network gave into the complex object.

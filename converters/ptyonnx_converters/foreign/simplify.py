@@ -17,13 +17,13 @@ from onnx import helper, numpy_helper
 from ptyonnx_bundles import FOREIGN, FOREIGN_OPERATORS
 from ptyonnx_bundles.errors import ConversionError
 
-__all__ = ["OWN", "leading_to", "needed_inputs", "plain"]
+__all__ = ["ORIGINAL_PREFIX", "required_inputs", "required_nodes", "simplify"]
 
-OWN = "network/"  # before every name of the original: what is added around it has others
+ORIGINAL_PREFIX = "network/"  # before every name of the original: what is added around it has others
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
-def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.ModelProto:
+def simplify(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.ModelProto:
     """Rewrite a model plainly.
 
     Parameters
@@ -38,14 +38,14 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
     Returns
     -------
     ModelProto
-        All names of the original begin with :data:`OWN`; initializers are raw data and no inputs.
+        All names of the original begin with :data:`ORIGINAL_PREFIX`; initializers are raw data and no inputs.
 
     Raises
     ------
     ConversionError
         An operator, or a constant of a kind, that a bundle does not hold.
     """
-    nodes = leading_to(model.graph.node, outputs)
+    nodes = required_nodes(model.graph.node, outputs)
     arrays = {tensor.name: _array(tensor, tensor.name, file) for tensor in model.graph.initializer}
     kept = []
     for node in nodes:
@@ -65,7 +65,7 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
     used = {name for node in kept for name in node.input}
     for name, array in arrays.items():
         if name in used or name in outputs:
-            graph.initializer.append(_tensor(OWN + name, array, file))
+            graph.initializer.append(_tensor(ORIGINAL_PREFIX + name, array, file))
     for value in model.graph.input:
         if value.name in used and value.name not in arrays:
             graph.input.append(_value(value))
@@ -73,14 +73,14 @@ def plain(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.M
     return helper.make_model(graph, ir_version=model.ir_version, opset_imports=list(model.opset_import))
 
 
-def needed_inputs(model: onnx.ModelProto, outputs: Collection[str]) -> tuple[str, ...]:
+def required_inputs(model: onnx.ModelProto, outputs: Collection[str]) -> tuple[str, ...]:
     """Name the inputs, weights aside, on which some outputs depend."""
-    used = {name for node in leading_to(model.graph.node, outputs) for name in node.input}
+    used = {name for node in required_nodes(model.graph.node, outputs) for name in node.input}
     weights = {tensor.name for tensor in model.graph.initializer}
     return tuple(value.name for value in model.graph.input if value.name in used - weights)
 
 
-def leading_to(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
+def required_nodes(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
     """Nodes that some values need, in order of computation; `nodes` stand in that order."""
     needed, kept = set(outputs), []
     for node in reversed(nodes):
@@ -119,13 +119,13 @@ def _renamed(node: onnx.NodeProto, index: int, taken: set[str]) -> onnx.NodeProt
     result.CopyFrom(node)
     for field in ("doc_string", "metadata_props", "overload", "domain"):
         result.ClearField(field)
-    name = OWN + (node.name or f"{node.op_type}_{index}")
+    name = ORIGINAL_PREFIX + (node.name or f"{node.op_type}_{index}")
     while name in taken:
         name += "_"
     taken.add(name)
     result.name = name
-    result.input[:] = [OWN + value if value else "" for value in node.input]
-    result.output[:] = [OWN + value if value else "" for value in node.output]
+    result.input[:] = [ORIGINAL_PREFIX + value if value else "" for value in node.input]
+    result.output[:] = [ORIGINAL_PREFIX + value if value else "" for value in node.output]
     while result.input and not result.input[-1]:
         result.input.pop()
     return result
@@ -149,13 +149,13 @@ def _tensor(name: str, array: NDArray[Any], file: str) -> onnx.TensorProto:
     """Initializer as raw data; a weight that is not finite is named as the original names it."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ConversionError(
-            "NaN or infinity among the weights", file=file, key=name.removeprefix(OWN),
+            "NaN or infinity among the weights", file=file, key=name.removeprefix(ORIGINAL_PREFIX),
             remedy="train the network again, or write a large finite number where infinity is meant",
         )  # fmt: skip
     return numpy_helper.from_array(np.asarray(array, order="C"), name)
 
 
 def _value(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    result = onnx.ValueInfoProto(name=OWN + value.name)
+    result = onnx.ValueInfoProto(name=ORIGINAL_PREFIX + value.name)
     result.type.CopyFrom(value.type)
     return result

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import PtyonnxError, WorkerError
-from ptyonnx_bundles.files.regular import check_regular
+from ptyonnx_bundles.files.input_files import check_regular_file
 
 __all__ = ["Hdf5File"]
 
@@ -101,7 +101,7 @@ class Hdf5File:
         self._path, self._error, self._key = path, error, key
         size = 0
         if content is None:
-            check_regular(path, error, "give the path of a file")
+            check_regular_file(path, error, "give the path of a file")
             try:
                 with path.open("rb"):
                     size = path.stat().st_size

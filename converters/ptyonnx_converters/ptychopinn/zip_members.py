@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self, cast
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_bundles.files.bounded_zip import DAMAGED, PACKINGS, BoundedReader
-from ptyonnx_bundles.files.regular import check_regular
+from ptyonnx_bundles.files.bounded_zip import COMPRESSIONS, ZIP_ERRORS, BoundedReader
+from ptyonnx_bundles.files.input_files import check_regular_file
 
 __all__ = ["ZipMembers", "open_archive"]
 
@@ -45,7 +45,7 @@ def open_archive(file: Path) -> ZipMembers:
     ConversionError
         Not an archive, truncated, too many members, a name twice or one that leads elsewhere.
     """
-    check_regular(file, ConversionError, "give the path of a file")
+    check_regular_file(file, ConversionError, "give the path of a file")
     try:
         size = file.stat().st_size
         if size > _LARGEST_ARCHIVE:
@@ -74,7 +74,7 @@ class ZipMembers:
         try:
             self._zip = zipfile.ZipFile(stream)
             self._read_directory()
-        except DAMAGED:
+        except ZIP_ERRORS:
             stream.close()
             raise ConversionError(
                 "not a complete ZIP archive", file=file, key=key,
@@ -128,7 +128,7 @@ class ZipMembers:
         self._allowance.left -= info.file_size
         try:
             data = self._unpacked(info)
-        except DAMAGED:
+        except ZIP_ERRORS:
             data = None
         if data is None or len(data) != info.file_size:
             raise ConversionError(
@@ -139,7 +139,7 @@ class ZipMembers:
 
     def _unpacked(self, info: zipfile.ZipInfo) -> bytes | None:
         """The member, no more of it than it says; its checksum is compared at the end."""
-        if info.compress_type not in PACKINGS:
+        if info.compress_type not in COMPRESSIONS:
             return None
         data = bytearray()
         with self._zip.open(info) as stream:

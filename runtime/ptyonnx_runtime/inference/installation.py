@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
-from ptyonnx_bundles.telemetry import refuse_telemetry
+from ptyonnx_bundles.telemetry import disable_telemetry
 
 __all__ = ["failures", "first_line", "require_onnxruntime", "unavailable"]
 
@@ -53,7 +53,7 @@ def require_onnxruntime() -> Any:
     MissingDependencyError
         It is not installed.
     """
-    refuse_telemetry()
+    disable_telemetry()
     try:
         import onnxruntime
     except ImportError:

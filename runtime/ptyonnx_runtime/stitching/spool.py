@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles.errors import OutputError
-from ptyonnx_bundles.files.positioned import read_at, write_at
-from ptyonnx_bundles.files.temporary import temporary_folder
+from ptyonnx_bundles.files.positional_io import read_at, write_at
+from ptyonnx_bundles.files.temporary_folder import temporary_folder
 from ptyonnx_runtime.stitching.stitching import Tiles
 
 __all__ = ["Spool", "TileSpool"]

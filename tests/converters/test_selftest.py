@@ -11,7 +11,7 @@ from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
 from ptyonnx_converters import exporters
 from ptyonnx_converters.canonical import build_model
-from ptyonnx_converters.check import TOLERANCE, self_test
+from ptyonnx_converters.selftest import TOLERANCE, make_selftest
 
 RECIPE = Recipe(N=32, gridsize=2, filters_scale=0.1)
 DIFFRACTION = np.random.default_rng(0).random((3, 4, 32, 32), np.float32)
@@ -39,7 +39,7 @@ def off_by(difference: complex) -> Callable[[np.ndarray], np.ndarray]:
 
 @pytest.mark.parametrize("difference", [0, 0.8 * TOLERANCE, -0.8j * TOLERANCE])
 def test_within_the_tolerance_the_native_object_is_kept(vacuum: bytes, difference: complex) -> None:
-    kept = self_test(off_by(difference), vacuum, DIFFRACTION)
+    kept = make_selftest(off_by(difference), vacuum, DIFFRACTION)
     assert kept.object.tobytes() == off_by(difference)(DIFFRACTION).tobytes()
     assert (kept.diffraction.tobytes(), kept.tolerance) == (DIFFRACTION.tobytes(), 5e-5)
 
@@ -47,29 +47,29 @@ def test_within_the_tolerance_the_native_object_is_kept(vacuum: bytes, differenc
 @pytest.mark.parametrize("difference", [1.2 * TOLERANCE, -1.2j * TOLERANCE, 0.8 * TOLERANCE * (1 + 1j), 1])
 def test_beyond_the_tolerance_it_refuses(vacuum: bytes, difference: complex) -> None:
     with pytest.raises(ConversionError, match="expected at most 5e-05"):
-        self_test(off_by(difference), vacuum, DIFFRACTION)
+        make_selftest(off_by(difference), vacuum, DIFFRACTION)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_object_that_is_not_finite_is_refused(vacuum: bytes, value: float) -> None:
     with pytest.raises(ConversionError, match="NaN or infinity"):
-        self_test(off_by(value), vacuum, DIFFRACTION)
+        make_selftest(off_by(value), vacuum, DIFFRACTION)
 
 
 def test_another_shape_is_refused(vacuum: bytes) -> None:
     with pytest.raises(ConversionError, match="shape"):
-        self_test(lambda diffraction: np.ones(diffraction.shape[1:], np.complex64), vacuum, DIFFRACTION)
+        make_selftest(lambda diffraction: np.ones(diffraction.shape[1:], np.complex64), vacuum, DIFFRACTION)
 
 
 def test_a_model_that_onnxruntime_does_not_run_is_refused_in_one_line(vacuum: bytes) -> None:
     for model, diffraction in ((b"no model", DIFFRACTION), (vacuum, DIFFRACTION[:, :1])):
         with pytest.raises(ConversionError, match="onnxruntime does not run the graph") as refusal:
-            self_test(lambda batch: np.ones(batch.shape, np.complex64), model, diffraction)
+            make_selftest(lambda batch: np.ones(batch.shape, np.complex64), model, diffraction)
         assert "\n" not in str(refusal.value)
 
 
 def test_a_missing_onnxruntime_is_named_with_its_remedy(vacuum: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporters, "find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="onnxruntime") as refusal:
-        self_test(off_by(0), vacuum, DIFFRACTION)
+        make_selftest(off_by(0), vacuum, DIFFRACTION)
     assert refusal.value.remedy == "pip install 'ptyonnx[cpu]'"

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from ptyonnx_bundles.confinement import Confinement
-from ptyonnx_converters import running
+from ptyonnx_converters import onnxruntime_session
 
 
 def model(operator: str) -> bytes:
@@ -25,14 +25,14 @@ def model(operator: str) -> bytes:
 def test_a_foreign_graph_opens_everywhere(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, confines: bool
 ) -> None:
-    monkeypatch.setattr(running, "_CONFINES", confines)
+    monkeypatch.setattr(onnxruntime_session, "_CONFINES", confines)
     with (
         caplog.at_level(logging.WARNING),
-        running.open_foreign(model("Neg"), "net.onnx", Confinement(), plain=True) as graph,
+        onnxruntime_session.open_confined(model("Neg"), "net.onnx", Confinement(), optimize=False) as graph,
     ):
         (found,) = graph.run(["y"], {"x": np.float32([1, 2])})
         np.testing.assert_array_equal(found, [-1, -2])
         assert graph.about["inputs"] == [["x", "tensor(float)", [2]]]
     assert bool(caplog.messages) is not confines
     with pytest.raises(RuntimeError):
-        running.open_foreign(model("NoSuchOperator"), "net.onnx", Confinement())
+        onnxruntime_session.open_confined(model("NoSuchOperator"), "net.onnx", Confinement())

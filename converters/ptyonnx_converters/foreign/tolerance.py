@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles.onnx_model.operators import COARSE_OPERATORS
 
-__all__ = ["is_coarse", "is_quantised", "nudged", "relative_tolerance", "stepped"]
+__all__ = ["is_coarse", "is_quantised", "relative_tolerance", "rounding_sensitivity", "shift_quantised_outputs"]
 
 # Largest absolute difference of the complex object, relative to the larger of 1 and its largest
 # amplitude. The graph scales in float32 what NumPy scales in float64, and onnxruntime fuses the
@@ -63,7 +63,7 @@ def _casts(model: onnx.ModelProto) -> Iterator[int]:
             yield helper.get_node_attr_value(node, "to")
 
 
-def nudged(diffraction: NDArray[np.float32], run: Run, found: NDArray[np.complex64]) -> float:
+def rounding_sensitivity(diffraction: NDArray[np.float32], run: Run, found: NDArray[np.complex64]) -> float:
     """Run a graph on patterns that differ by roundings.
 
     Parameters
@@ -86,7 +86,7 @@ def nudged(diffraction: NDArray[np.float32], run: Run, found: NDArray[np.complex
     return largest
 
 
-def stepped(model: onnx.ModelProto) -> onnx.ModelProto:
+def shift_quantised_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     """Move the last quantised values before the object by one step, where nothing adds them up any more.
 
     Returns

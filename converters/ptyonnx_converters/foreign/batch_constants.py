@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ptyonnx_converters.foreign.batch_axis import Place
+from ptyonnx_converters.foreign.batch_axis import BatchAxis
 
 __all__ = ["BROADCASTING", "fold", "once", "spread"]
 
@@ -62,7 +62,7 @@ def _evaluated(node: onnx.NodeProto, inputs: list[NDArray[Any]]) -> NDArray[Any]
     return None
 
 
-def once(array: NDArray[Any], place: Place, batch: int) -> NDArray[Any] | None:
+def once(array: NDArray[Any], place: BatchAxis, batch: int) -> NDArray[Any] | None:
     """The part for one pattern, with axes (..., outer, 1, inner, ...); None where patterns have different ones."""
     before, behind = place.split(array.shape, batch)
     parts = array.reshape(*before, batch, *behind)
@@ -71,7 +71,7 @@ def once(array: NDArray[Any], place: Place, batch: int) -> NDArray[Any] | None:
 
 
 def spread(
-    name: str, part: NDArray[Any], shape: tuple[int, ...], place: Place, source: str
+    name: str, part: NDArray[Any], shape: tuple[int, ...], place: BatchAxis, source: str
 ) -> tuple[list[onnx.NodeProto], Mapping[str, NDArray[Any]]]:
     """Nodes that spread the part for one pattern over as many patterns as there are.
 
@@ -83,7 +83,7 @@ def spread(
         As :func:`once` gives it.
     shape : tuple of int
         Of the result, whatever the size of the batch's axis.
-    place : Place
+    place : BatchAxis
     source : str
         A value whose first axis is the batch.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import onnx
 from onnx import TensorProto
 
-from ptyonnx_converters.foreign.shapes import Value
+from ptyonnx_converters.foreign.shape_inference import Value
 
 __all__ = ["Layouts", "workspace_bytes"]
 

@@ -14,23 +14,23 @@ from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_bundles.selftest import LARGEST_COARSE_TOLERANCE, LARGEST_TOLERANCE
 from ptyonnx_converters.foreign.memory import check_memory
 from ptyonnx_converters.foreign.network import ForeignNetwork
-from ptyonnx_converters.foreign.number_formats import (
+from ptyonnx_converters.foreign.safe_load import EVALUATION_REMEDY
+from ptyonnx_converters.foreign.tolerance import (
     is_coarse,
     is_quantised,
-    nudged,
     relative_tolerance,
-    stepped,
+    rounding_sensitivity,
+    shift_quantised_outputs,
 )
-from ptyonnx_converters.foreign.untrusted import EVALUATION
-from ptyonnx_converters.running import Graph, failures, open_foreign, reason
+from ptyonnx_converters.onnxruntime_session import Graph, first_line, onnxruntime_errors, open_confined
 
-__all__ = ["proved"]
+__all__ = ["verify_equivalence"]
 
 _KEPT = 2  # groups in the bundle's self-test
 _CONFINEMENT = Confinement()
 
 
-def proved(
+def verify_equivalence(
     network: ForeignNetwork, diffraction: NDArray[np.float32], file: str, confinement: Confinement = _CONFINEMENT
 ) -> SelfTest:
     """Run original and graph on the same patterns, together and one by one.
@@ -61,14 +61,14 @@ def proved(
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _unfit(f"the graph is not valid once its batch is free ({reason(error)})") from None
+        raise _unfit(f"the graph is not valid once its batch is free ({first_line(error)})") from None
     check_memory(model, {"diffraction": (1, *diffraction.shape[1:])}, diffraction.shape[-1], 1, None)
     with _opened(network.model, file, confinement) as graph:
         together, apart = _both(graph, diffraction)
     if network.native:
         expected = network.native(diffraction)
     else:
-        with _opened(network.model, file, confinement, plain=True) as graph:
+        with _opened(network.model, file, confinement, optimize=False) as graph:
             expected = _run(graph, diffraction)
     if not np.isfinite(expected).all():
         raise ConversionError(
@@ -93,7 +93,7 @@ def proved(
     if not mixed <= tolerance:
         raise ConversionError(
             f"a pattern's object depends on the others of its batch (by {mixed:.2g})", key="batch",
-            remedy=f"if it normalises over the batch, {EVALUATION}",
+            remedy=f"if it normalises over the batch, {EVALUATION_REMEDY}",
         )  # fmt: skip
     difference = float(np.abs(apart - expected).max())
     if not difference <= tolerance:
@@ -109,8 +109,8 @@ def _both(graph: Graph, diffraction: NDArray[np.float32]) -> tuple[NDArray[np.co
     try:
         together = _run(graph, diffraction)
         apart = np.concatenate([_run(graph, diffraction[index : index + 1]) for index in range(len(diffraction))])
-    except failures() as error:
-        raise _unfit(f"the graph runs on one number of patterns only ({reason(error)})") from None
+    except onnxruntime_errors() as error:
+        raise _unfit(f"the graph runs on one number of patterns only ({first_line(error)})") from None
     if together.shape != apart.shape:
         raise _unfit("the graph gives the same number of patches for every number of patterns")
     return together, apart
@@ -129,10 +129,10 @@ def _quantisation(
     """
     content = model.SerializeToString()
     with _opened(content, file, confinement) as graph:
-        seen = nudged(diffraction, partial(_run, graph), found)
-    with _opened(content, file, confinement, plain=True) as graph:
+        seen = rounding_sensitivity(diffraction, partial(_run, graph), found)
+    with _opened(content, file, confinement, optimize=False) as graph:
         unoptimised = _run(graph, diffraction)
-    with _opened(stepped(model).SerializeToString(), file, confinement, plain=True) as graph:
+    with _opened(shift_quantised_outputs(model).SerializeToString(), file, confinement, optimize=False) as graph:
         step = float(np.abs(_run(graph, diffraction) - unoptimised).max())
     return 2 * max(seen, float(np.abs(unoptimised - found).max())) + 2 * step
 
@@ -143,11 +143,11 @@ def _unfit(problem: str) -> ConversionError:
     )
 
 
-def _opened(model: bytes, file: str, confinement: Confinement, *, plain: bool = False) -> Graph:
+def _opened(model: bytes, file: str, confinement: Confinement, *, optimize: bool = True) -> Graph:
     try:
-        return open_foreign(model, file, confinement, plain=plain)
-    except failures() as error:
-        raise _unfit(f"onnxruntime does not open the graph ({reason(error)})") from None
+        return open_confined(model, file, confinement, optimize=optimize)
+    except onnxruntime_errors() as error:
+        raise _unfit(f"onnxruntime does not open the graph ({first_line(error)})") from None
 
 
 def _run(graph: Graph, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import errors
 from ptyonnx_bundles.confinement.channel import Deadline, Message, receive, send
-from ptyonnx_bundles.confinement.service import HEAPS
+from ptyonnx_bundles.confinement.child import HEAPS
 from ptyonnx_bundles.errors import PtyonnxError, SettingsError, WorkerError
 
 __all__ = ["DEFAULT_LIMIT_S", "LARGEST_FOREIGN_BYTES", "ConfinedGraph", "Confinement"]
@@ -36,7 +36,7 @@ DEFAULT_LIMIT_S = 60.0  # a batch takes milliseconds, and a large network on a b
 LARGEST_FOREIGN_BYTES = 2**32  # as much as `adopt` allows a whole batch
 _START_S = 60.0  # for an interpreter and its libraries, from a slow disk
 _END_S = 10.0  # for the system to end a process that was killed
-_WORDS = 2000  # characters of what a child says that cannot start
+_LONGEST_STARTUP_ERROR = 2000  # characters of what a child says that cannot start
 _PROGRAM = "import sys; n = int(sys.argv[1]); sys.path[:] = sys.argv[2:n + 2]; del sys.argv[1:n + 2]; from {} import main; main()"
 
 
@@ -49,7 +49,7 @@ class Confinement:
     limit_s : float
         Seconds to open the graph, and for each batch.
     largest_bytes : int
-        Memory beside libraries and weights; see :func:`~ptyonnx_bundles.confinement.service.limit_memory`.
+        Memory beside libraries and weights; see :func:`~ptyonnx_bundles.confinement.child.limit_memory`.
     """
 
     limit_s: float = DEFAULT_LIMIT_S
@@ -66,7 +66,7 @@ class ConfinedGraph:
     Parameters
     ----------
     module : str
-        Its `main` is what the child runs; it calls :func:`~ptyonnx_bundles.confinement.service.serve`.
+        Its `main` is what the child runs; it calls :func:`~ptyonnx_bundles.confinement.child.serve`.
     model : bytes
     settings : mapping of str to JSON
         For the child's opener.
@@ -106,17 +106,17 @@ class ConfinedGraph:
         self._name, self._confinement = name, confinement
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._verdict: WorkerError | None = None
+        self._failure: WorkerError | None = None
         pairs = [socket.socketpair() for _ in range(callers)]
         theirs = [pair[1] for pair in pairs]
         try:
             self._process = _start(module, theirs)
         finally:
-            for line in theirs:
-                line.close()
+            for connection in theirs:
+                connection.close()
         self._idle: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-        for line, _ in pairs:
-            self._idle.put(line)
+        for connection, _ in pairs:
+            self._idle.put(connection)
         self._end = weakref.finalize(self, _kill, self._process, self._idle, self._owner)
         self.about = self._open(model, settings, read_about)
 
@@ -139,11 +139,11 @@ class ConfinedGraph:
             It cannot be computed, in the words of the library that tried.
         """
         names = None if outputs is None else list(outputs)
-        with self._line() as line:
+        with self._connection() as connection:
             deadline = Deadline(self._confinement.limit_s)
-            send(line, Message({"outputs": names, "feeds": list(feeds)}, list(feeds.values())), deadline)
-            reply = receive(line, self._confinement.largest_bytes, deadline)
-            failed = reply.words.get("failed")
+            send(connection, Message({"outputs": names, "feeds": list(feeds)}, list(feeds.values())), deadline)
+            reply = receive(connection, self._confinement.largest_bytes, deadline)
+            failed = reply.header.get("failed")
             if failed is None and names is not None and len(reply.arrays) != len(names):
                 raise ValueError("another number of outputs")
         if failed is not None:
@@ -153,7 +153,7 @@ class ConfinedGraph:
     def close(self) -> None:
         """End the process, at once and whatever it computes. More than once is no error."""
         with self._lock:
-            self._verdict = self._verdict or WorkerError("was closed", file=self._name)
+            self._failure = self._failure or WorkerError("was closed", file=self._name)
         self._end()
 
     def __enter__(self) -> Self:
@@ -166,14 +166,14 @@ class ConfinedGraph:
         self, model: bytes, settings: Mapping[str, Any], read_about: Callable[[Any], Mapping[str, Any]]
     ) -> Mapping[str, Any]:
         largest_bytes = self._confinement.largest_bytes
-        with self._line() as line:
-            receive(line, largest_bytes, Deadline(_START_S))
+        with self._connection() as connection:
+            receive(connection, largest_bytes, Deadline(_START_S))
             assert self._process.stderr is not None
             self._process.stderr.close()  # from here on it says nothing there
             deadline = Deadline(self._confinement.limit_s)
-            words = {**settings, "largest_bytes": largest_bytes}
-            send(line, Message(words, [np.frombuffer(model, np.uint8)]), deadline)
-            reply = receive(line, largest_bytes, deadline).words
+            header = {**settings, "largest_bytes": largest_bytes}
+            send(connection, Message(header, [np.frombuffer(model, np.uint8)]), deadline)
+            reply = receive(connection, largest_bytes, deadline).header
             if "refused" in reply:
                 raise _error(reply["refused"])  # which ends the child
             about, notes = read_about(reply["about"]), [(str(logger), str(text)) for logger, text in reply["notes"]]
@@ -182,25 +182,25 @@ class ConfinedGraph:
         return about
 
     @contextmanager
-    def _line(self) -> Iterator[socket.socket]:
-        """Take one line to the child; whatever goes wrong on it ends the child."""
-        line = self._take()
+    def _connection(self) -> Iterator[socket.socket]:
+        """Take one connection to the child; whatever goes wrong on it ends the child."""
+        connection = self._take()
         try:
-            yield line
+            yield connection
         except TimeoutError:
-            self._fail(line, f"computes for longer than {self._confinement.limit_s:g} s and was stopped")
+            self._fail(connection, f"computes for longer than {self._confinement.limit_s:g} s and was stopped")
         except (EOFError, ConnectionError):
-            self._fail(line, None)
+            self._fail(connection, None)
         except (ValueError, KeyError, TypeError):  # the child is no longer what was started
-            self._fail(line, "made its process answer with nonsense")
+            self._fail(connection, "made its process answer with nonsense")
         except BaseException:  # an interruption: nobody will read the answer
-            line.close()
+            connection.close()
             self.close()
             raise
         if self._end.alive:
-            self._idle.put(line)
+            self._idle.put(connection)
         else:
-            line.close()
+            connection.close()
 
     def _take(self) -> socket.socket:
         if os.getpid() != self._owner:  # two would read each other's answers
@@ -211,18 +211,18 @@ class ConfinedGraph:
             with contextlib.suppress(queue.Empty):
                 return self._idle.get(timeout=0.1)
             with self._lock:
-                if self._verdict is not None:
-                    raise self._verdict
+                if self._failure is not None:
+                    raise self._failure
 
-    def _fail(self, line: socket.socket, problem: str | None) -> NoReturn:
+    def _fail(self, connection: socket.socket, problem: str | None) -> NoReturn:
         """End the child and say why: for all threads in the words of the first that saw it."""
-        line.close()
+        connection.close()
         with self._lock:
-            if self._verdict is None:
-                self._verdict = self._died() if problem is None else self._stopped(problem)
-            verdict = self._verdict
+            if self._failure is None:
+                self._failure = self._died() if problem is None else self._stopped(problem)
+            failure = self._failure
         self._end()
-        raise verdict from None
+        raise failure from None
 
     def _stopped(self, problem: str) -> WorkerError:
         return WorkerError(
@@ -234,10 +234,10 @@ class ConfinedGraph:
         """Say what a child died of that was not killed by this process."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
-        code, words = self._process.returncode, _words(self._process)
-        if words is not None:
+        code, startup_error = self._process.returncode, _startup_error(self._process)
+        if startup_error is not None:
             return WorkerError(
-                "the process for it did not start", file=self._name, found=words, expected=f"{sys.executable} to run",
+                "the process for it did not start", file=self._name, found=startup_error, expected=f"{sys.executable} to run",
             )  # fmt: skip
         cause = "did not answer" if code is None else f"exit code {code}" if code >= 0 else _signal(-code)
         return WorkerError(
@@ -247,8 +247,8 @@ class ConfinedGraph:
         )  # fmt: skip
 
 
-def _start(module: str, lines: Sequence[socket.socket]) -> subprocess.Popen[bytes]:
-    numbers = [line.fileno() for line in lines]
+def _start(module: str, connections: Sequence[socket.socket]) -> subprocess.Popen[bytes]:
+    numbers = [connection.fileno() for connection in connections]
     program = _PROGRAM.format(module)
     path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - '' is the working folder
     command = [sys.executable, "-I", "-c", program, str(len(path)), *path, *map(str, numbers)]
@@ -265,7 +265,7 @@ def _start(module: str, lines: Sequence[socket.socket]) -> subprocess.Popen[byte
 
 def _kill(process: subprocess.Popen[bytes], idle: queue.SimpleQueue[socket.socket], owner: int) -> None:
     """End a child, unless this is a fork of the process that it belongs to."""
-    with contextlib.suppress(queue.Empty):  # a line in use is closed by whoever uses it
+    with contextlib.suppress(queue.Empty):  # a connection in use is closed by whoever uses it
         while True:
             idle.get_nowait().close()
     if os.getpid() != owner:
@@ -279,12 +279,12 @@ def _kill(process: subprocess.Popen[bytes], idle: queue.SimpleQueue[socket.socke
         process.wait(_END_S)
 
 
-def _words(process: subprocess.Popen[bytes]) -> str | None:
-    """The last line of a child that could not start; None for one that did."""
+def _startup_error(process: subprocess.Popen[bytes]) -> str | None:
+    """The last line that a child wrote before it failed to start; None if it started."""
     if process.stderr is None or process.stderr.closed:
         return None
-    lines = process.stderr.read(_WORDS * 50).decode("utf-8", "replace").strip().splitlines()
-    return (lines or ["nothing"])[-1][:_WORDS]
+    lines = process.stderr.read(_LONGEST_STARTUP_ERROR * 50).decode("utf-8", "replace").strip().splitlines()
+    return (lines or ["nothing"])[-1][:_LONGEST_STARTUP_ERROR]
 
 
 def _signal(number: int) -> str:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import SelfTest
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.running import compute
+from ptyonnx_converters.onnxruntime_session import run_once
 
-__all__ = ["TOLERANCE", "self_test"]
+__all__ = ["TOLERANCE", "make_selftest"]
 
 # Largest absolute difference of the complex object. Measured over trained networks of this
 # recipe, the same weights in float32: any two of TensorFlow, PyTorch and onnxruntime differ by
@@ -26,7 +26,7 @@ __all__ = ["TOLERANCE", "self_test"]
 TOLERANCE = 5e-5
 
 
-def self_test(
+def make_selftest(
     native: Callable[[NDArray[np.float32]], NDArray[np.complex64]], model: bytes, diffraction: NDArray[np.float32]
 ) -> SelfTest:
     """Compare native network and ONNX model; what they agree on becomes the bundle's self-test.
@@ -71,6 +71,6 @@ def self_test(
 
 
 def _run(model: bytes, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-    (result,) = compute(model, ["object"], {"diffraction": diffraction})
+    (result,) = run_once(model, ["object"], {"diffraction": diffraction})
     complex_object: NDArray[np.complex64] = result.view(np.complex64)[..., 0]
     return complex_object

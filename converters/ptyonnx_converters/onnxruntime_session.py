@@ -17,10 +17,20 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.confinement import ConfinedGraph, Confinement, Opened, limit_memory, serve
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_bundles.telemetry import refuse_telemetry
+from ptyonnx_bundles.telemetry import disable_telemetry
 from ptyonnx_converters.exporters import require
 
-__all__ = ["Graph", "OpenGraph", "compute", "failures", "interface", "main", "open_foreign", "open_session", "reason"]
+__all__ = [
+    "Graph",
+    "LocalGraph",
+    "first_line",
+    "interface",
+    "main",
+    "onnxruntime_errors",
+    "open_confined",
+    "open_session",
+    "run_once",
+]
 
 _LOG_FATAL = 4  # onnxruntime raises what it also logs
 _CONFINES = os.name == "posix"  # Windows hands no sockets on to children
@@ -28,21 +38,21 @@ _CONFINES = os.name == "posix"  # Windows hands no sockets on to children
 _logger = logging.getLogger(__name__)
 
 
-def open_session(model: bytes, *, plain: bool = False) -> Any:
-    """Open a model with a thread for every core, `plain` without any optimisation of its graph."""
-    refuse_telemetry()
+def open_session(model: bytes, *, optimize: bool = True) -> Any:
+    """Open a model with a thread for every core, and optimise its graph unless `optimize` is false."""
+    disable_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_FATAL
     options.intra_op_num_threads = cores()
-    if plain:
+    if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Without fallback: it prints what it could not open, and opens it again.
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
 
 
-def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bool = False) -> Graph:
+def open_confined(model: bytes, name: str, confinement: Confinement, *, optimize: bool = True) -> Graph:
     """Open a stranger's model in a process of its own; on Windows in this one, which is said aloud.
 
     Parameters
@@ -51,12 +61,12 @@ def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bo
     name : str
         The file, named in errors.
     confinement : Confinement
-    plain : bool
-        Without any optimisation of its graph.
+    optimize : bool
+        Whether onnxruntime may optimise the graph.
 
     Returns
     -------
-    ConfinedGraph or OpenGraph
+    ConfinedGraph or LocalGraph
         `about` is what :func:`interface` says.
 
     Raises
@@ -69,22 +79,22 @@ def open_foreign(model: bytes, name: str, confinement: Confinement, *, plain: bo
     if not _CONFINES:
         _logger.warning("%s: here a foreign network runs without limits on its time and memory", name)
         try:
-            return OpenGraph(model, plain=plain)
-        except failures() as error:
-            raise RuntimeError(reason(error)) from None
+            return LocalGraph(model, optimize=optimize)
+        except onnxruntime_errors() as error:
+            raise RuntimeError(first_line(error)) from None
     try:
         return ConfinedGraph(
-            __name__, model, {"plain": plain}, name=name, confinement=confinement, read_about=_read_interface
+            __name__, model, {"optimize": optimize}, name=name, confinement=confinement, read_about=_read_interface
         )
     except ConversionError as error:
         raise RuntimeError(error.problem) from None
 
 
-class OpenGraph:
+class LocalGraph:
     """A model that is open in this process, as :class:`ConfinedGraph` is in another."""
 
-    def __init__(self, model: bytes, *, plain: bool = False) -> None:
-        self._session = open_session(model, plain=plain)
+    def __init__(self, model: bytes, *, optimize: bool = True) -> None:
+        self._session = open_session(model, optimize=optimize)
         self.about = interface(self._session)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -98,7 +108,7 @@ class OpenGraph:
     def __exit__(self, *_: object) -> None: ...
 
 
-Graph = ConfinedGraph | OpenGraph
+Graph = ConfinedGraph | LocalGraph
 
 
 def interface(session: Any) -> dict[str, list[list[Any]]]:
@@ -128,19 +138,19 @@ def main() -> None:
 
 
 def _open(model: bytes, settings: Mapping[str, Any]) -> Opened:
-    refuse_telemetry()
+    disable_telemetry()
     import onnxruntime  # noqa: F401 - before memory is limited
 
     limit_memory(settings["largest_bytes"], len(model), cores())
-    raised: tuple[type[Exception], ...] = (MemoryError, *failures())
+    raised: tuple[type[Exception], ...] = (MemoryError, *onnxruntime_errors())
     try:
-        session = open_session(model, plain=settings["plain"])
+        session = open_session(model, optimize=settings["optimize"])
     except raised as error:
-        raise ConversionError(reason(error)) from None
-    return Opened(session.run, failures(), interface(session))
+        raise ConversionError(first_line(error)) from None
+    return Opened(session.run, onnxruntime_errors(), interface(session))
 
 
-def compute(model: bytes, outputs: Sequence[str], feeds: Mapping[str, NDArray[np.float32]]) -> list[Any]:
+def run_once(model: bytes, outputs: Sequence[str], feeds: Mapping[str, NDArray[np.float32]]) -> list[Any]:
     """Open a model that was just made, and run it once.
 
     Parameters
@@ -163,15 +173,15 @@ def compute(model: bytes, outputs: Sequence[str], feeds: Mapping[str, NDArray[np
     require("cpu", "onnxruntime")
     try:
         found: list[Any] = open_session(model).run(list(outputs), dict(feeds))
-    except failures() as error:
+    except onnxruntime_errors() as error:
         raise ConversionError(
-            "onnxruntime does not run the graph", found=reason(error),
+            "onnxruntime does not run the graph", found=first_line(error),
             remedy="nothing was written; report this with the versions in use",
         ) from None  # fmt: skip
     return found
 
 
-def failures() -> tuple[type[Exception], ...]:
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: its own exceptions share no base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -179,6 +189,6 @@ def failures() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, *own)
 
 
-def reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """First line of what a library says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

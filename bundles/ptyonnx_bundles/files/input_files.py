@@ -6,12 +6,12 @@ import stat
 from pathlib import Path
 
 from ptyonnx_bundles.errors import PtyonnxError
-from ptyonnx_bundles.files.places import check_name
+from ptyonnx_bundles.files.output_paths import check_name
 
-__all__ = ["check_regular", "read_text"]
+__all__ = ["check_regular_file", "read_text"]
 
 
-def check_regular(path: Path, error: type[PtyonnxError], remedy: str) -> None:
+def check_regular_file(path: Path, error: type[PtyonnxError], remedy: str) -> None:
     """Refuse what stands there and is no regular file, or whose name is not text.
 
     What is absent or out of reach is for the reader to say.
@@ -48,7 +48,7 @@ def read_text(path: Path, error: type[PtyonnxError], largest_bytes: int, *, expe
     remedy : str
         What to do where it cannot be opened.
     """
-    check_regular(path, error, f"name a file of {expected}")
+    check_regular_file(path, error, f"name a file of {expected}")
     try:
         with path.open("rb") as stream:
             content = stream.read(largest_bytes + 1)

@@ -65,25 +65,25 @@ def serve(opener: Opener) -> None:
         (model, settings) -> Opened. It calls :func:`limit_memory` before it opens the model, and raises
         `PtyonnxError` where that cannot be opened.
     """
-    lines = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
+    connections = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError):  # if the machine runs out of memory, this process goes first
         _OOM_SCORE.write_text("1000")
-    send(lines[0], Message({"started": True}), Deadline())
+    send(connections[0], Message({"started": True}), Deadline())
     # What libraries say when a graph kills them is no news for the user: the parent says what happened.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    request = receive(lines[0], _LARGEST_MESSAGE_BYTES, Deadline())
+    request = receive(connections[0], _LARGEST_MESSAGE_BYTES, Deadline())
     notes = _Notes()
     logging.getLogger().addHandler(notes)
     try:
-        opened = opener(request.arrays[0].tobytes(), request.words)
+        opened = opener(request.arrays[0].tobytes(), request.header)
     except PtyonnxError as error:
-        send(lines[0], Message({"refused": _spelled(error)}), Deadline())
+        send(connections[0], Message({"refused": _spelled(error)}), Deadline())
         os._exit(0)
-    send(lines[0], Message({"about": opened.about, "notes": notes.said}), Deadline())
-    for line in lines[1:]:
-        threading.Thread(target=_answer, args=(line, opened), daemon=True).start()
-    _answer(lines[0], opened)
+    send(connections[0], Message({"about": opened.about, "notes": notes.said}), Deadline())
+    for connection in connections[1:]:
+        threading.Thread(target=_answer, args=(connection, opened), daemon=True).start()
+    _answer(connections[0], opened)
     os._exit(0)  # not through the interpreter's end, which would wait for threads that compute
 
 
@@ -125,25 +125,25 @@ class _Notes(logging.Handler):
         self.said.append((record.name, record.getMessage()))
 
 
-def _answer(line: socket.socket, opened: Opened) -> None:
-    """Run the graph as often as the parent asks on this line."""
+def _answer(connection: socket.socket, opened: Opened) -> None:
+    """Run the graph as often as the parent asks on this connection."""
     while True:
         try:
-            request = receive(line, _LARGEST_MESSAGE_BYTES, Deadline())
+            request = receive(connection, _LARGEST_MESSAGE_BYTES, Deadline())
         except (EOFError, OSError):
             return
         reply = _computed(opened, request)
         del request  # its arrays
         with contextlib.suppress(OSError):
-            send(line, reply, Deadline())
+            send(connection, reply, Deadline())
         del reply
 
 
 def _computed(opened: Opened, request: Message) -> Message:
-    feeds = dict(zip(request.words["feeds"], request.arrays, strict=True))
+    feeds = dict(zip(request.header["feeds"], request.arrays, strict=True))
     failures: tuple[type[BaseException], ...] = (MemoryError, *opened.failures)
     try:
-        found = [np.asarray(array) for array in opened.run(request.words["outputs"], feeds)]
+        found = [np.asarray(array) for array in opened.run(request.header["outputs"], feeds)]
     except failures as error:
         return Message({"failed": (str(error).splitlines() or [type(error).__name__])[0]})
     if any(array.dtype.kind not in NUMBERS for array in found):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ptyonnx_bundles.confinement import ConfinedGraph, Confinement, process
+from ptyonnx_bundles.confinement import ConfinedGraph, Confinement, confined_graph
 from ptyonnx_bundles.confinement.channel import Deadline, Message, receive, send
 from ptyonnx_bundles.errors import PtyonnxError, WorkerError
 
@@ -50,7 +50,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
                 [sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
 
-        monkeypatch.setattr(process, "_start", start)
+        monkeypatch.setattr(confined_graph, "_start", start)
         return ConfinedGraph(
             "module", b"", {}, name="a.onnx", confinement=Confinement(30, 2**24),
             read_about=lambda said: {"provider": str(said["provider"])},

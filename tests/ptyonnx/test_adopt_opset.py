@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ptyonnx_bundles.errors import ConversionError
 from ptyonnx_converters.foreign.declaration import Declaration, Source
-from ptyonnx_converters.foreign.opset import converted
+from ptyonnx_converters.foreign.opset import convert_opset
 from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
@@ -62,7 +62,7 @@ def test_a_resize_of_before_operator_set_11_looks_at_the_same_pixels(
     """The reference is onnxruntime on the file as it came; half a pixel of difference is 1 and more."""
     model = resizing(opset, mode, scale, ["b", 2, 15, 16])
     values = np.random.default_rng(0).standard_normal((3, 2, 15, 16)).astype(np.float32)
-    difference = np.abs(run(converted(model, "f"), values) - run(model, values))
+    difference = np.abs(run(convert_opset(model, "f"), values) - run(model, values))
     assert float(difference.max()) == 0
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TypeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-__all__ = ["Value", "made", "weight"]
+__all__ = ["Value", "constant_value", "infer_outputs"]
 
 _FEW = 256  # elements; what has more is no shape
 # What shapes are computed with, where they and what they are made of are few numbers.
@@ -45,13 +45,13 @@ class Value(NamedTuple):
         return math.prod(self.shape) * element
 
 
-def weight(tensor: onnx.TensorProto) -> Value:
+def constant_value(tensor: onnx.TensorProto) -> Value:
     """What is known about a constant."""
     few = math.prod(tensor.dims) <= _FEW
     return Value(tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor) if few else None)
 
 
-def made(node: onnx.NodeProto, known: Mapping[str, Value], opset: int) -> dict[str, Value]:
+def infer_outputs(node: onnx.NodeProto, known: Mapping[str, Value], opset: int) -> dict[str, Value]:
     """What is known about the outputs of a node: all of it, or the output is missing."""
     names = [name for name in dict.fromkeys(node.input) if name]
     graph = onnx.GraphProto(name="node", node=[node])

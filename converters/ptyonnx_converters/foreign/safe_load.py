@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 
 from ptyonnx_bundles.errors import ConversionError
-from ptyonnx_converters.running import reason
+from ptyonnx_converters.onnxruntime_session import first_line
 
-__all__ = ["EVALUATION", "LARGEST_FILE_BYTES", "load_untrusted", "read_limited"]
+__all__ = ["EVALUATION_REMEDY", "LARGEST_FILE_BYTES", "load_untrusted", "read_bounded"]
 
 LARGEST_FILE_BYTES = 2**30  # as for a bundle
 _STANDARD = ("", "ai.onnx")
@@ -36,11 +36,13 @@ _NUMBERS = frozenset(  # contents of a tensor: no text, and large
 )
 _TEXTS = frozenset({"s", "strings"})  # of attributes: bytes by their type, text by their meaning
 _SHOWN = 40  # bytes of a text
-EVALUATION = "export the network in evaluation: call model.eval() before (PyTorch), or give training=False (Keras)"
+EVALUATION_REMEDY = (
+    "export the network in evaluation: call model.eval() before (PyTorch), or give training=False (Keras)"
+)
 _OLDEST_OPSET = 7  # below, operators mean other things and the version converter has gaps
 
 
-def read_limited(path: Path) -> bytes:
+def read_bounded(path: Path) -> bytes:
     """Read a file of at most 1 GiB.
 
     Raises
@@ -91,13 +93,13 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
         try:
             model = onnx.inliner.inline_local_functions(model)
         except (RuntimeError, ValueError) as error:
-            raise ConversionError(f"functions that cannot be written out ({reason(error)})", file=file) from None
+            raise ConversionError(f"functions that cannot be written out ({first_line(error)})", file=file) from None
     _refuse_unusual(model, file)
     _free_unsized(model.graph)
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise ConversionError(f"not a valid ONNX model ({reason(error)})", file=file) from None
+        raise ConversionError(f"not a valid ONNX model ({first_line(error)})", file=file) from None
     return model
 
 
@@ -202,5 +204,5 @@ def _refuse_training(graph: onnx.GraphProto, file: str) -> None:
         if training:
             raise ConversionError(
                 f"{node.op_type} in training mode: a pattern's object depends on the others of its batch, or on chance",
-                file=file, key=node.name or node.output[0], remedy=EVALUATION,
+                file=file, key=node.name or node.output[0], remedy=EVALUATION_REMEDY,
             )  # fmt: skip

@@ -16,7 +16,7 @@ def loaded_by(module: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["ptyonnx_converters", "ptyonnx_converters.check"])
+@pytest.mark.parametrize("module", ["ptyonnx_converters", "ptyonnx_converters.selftest"])
 def test_importing_loads_neither_a_framework_nor_onnx(module: str) -> None:
     assert loaded_by(module) == "[]"
 
