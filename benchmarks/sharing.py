@@ -22,13 +22,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
-from ptyonnx import Settings, load_scan
+from ptyonnx import Settings, load_scan, reconstruct
 from ptyonnx.backends import BACKENDS
 from ptyonnx.cli.framework import load_quietly
 from ptyonnx.exchange.training import train
 from ptyonnx.training import Unobserved
 from ptyonnx_bundles import Recipe, read_bundle
-from ptyonnx_runtime.reconstruct import reconstruct
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "siemens_star_64.npz"

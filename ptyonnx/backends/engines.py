@@ -39,7 +39,7 @@ def open_engine(
     threads: int = 0,
     limit_s: float = DEFAULT_LIMIT_S,
 ) -> Engine:
-    """Make a bundle ready to compute.
+    """Make a bundle ready to compute. onnxruntime is opened for whole scans: as many batches at a time as threads.
 
     Parameters
     ----------
@@ -50,15 +50,14 @@ def open_engine(
         For onnxruntime see :class:`ptyonnx_runtime.inference.session.Session`; for a framework ``auto``,
         ``cpu`` or ``cuda``.
     threads : int
-        Threads for one run on the CPU; 0: as many as there are cores. A framework has them for the
-        whole process.
+        CPU threads; 0: as many as there are cores. A framework has them for the whole process.
     limit_s : float
         Seconds that a foreign graph may take to be opened, and for each batch.
 
     Raises
     ------
     SettingsError
-        There is no such engine.
+        There is no such engine, or `threads` is negative.
     BundleError
         A framework was asked for, and the bundle's network has no recipe that it could build.
     ProviderError
@@ -68,7 +67,7 @@ def open_engine(
     """
     name = canonical_engine(engine)
     if name == Session.name:
-        return Session(bundle, provider, threads, limit_s=limit_s)
+        return Session.concurrent(bundle, provider, threads, limit_s=limit_s)
     if provider not in _DEVICES:
         raise ProviderError(
             f"the engine {name} has no provider '{provider}'", expected="auto, cpu or cuda",

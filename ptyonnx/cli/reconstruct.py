@@ -85,7 +85,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     opened = read_bundle(source)
     declared = {name: options[name] for name in ("values", "axes", "zero_frequency")}
     scan = load_scan(data, **declared)
-    engine = _native_engine(opened, name, options)
+    engine = _engine(opened, name, options)
     start = perf_counter()
     with bar("reconstructing", "group") as progress:
         result = reconstruct(
@@ -109,7 +109,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
             "bundle is for this kind of sample; of very few photons no object explains much"
         )
     say(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
-    where = result.provider if engine is None else f"{result.provider} in {result.engine}"
+    where = result.provider if name == "onnxruntime" else f"{result.provider} in {result.engine}"
     say(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {where})")
     say(f"photons   {result.flux}")
     say(f"result    {output}")
@@ -138,10 +138,10 @@ def _engine_name(engine: str | None, backend: str | None) -> str:
     return framework
 
 
-def _native_engine(bundle: Bundle, name: str, options: dict[str, Any]) -> Engine | None:
-    """A framework's engine; None leaves it to the runtime, which shares the scan out among sessions of one thread."""
+def _engine(bundle: Bundle, name: str, options: dict[str, Any]) -> Engine | str:
+    """A framework's engine, opened without its greetings; onnxruntime has none and is opened by its name."""
     if name == "onnxruntime":
-        return None
+        return name
     from ptyonnx.cli.framework import open_quietly
 
     return open_quietly(bundle, name, provider=options["provider"], threads=options["threads"])

@@ -71,10 +71,6 @@ class Implementation:
         """
         return self.opened or open_engine(self.bundle, self.engine, provider=self.provider, limit_s=self.limit_s)
 
-    def given(self, engine: Engine) -> Engine | None:
-        """The engine as `reconstruct` takes it: None for its own onnxruntime, which it runs with all cores."""
-        return engine if self.opened is not None or self.engine != Session.name else None
-
 
 def open_implementation(
     source: AnyImplementation, provider: str = "auto", limit_s: float = DEFAULT_LIMIT_S, *, key: str | None = None

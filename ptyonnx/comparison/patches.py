@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,7 @@ def compare_patches(
     else:
         part = middle_of_scan(where)
         source, count = "scan", len(part)
-        first, second = (patches(bundle, part, engine=engine) for bundle, engine in zip(bundles, counting, strict=True))
+        first, second = (patches(bundle, part, engine) for bundle, engine in zip(bundles, counting, strict=True))
     broken_a, broken_b = broken = counting[0].not_finite, counting[1].not_finite
     known = _known(bundles, first.shape[-1])
     left, right = first[..., known], second[..., known]
@@ -124,11 +125,14 @@ class _Counting:
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.provider, self.activations = engine.name, engine.provider, engine.activations
+        self.concurrency, self.batch_px, self.close = engine.concurrency, engine.batch_px, engine.close
         self.not_finite = 0
+        self._lock = threading.Lock()
         self._engine = engine
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         values = self._engine.run(diffraction)
         finite = np.isfinite(values)
-        self.not_finite += int(values.size - np.count_nonzero(finite))
+        with self._lock:
+            self.not_finite += int(values.size - np.count_nonzero(finite))
         return values if finite.all() else np.where(finite, values, np.complex64(0))

@@ -279,9 +279,7 @@ def compare_stitched(
 
 
 def _stitch(subject: Implementation, engine: Engine, scan: Scan) -> Reconstruction:
-    return reconstruct(
-        subject.bundle, scan, provider=subject.provider, engine=subject.given(engine), limit_s=subject.limit_s
-    )
+    return reconstruct(subject.bundle, scan, engine)
 
 
 def _sentence(image: ImageComparison, passed: bool, tolerance: float) -> str:

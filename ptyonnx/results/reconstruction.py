@@ -9,6 +9,8 @@ import base64
 import html
 import io
 import os
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +20,14 @@ from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.terminal import escape_unprintable
 from ptyonnx_runtime import reconstruct as runtime
 from ptyonnx_runtime.flux import FluxChoice
-from ptyonnx_runtime.inference.session import Session
-from ptyonnx_runtime.reconstruct import PhaseChoice
+from ptyonnx_runtime.inference.options import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ptyonnx.opening import AnyBundle, AnyScan
     from ptyonnx_runtime.inference.engine import Engine
-    from ptyonnx_runtime.reconstruct import Progress
+    from ptyonnx_runtime.inference.options import PhaseChoice, Progress
 
 __all__ = ["Reconstruction", "reconstruct"]
 
@@ -140,7 +141,7 @@ def reconstruct(
     flux: FluxChoice = "match",
     phases: PhaseChoice = "auto",
     progress: Progress | None = None,
-    engine: Engine | str | None = None,
+    engine: Engine | str = "onnxruntime",
     limit_s: float = DEFAULT_LIMIT_S,
 ) -> Reconstruction:
     """Reconstruct the object of a scan with a bundle.
@@ -166,9 +167,9 @@ def reconstruct(
         for foreign bundles, whose systems keep the network's.
     progress : callable, optional
         Called with (groups that went through the network, groups in all).
-    engine : Engine or str, optional
-        What computes the patches: a name (``"torch"``, ``"tensorflow"``, ``"onnxruntime"``) or what
-        :func:`ptyonnx.backends.engines.open_engine` opened, with threads and a provider of its own. By default onnxruntime.
+    engine : Engine or str
+        Computes the patches: ``"onnxruntime"``, ``"torch"``, ``"tensorflow"``, or an engine from
+        :func:`ptyonnx.backends.engines.open_engine`, which has its own provider, threads and limit.
     limit_s : float
         Seconds that the graph of a foreign bundle may take for each batch.
 
@@ -197,21 +198,13 @@ def reconstruct(
     opened, patterns = open_bundle(bundle, key="bundle"), open_scan(scan)
     check_type(provider, "provider", str, "a name such as auto, cpu or cuda")
     check_type(threads, "threads", int, "a number of threads")
-    if isinstance(engine, str):
-        from ptyonnx.backends.engines import canonical_engine, open_engine
+    options = Options(threads=threads, batch_size=batch_size, flux=flux, phases=phases, progress=progress)
+    with ExitStack() as closing:
+        if isinstance(engine, str):
+            from ptyonnx.backends.engines import open_engine
 
-        native = canonical_engine(engine) != Session.name  # onnxruntime shares the scan out among sessions of its own
-        engine = open_engine(opened, engine, provider=provider, threads=threads, limit_s=limit_s) if native else None
-    found = runtime.reconstruct(
-        opened,
-        patterns,
-        provider=provider,
-        threads=threads,
-        batch_size=batch_size,
-        flux=flux,
-        phases=phases,
-        progress=progress,
-        engine=engine,
-        limit_s=limit_s,
-    )
-    return Reconstruction(**vars(found))
+            engine = open_engine(opened, engine, provider=provider, threads=threads, limit_s=limit_s)
+            closing.callback(engine.close)
+            options = replace(options, abandon=engine.close)
+        result = runtime.reconstruct(opened, patterns, engine, options)
+    return Reconstruction(**vars(result))

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
-from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
-from ptyonnx_bundles.errors import SettingsError
-from ptyonnx_runtime.flux import Flux, FluxChoice
+from ptyonnx_runtime.flux import Flux
 from ptyonnx_runtime.inference.engine import Engine
-from ptyonnx_runtime.inference.runner import Progress, Runner, as_slice
+from ptyonnx_runtime.inference.options import Options, PhaseChoice, Progress
+from ptyonnx_runtime.inference.runner import Runner, as_slice
 from ptyonnx_runtime.inference.session import Session
 from ptyonnx_runtime.inference.workers import in_order
 from ptyonnx_runtime.scan import Scan, chunks
@@ -31,9 +29,9 @@ from ptyonnx_runtime.stitching.residual import ForwardModel, Misfit, r_factor
 from ptyonnx_runtime.stitching.spool import TileSpool
 from ptyonnx_runtime.stitching.stitching import Canvas, Tiles, frame_of, probe_weight
 
-__all__ = ["PhaseChoice", "Progress", "Reconstruction", "reconstruct"]
+__all__ = ["Options", "PhaseChoice", "Progress", "Reconstruction", "reconstruct"]
 
-PhaseChoice = Literal["auto", "overlap", "network"]
+_DEFAULT = Options()
 
 # Of the R-factor of vacuum. On the shipped scan a network of 16 epochs has 0.53 at the right positions and 0.96 to 0.97 with
 # x and y swapped or one axis mirrored; after three epochs it is 0.69 and 0.98 to 0.99. Others were seen at 0.92 to 0.94.
@@ -107,76 +105,41 @@ class Reconstruction:
         return self.r_factor >= _HARDLY * self.vacuum_r_factor
 
 
-def reconstruct(
-    bundle: Bundle,
-    scan: Scan,
-    *,
-    provider: str = "auto",
-    threads: int = 0,
-    batch_size: int | None = None,
-    flux: FluxChoice = "match",
-    phases: PhaseChoice = "auto",
-    progress: Progress | None = None,
-    engine: Engine | None = None,
-    limit_s: float = DEFAULT_LIMIT_S,
-) -> Reconstruction:
+def reconstruct(bundle: Bundle, scan: Scan, engine: Engine, options: Options = _DEFAULT) -> Reconstruction:
     """Reconstruct the object of a scan.
 
     Parameters
     ----------
     bundle : Bundle
     scan : Scan
-    provider : str
-        See :class:`ptyonnx_runtime.inference.session.Session`.
-    threads : int
-        Worker threads; 0: as many as there are cores.
-    batch_size : int, optional
-        Groups that run together; by default chosen from N and the provider. It does not change
-        the result.
-    flux : {"match", "as-is"}
-        Whether amplitudes are scaled where scan and bundle differ by more than 10 % in photons.
-    phases : {"auto", "overlap", "network"}
-        Where the global phase of each patch comes from, which its pattern leaves free: from the
-        overlaps (see :mod:`ptyonnx_runtime.stitching.phasing`; patches wait in a temporary file), or as
-        the network guessed it. By default from the overlaps, but for foreign bundles, whose
-        systems keep the network's.
-    progress : callable, optional
-        Called with (groups that went through the network, groups in all).
-    engine : Engine, optional
-        What computes the patches, one batch at a time and with threads of its own; `provider` is
-        that of the engine then. By default onnxruntime.
-    limit_s : float
-        Seconds that the graph of a foreign bundle may take for each batch.
+    engine : Engine
+        Computes the patches: the bundle in onnxruntime (:meth:`ptyonnx_runtime.inference.session.Session.concurrent`),
+        or another engine of its weights. It can be used again afterwards.
+    options : Options
+
+    Returns
+    -------
+    Reconstruction
 
     Raises
     ------
     ScanError
         The scan does not fit the bundle, or cannot be reconstructed.
     ProviderError
-        The provider is unknown or does not work here.
+        The engine cannot compute a batch, for example for lack of memory.
     NotFiniteError
-        The network gives NaN, infinity or numbers beyond 1e12 for a pattern.
+        The network predicts NaN, infinity or values beyond 1e12 for a pattern.
     WorkerError
         A foreign graph killed its process, or took too long.
     """
-    if phases not in get_args(PhaseChoice):
-        raise SettingsError("no such choice", key="phases", found=phases, expected="auto, overlap or network")
-    with Runner(
-        bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux, limit_s=limit_s
-    ) as runner:
-        return _reconstructed(bundle, scan, runner, phases, progress)
-
-
-def _reconstructed(
-    bundle: Bundle, scan: Scan, runner: Runner, phases: PhaseChoice, progress: Progress | None
-) -> Reconstruction:
+    runner = Runner(bundle, scan, engine, options)
     frame = frame_of(scan)
     probe = illumination(bundle, scan, runner.flux)
     canvas = Canvas(frame, patch_weight(conventions(bundle), probe_weight(probe)))
 
-    agreeing = phases == "overlap" or (phases == "auto" and not bundle.is_foreign)
-    stitch = _stitch_agreeing if agreeing else _stitch
-    stitch(canvas, runner, progress)
+    by_overlap = options.phases == "overlap" or (options.phases == "auto" and not bundle.is_foreign)
+    stitch = _stitch_in_phase if by_overlap else _stitch
+    stitch(canvas, runner)
     stitched, mask = canvas.finish()
     model = ForwardModel(stitched, frame, probe)
     if bundle.is_foreign:
@@ -205,15 +168,15 @@ def _reconstructed(
     )
 
 
-def _stitch(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
-    """Fill the canvas with patches as the network made them."""
+def _stitch(canvas: Canvas, runner: Runner) -> None:
+    """Fill the canvas with patches as the network predicts them."""
     with closing(runner.in_order(lambda members: runner.place(members, canvas))) as placed:
-        for tiles in runner.watched(placed, progress):
+        for tiles in runner.with_progress(placed):
             canvas.add(tiles)
 
 
-def _stitch_agreeing(canvas: Canvas, runner: Runner, progress: Progress | None) -> None:
-    """Fill the canvas with patches whose phases agree: they wait in a file until the phases are known."""
+def _stitch_in_phase(canvas: Canvas, runner: Runner) -> None:
+    """Fill the canvas with patches in phase: they wait in a file until their phases have been estimated."""
     size, count = runner.patches_per_batch, runner.groups.size
     with TileSpool(runner.N, count) as spool, Overlaps(canvas.frame, runner.N, count) as overlaps:
 
@@ -223,15 +186,15 @@ def _stitch_agreeing(canvas: Canvas, runner: Runner, progress: Progress | None) 
             spool.put_tiles(number * size, tiles)
             overlaps.add(number * size, tiles)
 
-        with closing(in_order(prepare, enumerate(runner.batches()), runner.workers, runner.close)) as prepared:
-            for _ in runner.watched(prepared, progress):
+        with closing(runner.distribute(prepare, enumerate(runner.batches()))) as prepared:
+            for _ in runner.with_progress(prepared):
                 pass
         factors = overlaps.phases()
 
-        def turned(part: slice) -> Tiles:
+        def rotated(part: slice) -> Tiles:
             return spool.get_tiles(part.start, part.stop - part.start).rotated(factors[part])
 
-        with closing(in_order(turned, chunks(count, size), runner.workers)) as placed:
+        with closing(in_order(rotated, chunks(count, size), runner.workers)) as placed:
             for tiles in placed:
                 canvas.add(tiles)
 
@@ -245,8 +208,8 @@ def _misfit(model: ForwardModel, scan: Scan, runner: Runner) -> Misfit:
 
     size = max(1, _RESIDUAL_CHUNK_PX // scan.N**2)
     whole = Misfit(*(np.empty(len(runner.lit)) for _ in Misfit._fields))
-    with closing(in_order(compare, chunks(len(runner.lit), size), runner.residual_workers)) as found:
-        for part, sums in zip(chunks(len(runner.lit), size), found, strict=True):
+    with closing(in_order(compare, chunks(len(runner.lit), size), runner.residual_workers)) as results:
+        for part, sums in zip(chunks(len(runner.lit), size), results, strict=True):
             for values, some in zip(whole, sums, strict=True):
                 values[part] = some
     return whole

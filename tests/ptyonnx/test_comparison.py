@@ -10,6 +10,7 @@ from bundle_factory import example_probe, example_weights, make_bundle, overflow
 from float32_bounds import of_bundle, of_sums
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
+from session_runs import reconstruct
 
 from ptyonnx.cli import main
 from ptyonnx.comparison import Comparison, Implementation, compare, compare_weights
@@ -18,8 +19,8 @@ from ptyonnx.comparison.weights import judge_weights
 from ptyonnx.reference.pattern_selection import MOST_PATTERNS
 from ptyonnx_bundles import Bundle, ForeignRecipe, Recipe
 from ptyonnx_bundles.errors import ScanError, SettingsError
+from ptyonnx_runtime.inference.engine import SHARED_BATCH_PX
 from ptyonnx_runtime.inference.session import Session
-from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
 
 RECIPE = Recipe(N=64, filters_scale=0.0625)
@@ -318,7 +319,7 @@ def test_a_dead_network_is_far_from_a_living_one_from_both_sides(
 class _Engine:
     """An engine whose object, or whose values on the way to it, are those of another one, changed."""
 
-    name, provider, versions = "pytorch", "cpu", {"torch": "0"}
+    name, provider, concurrency, batch_px = "pytorch", "cpu", 1, SHARED_BATCH_PX
 
     def __init__(
         self,
@@ -333,6 +334,9 @@ class _Engine:
 
     def activations(self, diffraction: NDArray[np.float32]) -> Any:
         return self._of_activations(self._engine.activations(diffraction))
+
+    def close(self) -> None:
+        self._engine.close()
 
 
 def _factor(values: Any) -> Any:

@@ -20,6 +20,7 @@ from ptyonnx.comparison.activations import compare_activations
 from ptyonnx.reference.pattern_selection import PatternGroups
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_runtime.inference.activations import value_names, with_every_value
+from ptyonnx_runtime.inference.engine import SHARED_BATCH_PX
 from ptyonnx_runtime.inference.session import Session
 
 pytestmark = pytest.mark.numerical
@@ -153,7 +154,7 @@ def test_twenty_random_faults_are_named(
 class FaultyEngine:
     """onnxruntime on a graph that is not the recipe's: an implementation with a bug."""
 
-    name, provider = "faulty", "cpu"
+    name, provider, concurrency, batch_px = "faulty", "cpu", 1, SHARED_BATCH_PX
 
     def __init__(self, bundle: Bundle, operator: str = "", attribute: str = "", value: Any = None) -> None:
         model = onnx.load_from_string(canonical_model(RECIPE, _weights()))
@@ -174,6 +175,9 @@ class FaultyEngine:
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         result: NDArray[np.complex64] = self.activations(diffraction)["object"].view(np.complex64)[..., 0]
         return result
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(

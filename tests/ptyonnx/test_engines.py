@@ -20,6 +20,7 @@ from ptyonnx.results.reconstruction import reconstruct
 from ptyonnx.simulation import scan_positions, simulate
 from ptyonnx_bundles import Bundle, Recipe
 from ptyonnx_bundles.errors import BundleError, ProviderError, SettingsError
+from ptyonnx_runtime.inference.engine import SHARED_BATCH_PX
 from ptyonnx_runtime.inference.runner import patches, predict
 from ptyonnx_runtime.scan import Scan
 
@@ -114,14 +115,15 @@ def test_weights_given_to_a_framework_are_not_changed_by_it(bundle: Bundle, name
     assert {key: array.tobytes() for key, array in bundle.weights.items()} == before
 
 
-class _Watched:
+class _Recording:
     """An engine of ones that notes how it is called."""
 
-    name, provider = "watched", "cpu"
+    name, provider, concurrency, batch_px = "recording", "cpu", 1, SHARED_BATCH_PX
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.running = threading.Lock()
+        self.closed = False
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
         assert self.running.acquire(blocking=False), "called while another batch was running"
@@ -132,18 +134,43 @@ class _Watched:
     def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         return {"diffraction": diffraction}
 
+    def close(self) -> None:
+        self.closed = True
 
-def test_an_engine_that_is_given_computes_one_batch_at_a_time_of_the_size_that_is_asked_for(
+
+def test_an_engine_without_concurrency_computes_one_batch_at_a_time_of_the_requested_size(
     bundle: Bundle, scan: Scan
 ) -> None:
-    engine = _Watched()
+    engine = _Recording()
     result = reconstruct(bundle, scan, engine=engine, threads=4, batch_size=3)
     assert set(engine.sizes[:-1]) == {3}
-    assert result.engine == "watched"
+    assert result.engine == "recording"
+    assert not engine.closed
     np.testing.assert_allclose(result.object[~result.mask], 1, atol=of_functions())
     assert result.r_factor == pytest.approx(result.vacuum_r_factor, rel=1e-5)
-    np.testing.assert_allclose(patches(bundle, scan, engine=engine), 1, atol=of_functions())
-    assert sum(len(found.pattern) for found in predict(bundle, scan, engine=engine)) >= len(scan)
+    np.testing.assert_allclose(patches(bundle, scan, engine), 1, atol=of_functions())
+    assert sum(len(found.pattern) for found in predict(bundle, scan, engine)) >= len(scan)
+
+
+def test_onnxruntime_is_opened_like_the_others_and_runs_as_many_batches_at_a_time_as_threads(
+    bundle: Bundle, scan: Scan
+) -> None:
+    engine = open_engine(bundle, provider="cpu", threads=3)
+    assert (engine.name, engine.concurrency) == ("onnxruntime", 3)
+    first, again = (reconstruct(bundle, scan, engine=engine) for _ in range(2))
+    by_name = reconstruct(bundle, scan, engine="onnxruntime", threads=1)
+    assert first.object.tobytes() == again.object.tobytes() == by_name.object.tobytes()
+
+
+def test_an_engine_that_is_opened_by_name_is_closed_and_another_is_not(
+    bundle: Bundle, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _Recording()
+    monkeypatch.setattr("ptyonnx.backends.engines.open_engine", lambda *_, **__: engine)
+    reconstruct(bundle, scan, engine=engine)
+    assert not engine.closed
+    reconstruct(bundle, scan, engine="onnxruntime")
+    assert engine.closed
 
 
 @pytest.mark.parametrize("alias, name", ALIASES.items())

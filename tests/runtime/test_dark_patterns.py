@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from foreign_factory import make_foreign_bundle
 from numpy.typing import NDArray
+from session_runs import patches, predict, reconstruct
 
 from ptyonnx.reference.pattern_selection import middle_of_scan
 from ptyonnx_bundles.errors import ScanError
-from ptyonnx_runtime.inference.runner import patches, predict
-from ptyonnx_runtime.reconstruct import Reconstruction, reconstruct
+from ptyonnx_runtime.reconstruct import Reconstruction
 from ptyonnx_runtime.scan import Scan
 
 DARK = np.arange(0, 60, 3)  # 20 of 60

@@ -18,12 +18,12 @@ import pytest
 from bundle_factory import make_bundle, run_model
 from foreign_factory import make_foreign_bundle
 from hostile_graphs import hostile_bundle
+from session_runs import reconstruct
 
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import ProviderError, PtyonnxError, SettingsError, WorkerError
 from ptyonnx_runtime.inference import session as sessions
 from ptyonnx_runtime.inference.session import Session
-from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
 
 N = 64
@@ -183,7 +183,7 @@ def test_the_number_of_threads_does_not_change_a_reconstruction(tmp_path: Path) 
 def test_more_threads_than_were_announced_wait_for_their_turn(tmp_path: Path) -> None:
     bundle = make_foreign_bundle(tmp_path / "foreign.onnx", N)
     found: list[object] = []
-    with Session(bundle, "cpu", threads=1, callers=2) as session:
+    with Session(bundle, "cpu", threads=2, concurrency=2) as session:
         threads = [Thread(target=lambda: found.append(session.run(bundle.selftest.diffraction))) for _ in range(6)]
         for thread in threads:
             thread.start()

@@ -11,11 +11,11 @@ import pytest
 from bundle_factory import example_probe
 from float32_bounds import UNIT_ROUNDOFF, of_bundle, of_sums
 from foreign_factory import make_foreign_bundle
+from session_runs import reconstruct
 
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.flux import match_flux
 from ptyonnx_runtime.inference.verify import verify
-from ptyonnx_runtime.reconstruct import reconstruct
 from ptyonnx_runtime.scan import Scan
 from ptyonnx_runtime.stitching.illumination import illumination
 from ptyonnx_runtime.stitching.residual import ForwardModel

@@ -1,6 +1,8 @@
 """From a bundle and a scan to an object, whatever the batch, the threads and the selection."""
 
 import logging
+import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -8,12 +10,15 @@ import numpy as np
 import pytest
 from bundle_factory import run_model
 from float32_bounds import UNIT_ROUNDOFF, of_bundle, of_sums
+from session_runs import patches, predict, reconstruct
 
 from ptyonnx_bundles.errors import NotFiniteError, ScanError, SettingsError
+from ptyonnx_runtime import reconstruct as runtime
 from ptyonnx_runtime.grouping import groups_covering
-from ptyonnx_runtime.inference.runner import patches, predict
+from ptyonnx_runtime.inference import runner
+from ptyonnx_runtime.inference.engine import SHARED_BATCH_PX
 from ptyonnx_runtime.inference.session import Session
-from ptyonnx_runtime.reconstruct import reconstruct
+from ptyonnx_runtime.reconstruct import Options
 from ptyonnx_runtime.scan import Scan
 
 pytestmark = pytest.mark.numerical
@@ -141,12 +146,79 @@ def test_a_pattern_without_photons_has_no_residual(bundles: Any, scan: Scan) -> 
 
 
 @pytest.mark.parametrize(
-    "options,problem",
-    [({"batch_size": 0}, "batch_size"), ({"threads": -1}, "threads"), ({"flux": "double"}, "match or as-is")],
+    "options,key",
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"threads": -1}, "threads"),
+        ({"flux": "double"}, "flux"),
+        ({"phases": "double"}, "phases"),
+    ],
 )
-def test_impossible_options_are_refused(bundles: Any, scan: Scan, options: dict[str, Any], problem: str) -> None:
-    with pytest.raises(SettingsError, match=problem):
-        reconstruct(bundles(), scan, **options)
+def test_impossible_options_are_refused(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Options(**options)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("options,key", [({"threads": -1}, "threads"), ({"concurrency": 0}, "concurrency")])
+def test_a_session_with_impossible_numbers_of_threads_is_refused(
+    bundles: Any, options: dict[str, Any], key: str
+) -> None:
+    for opened in (Session, Session.concurrent) if key == "threads" else (Session,):
+        with pytest.raises(SettingsError) as caught:
+            opened(bundles(), **options)
+        assert caught.value.key == key
+
+
+@pytest.mark.parametrize("threads,concurrency,batch", [(3, 3, 4), (3, 1, 16), (1, 1, 4)])
+def test_a_session_states_its_concurrency_and_the_batch_that_suits_it(
+    bundles: Any, threads: int, concurrency: int, batch: int
+) -> None:
+    session = Session(bundles(), "cpu", threads, concurrency=concurrency)
+    assert (session.concurrency, session.batch_px) == (concurrency, batch * 64 * 64)
+    if threads == concurrency:
+        assert Session.concurrent(bundles(), "cpu", threads).concurrency == threads
+
+
+class _Counting:
+    """A session that counts the threads in `run` and the patterns of each batch."""
+
+    def __init__(self, session: Session, concurrency: int) -> None:
+        self.name, self.provider, self.batch_px = session.name, session.provider, session.batch_px
+        self.concurrency, self._session = concurrency, session
+        self.activations, self.close = session.activations, session.close
+        self._lock, self._running = threading.Lock(), 0
+        self.most, self.sizes = 0, set[int]()
+
+    def run(self, diffraction: Any) -> Any:
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+            self.sizes.add(len(diffraction))
+        time.sleep(0.002)  # long enough for every other thread to come
+        values = self._session.run(diffraction)
+        with self._lock:
+            self._running -= 1
+        return values
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_as_many_threads_run_an_engine_as_it_states_with_batches_as_it_states(
+    bundles: Any, scan: Scan, concurrency: int
+) -> None:
+    engine = _Counting(Session(bundles(), "cpu", 1), concurrency)
+    found = runtime.reconstruct(bundles(), scan, engine, Options(threads=2))
+    assert engine.most == concurrency
+    assert max(engine.sizes) == engine.batch_px // scan.N**2
+    np.testing.assert_array_equal(found.object, reconstruct(bundles(), scan).object)
+
+
+def test_after_an_error_runs_in_progress_are_abandoned(bundles: Any, bright: Scan) -> None:
+    calls: list[str] = []
+    options = Options(flux="as-is", abandon=lambda: calls.append("abandoned"))
+    with pytest.raises(NotFiniteError):
+        runtime.reconstruct(bundles(), bright, _Broken(bundles(), np.nan), options)
+    assert calls == ["abandoned"]
 
 
 def test_a_scan_of_another_size_than_the_bundle_is_refused(bundles: Any) -> None:
@@ -168,7 +240,7 @@ def test_dark_patterns_are_refused(bundles: Any, scan: Scan) -> None:
 class _Broken:
     """An engine that gives one pattern's object a pixel that is no number, or none to reckon with."""
 
-    name, provider, versions = "broken", "cpu", {}
+    name, provider, concurrency, batch_px = "broken", "cpu", 1, SHARED_BATCH_PX
 
     def __init__(self, bundle: Any, number: complex) -> None:
         self._session, self._number = Session(bundle, threads=1), number
@@ -194,22 +266,23 @@ def test_an_object_that_is_no_number_is_refused_with_the_pattern(
 ) -> None:
     what = r"not finite" if not np.isfinite(number) else r"beyond 1e\+12"
     with pytest.raises(NotFiniteError, match=rf"{what} at pattern 17 .* largest amplitude is 2e\+05"):
-        reconstruct(bundles(), bright, engine=_Broken(bundles(), number), phases=phases, flux="as-is")
+        runtime.reconstruct(bundles(), bright, _Broken(bundles(), number), Options(phases=phases, flux="as-is"))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 300])
 def test_patches_that_are_no_numbers_are_refused_in_batches_of_any_size(
     bundles: Any, bright: Scan, batch_size: int
 ) -> None:
+    options = Options(flux="as-is", batch_size=batch_size)
     for number in (np.nan, 1e13):
         with pytest.raises(NotFiniteError, match="at pattern 17"):
-            patches(bundles(), bright, engine=_Broken(bundles(), number), flux="as-is", batch_size=batch_size)
+            runner.patches(bundles(), bright, _Broken(bundles(), number), options)
 
 
 @pytest.mark.parametrize("phases", ["overlap", "network"])
 def test_whatever_is_let_through_is_nan_exactly_where_the_mask_is_true(bundles: Any, bright: Scan, phases: Any) -> None:
     engine = _Broken(bundles(), 9e11 - 9e11j)
-    result = reconstruct(bundles(), bright, engine=engine, phases=phases, flux="as-is")
+    result = runtime.reconstruct(bundles(), bright, engine, Options(phases=phases, flux="as-is"))
     np.testing.assert_array_equal(np.isnan(result.object), result.mask)
     assert np.isfinite(result.residual).all()
     assert np.isfinite(result.r_factor)

@@ -17,6 +17,7 @@ from ptyonnx.backends.tensorflow.device import full_float32, refusing_failures, 
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.backends.weights import in_recipe_order
 from ptyonnx_bundles import Bundle
+from ptyonnx_runtime.inference.engine import GPU_BATCH_PX, SHARED_BATCH_PX
 
 __all__ = ["NativeEngine"]
 
@@ -43,11 +44,13 @@ class NativeEngine:
     """
 
     name = "tensorflow"
+    concurrency = 1  # one batch uses all threads of the process
 
     def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto") -> None:
         self.recipe = bundle.native_recipe("a framework")
         set_threads(threads)
         self.provider = "cuda" if use_gpu(device) else "cpu"
+        self.batch_px = SHARED_BATCH_PX if self.provider == "cpu" else GPU_BATCH_PX
         failing = refusing_failures(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"')
         with failing, tf.device(_DEVICES[self.provider]):
             self.network = Network(self.recipe)
@@ -69,6 +72,9 @@ class NativeEngine:
         with self._computing(diffraction):
             self.network.call(self._tensor(diffraction), see)
         return in_recipe_order(self.recipe, seen)
+
+    def close(self) -> None:
+        """Do nothing: the framework holds nothing that has to be released."""
 
     @contextmanager
     def _computing(self, diffraction: NDArray[np.float32]) -> Iterator[None]:

@@ -6,39 +6,31 @@ What becomes of the patches is the business of `reconstruct`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
-from typing import NamedTuple, Self, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
-from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
-from ptyonnx_bundles.cores import cores
-from ptyonnx_bundles.errors import NotFiniteError, ScanError, SettingsError
-from ptyonnx_runtime.flux import FluxChoice, match_flux
+from ptyonnx_bundles.errors import NotFiniteError, ScanError
+from ptyonnx_runtime.flux import match_flux
 from ptyonnx_runtime.grouping import groups_covering
 from ptyonnx_runtime.inference.engine import Engine
-from ptyonnx_runtime.inference.session import Session
-from ptyonnx_runtime.inference.workers import in_order
+from ptyonnx_runtime.inference.options import Options
+from ptyonnx_runtime.inference.workers import in_order, worker_count
 from ptyonnx_runtime.scan import Scan, chunks
 from ptyonnx_runtime.stitching.placement import conventions, patch_positions
 from ptyonnx_runtime.stitching.stitching import Canvas, Tiles
 
-__all__ = ["Patches", "Progress", "Runner", "as_slice", "patches", "predict"]
+__all__ = ["Patches", "Runner", "as_slice", "patches", "predict"]
 
+_DEFAULT = Options()
 _logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-# Pixels of a chunk, small enough that what is computed from it stays in a core's cache. Measured
-# at N = 64, one thread: 4 patterns 524 us each, 16 patterns 544.
-_NETWORK_CHUNK_PX = 4 * 64 * 64
-# An engine that is given uses all cores for one batch: larger ones, so that they are worth sharing out.
-_SHARED_CHUNK_PX = 16 * 64 * 64
-_GPU_CHUNK_PX = 256 * 64 * 64
 
 # Vacuum is 1. From about 1e17 intensities are beyond float32, and so are sums of patches from 1e36.
 _LARGEST = 1e12
@@ -61,39 +53,15 @@ class Patches(NamedTuple):
     share: NDArray[np.float64]
 
 
-def predict(
-    bundle: Bundle,
-    scan: Scan,
-    *,
-    provider: str = "auto",
-    threads: int = 0,
-    batch_size: int | None = None,
-    flux: FluxChoice = "match",
-    engine: Engine | None = None,
-    limit_s: float = DEFAULT_LIMIT_S,
-) -> Iterator[Patches]:
-    """The network's patches, batch by batch, in the order of the groups; parameters as in `reconstruct`."""
-    with (
-        Runner(
-            bundle, scan, engine, provider=provider, threads=threads, batch_size=batch_size, flux=flux, limit_s=limit_s
-        ) as runner,
-        closing(runner.in_order(runner.run)) as found,
-    ):
-        yield from found
+def predict(bundle: Bundle, scan: Scan, engine: Engine, options: Options = _DEFAULT) -> Iterator[Patches]:
+    """Compute patches batch by batch, in the order of the groups; parameters as in `reconstruct`."""
+    runner = Runner(bundle, scan, engine, options)
+    with closing(runner.in_order(runner.run)) as results:
+        yield from runner.with_progress(results)
 
 
-def patches(
-    bundle: Bundle,
-    scan: Scan,
-    *,
-    provider: str = "auto",
-    threads: int = 0,
-    batch_size: int | None = None,
-    flux: FluxChoice = "match",
-    engine: Engine | None = None,
-    limit_s: float = DEFAULT_LIMIT_S,
-) -> NDArray[np.complex64]:
-    """One patch per pattern, all in memory; parameters as in `reconstruct`.
+def patches(bundle: Bundle, scan: Scan, engine: Engine, options: Options = _DEFAULT) -> NDArray[np.complex64]:
+    """Compute one patch per pattern, all in memory; parameters as in `reconstruct`.
 
     Returns
     -------
@@ -102,28 +70,21 @@ def patches(
     """
     result = np.zeros((len(scan), scan.N, scan.N), np.complex64)
     result[~scan.lit] = complex(np.nan, np.nan)
-    batches = predict(
-        bundle,
-        scan,
-        provider=provider,
-        threads=threads,
-        batch_size=batch_size,
-        flux=flux,
-        engine=engine,
-        limit_s=limit_s,
-    )
-    for found in batches:
-        np.add.at(result, found.pattern, found.values * found.share[:, np.newaxis, np.newaxis].astype(np.float32))
+    for batch in predict(bundle, scan, engine, options):
+        np.add.at(result, batch.pattern, batch.values * batch.share[:, np.newaxis, np.newaxis].astype(np.float32))
     return result
 
 
 class Runner:
-    """An engine with everything that was decided before the first batch.
-
-    A context manager: an engine that was not given ends with it.
+    """An engine, a scan, and everything that is decided before the first batch.
 
     Attributes
     ----------
+    engine : Engine
+    workers : int
+        Threads that compute batches: the engine's concurrency.
+    residual_workers : int
+        Threads that compute the residual.
     lit : (n,) int64
         Indices of the patterns that are not dark; no other enters the network.
     groups : (group, channel) int64
@@ -131,58 +92,31 @@ class Runner:
     flux : Flux
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        scan: Scan,
-        engine: Engine | None,
-        *,
-        provider: str,
-        threads: int,
-        batch_size: int | None,
-        flux: FluxChoice,
-        limit_s: float,
-    ) -> None:
+    def __init__(self, bundle: Bundle, scan: Scan, engine: Engine, options: Options) -> None:
         _check_fit(bundle, scan)
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError("must be positive", key="batch_size", found=batch_size)
-        if threads < 0:
-            raise SettingsError("must not be negative", key="threads", found=threads)
         self._scan = scan
         self._bundle = bundle
+        self._options = options
         self._conventions = conventions(bundle)
         self.N = scan.N
-        self.flux = match_flux(bundle, scan, flux)
+        self.flux = match_flux(bundle, scan, options.flux)
         self.lit = np.flatnonzero(scan.lit)
         if scan.darkness:
             _logger.warning("%s: %s", scan.name, scan.darkness)
         self.groups = self.lit[groups_covering(scan.positions_px[self.lit], bundle.manifest.recipe.channels, scan.name)]
         self._share = 1 / np.maximum(1, np.bincount(self.groups.ravel(), minlength=len(scan)))
-        # onnxruntime on the CPU: several batches at a time with one thread each: threads that never
-        # wait for each other, and stitching overlaps with the network.
-        self.residual_workers = threads or cores()
-        self._closing = ExitStack()
-        self.engine: Engine | Session = engine or self._closing.enter_context(
-            Session(bundle, provider, 1, limit_s=limit_s, callers=self.residual_workers)
-        )
-        on_cpu = self.engine.provider == "cpu"
-        self.workers = self.residual_workers if on_cpu and engine is None else 1
-        budget = _GPU_CHUNK_PX if not on_cpu else _NETWORK_CHUNK_PX if engine is None else _SHARED_CHUNK_PX
-        self._size = batch_size or max(1, budget // (self.groups.shape[1] * scan.N**2))
-
-    def close(self) -> None:
-        """End the runner's own engine, whatever it computes."""
-        self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self.engine = engine
+        self.workers = engine.concurrency
+        self.residual_workers = worker_count(options.threads)
+        self._size = options.batch_size or max(1, engine.batch_px // (self.groups.shape[1] * scan.N**2))
 
     def in_order(self, function: Callable[[NDArray[np.int64]], Result]) -> Generator[Result]:
-        """Results for every batch, from all workers; to be closed by whoever may not read all of them."""
-        return in_order(function, self.batches(), self.workers, abandon=self.close)
+        """Results for every batch, from all workers. A caller that may stop early has to close the generator."""
+        return self.distribute(function, self.batches())
+
+    def distribute(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+        """Call `function` for every item in the workers' threads; see :func:`ptyonnx_runtime.inference.workers.in_order`."""
+        return in_order(function, items, self.workers, abandon=self._options.abandon)
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
         """Groups that run together: (group, channel) indices of patterns."""
@@ -193,18 +127,18 @@ class Runner:
         """Patches of every batch but the last, which may have fewer."""
         return self._size * int(self.groups.shape[1])
 
-    def watched(self, results: Iterator[Result], progress: Progress | None) -> Iterator[Result]:
-        """Hand on what comes of each batch, and tell how far it has got."""
+    def with_progress(self, results: Iterator[Result]) -> Iterator[Result]:
+        """Pass on the result of each batch, and report progress after each."""
         for number, result in enumerate(results, start=1):
             yield result
-            if progress:
-                progress(min(number * self._size, len(self.groups)), len(self.groups))
+            if self._options.progress is not None:
+                self._options.progress(min(number * self._size, len(self.groups)), len(self.groups))
 
     def place(self, members: NDArray[np.int64], canvas: Canvas) -> Tiles:
         """Run one batch and shift its patches onto the canvas."""
-        found = self.run(members)
+        batch = self.run(members)
         positions_px = patch_positions(self._conventions, self._scan.positions_px[members])
-        return canvas.tiles(found.values, positions_px.reshape(-1, 2), found.share)
+        return canvas.tiles(batch.values, positions_px.reshape(-1, 2), batch.share)
 
     def run(self, members: NDArray[np.int64]) -> Patches:
         """Read, scale and run one batch."""

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, LARGEST_FOREIGN_BYTES, Confinement
-from ptyonnx_bundles.errors import ProviderError
+from ptyonnx_bundles.errors import ProviderError, SettingsError
 from ptyonnx_runtime.inference import foreign_process
 from ptyonnx_runtime.inference.activations import value_names, with_every_value
+from ptyonnx_runtime.inference.engine import CACHED_BATCH_PX, GPU_BATCH_PX, SHARED_BATCH_PX
 from ptyonnx_runtime.inference.installation import failures, first_line
 from ptyonnx_runtime.inference.onnx_session import SessionConfig, open_graph
+from ptyonnx_runtime.inference.workers import worker_count
 
 __all__ = ["Session"]
 
@@ -50,11 +52,12 @@ class Session:
         ``"auto"`` or a key of :data:`ptyonnx_runtime.inference.onnx_session.PROVIDERS`. ``"auto"`` takes the first that works here;
         any other name is used or is an error: never silently another one.
     threads : int
-        Threads for one run on the CPU; 0: as many as there are cores.
+        CPU threads of all runs together; 0: as many as there are cores.
+    concurrency : int
+        Runs at the same time on the CPU, which share the threads. With 1, a single batch is computed as fast as
+        possible; :meth:`concurrent` chooses what suits a whole scan.
     limit_s : float
         Seconds that a foreign graph may take to be opened, and for each batch.
-    callers : int
-        Threads that may call :meth:`run` of a foreign bundle at a time; others wait for their turn.
 
     Attributes
     ----------
@@ -62,6 +65,10 @@ class Session:
         ``"onnxruntime"``, see :class:`ptyonnx_runtime.inference.engine.Engine`.
     provider : str
         The provider in use, a key of :data:`ptyonnx_runtime.inference.onnx_session.PROVIDERS`.
+    concurrency : int
+        Threads that may call :meth:`run` at the same time; 1 on any other processor than the CPU.
+    batch_px : int
+        Pixels of a batch at which it is fastest.
 
     Raises
     ------
@@ -69,6 +76,8 @@ class Session:
         The provider is unknown, not built in, or does not work on this machine.
     MissingDependencyError
         onnxruntime is not installed.
+    SettingsError
+        `threads` is negative, or `concurrency` is not positive.
     WorkerError
         A foreign graph killed its process, or took too long to be opened.
     """
@@ -81,17 +90,39 @@ class Session:
         provider: str = "auto",
         threads: int = 0,
         *,
+        concurrency: int = 1,
         limit_s: float = DEFAULT_LIMIT_S,
-        callers: int = 1,
     ) -> None:
+        if concurrency < 1:
+            raise SettingsError("must be positive", key="concurrency", found=concurrency)
         self._bundle = bundle
-        self._config = SessionConfig(threads, largest_bytes=LARGEST_FOREIGN_BYTES if bundle.is_foreign else None)
+        self._threads = worker_count(threads)
+        each = max(1, self._threads // concurrency)
+        self._config = SessionConfig(each, largest_bytes=LARGEST_FOREIGN_BYTES if bundle.is_foreign else None)
         self._limit_s = limit_s
         self._closing = ExitStack()
-        self.provider, self._graph = self._open(bundle.model, provider, self._config, callers)
+        self.provider, self._graph = self._open(bundle.model, provider, self._config, concurrency)
+        on_cpu = self.provider == "cpu"
+        self.concurrency = concurrency if on_cpu else 1
+        self.batch_px = GPU_BATCH_PX if not on_cpu else CACHED_BATCH_PX if each == 1 else SHARED_BATCH_PX
+
+    @classmethod
+    def concurrent(
+        cls, bundle: Bundle, provider: str = "auto", threads: int = 0, *, limit_s: float = DEFAULT_LIMIT_S
+    ) -> Self:
+        """Open a bundle for whole scans: on the CPU, every thread computes batches of its own.
+
+        Threads then never wait for each other, and stitching overlaps with the network.
+
+        Parameters
+        ----------
+        bundle, provider, threads, limit_s
+            See :class:`Session`.
+        """
+        return cls(bundle, provider, threads, concurrency=worker_count(threads), limit_s=limit_s)
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """Patches of the object from measured amplitudes. May be called from several threads.
+        """Patches of the object from measured amplitudes. May be called from as many threads as `concurrency`.
 
         Parameters
         ----------
@@ -150,9 +181,9 @@ class Session:
     @cached_property
     def _unfused(self) -> _Graph:
         model = with_every_value(self._bundle.model, self._bundle.graph)
-        return self._open(model, self.provider, self._config._replace(fused=False), 1)[1]
+        return self._open(model, self.provider, self._config._replace(threads=self._threads, fused=False), 1)[1]
 
-    def _open(self, model: bytes, provider: str, config: SessionConfig, callers: int) -> tuple[str, _Graph]:
+    def _open(self, model: bytes, provider: str, config: SessionConfig, concurrency: int) -> tuple[str, _Graph]:
         if config.largest_bytes is None:
             return open_graph(model, provider, config)
         if os.name != "posix":
@@ -160,7 +191,7 @@ class Session:
             return open_graph(model, provider, config)
         confinement = Confinement(self._limit_s, config.largest_bytes)
         graph = foreign_process.start(
-            model, provider, config, name=self._bundle.name, confinement=confinement, callers=callers
+            model, provider, config, name=self._bundle.name, confinement=confinement, callers=concurrency
         )
         self._closing.callback(graph.close)
         return str(graph.about["provider"]), graph

@@ -11,10 +11,31 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["in_order"]
+from ptyonnx_bundles.cores import cores
+from ptyonnx_bundles.errors import SettingsError
+
+__all__ = ["in_order", "worker_count"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def worker_count(threads: int) -> int:
+    """Number of threads to use.
+
+    Parameters
+    ----------
+    threads : int
+        0: as many as there are cores.
+
+    Raises
+    ------
+    SettingsError
+        It is negative.
+    """
+    if threads < 0:
+        raise SettingsError("must not be negative", key="threads", found=threads)
+    return threads or cores()
 
 
 def in_order(
