@@ -15,7 +15,7 @@ from importlib import import_module
 import click
 
 from ptyonnx.cli.output import say, say_aside, say_lines
-from ptyonnx.cli.verb import WithExamples, with_debug
+from ptyonnx.cli.verb import WithExamples, common_options
 
 __all__ = ["VERBS", "main"]
 
@@ -26,6 +26,11 @@ INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 
 class Verbs(WithExamples, click.Group):
     """The verbs, each loaded from the file of its name."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Own options, those of every verb, help."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, *common_options(with_json=False), help_option]
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Name the verbs in the order of work."""
@@ -69,7 +74,6 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which version."
 )
-@with_debug
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Train a ptychography network, ship it as one ONNX bundle, reconstruct anywhere.

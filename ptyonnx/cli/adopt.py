@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import say
-from ptyonnx.cli.verb import Verb, with_debug, with_limit
+from ptyonnx.cli.output import summary
+from ptyonnx.cli.progress import stage
+from ptyonnx.cli.verb import Verb, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
@@ -45,7 +47,6 @@ _PATH = click.Path(path_type=Path)
 @click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
 @click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
 @with_limit
-@with_debug
 def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -> None:
     """Make a bundle of a network that another system trained.
 
@@ -67,20 +68,32 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
     declaration = _declaration(options)
     probe = None if probe_file is None else load_probe(probe_file)
     others = {name: options[name] for name in ("probe_big", "amp_activation", "licence", "notes", "limit_s")}
-    bundle = adopt(file, output, declaration, probe=probe, **others)
-    physics, selftest = bundle.manifest.physics, bundle.selftest
-    known = "unknown: every scan brings its own" if probe is None else f"{physics.probe_modes} mode(s)"
-    photons = physics.mean_photons
-    say(f"bundle    {bundle.path}")
-    say(
-        f"network   {bundle.trained_with}, N = {physics.N}, gridsize {physics.gridsize}, {len(bundle.graph.nodes)} nodes"
-    )
-    say(f"probe     {known}")
-    say(f"photons   {'unknown: amplitudes are taken as they are' if photons is None else f'{photons:.4g} per pattern'}")
-    say(f"self-test {_compared(bundle)}, within {selftest.tolerance:.2g} for one and for several patterns")
-    say(f"digest    {bundle.digest}")
-    say(f"weights   {bundle.manifest.digests.weights}")
-    say(f"graph     {bundle.manifest.digests.graph}")
+    with stage(f"converting {file} and running it beside the original"):
+        bundle = adopt(file, output, declaration, probe=probe, **others)
+    values = _values(bundle)
+    summary(values, lambda: _rows(values))
+
+
+def _values(bundle: Bundle) -> dict[str, Any]:
+    physics, digests = bundle.manifest.physics, bundle.manifest.digests
+    return {
+        "bundle": bundle.path, "trained_with": bundle.trained_with, "N": physics.N, "gridsize": physics.gridsize,
+        "nodes": len(bundle.graph.nodes), "probe_modes": len(bundle.probe), "mean_photons": physics.mean_photons,
+        "compared_with": _compared(bundle), "tolerance": bundle.selftest.tolerance, "digest": bundle.digest,
+        "weights": digests.weights, "graph": digests.graph,
+    }  # fmt: skip
+
+
+def _rows(values: dict[str, Any]) -> Iterator[str]:
+    modes, photons = values["probe_modes"], values["mean_photons"]
+    yield f"bundle    {values['bundle']}"
+    yield f"network   {values['trained_with']}, N = {values['N']}, gridsize {values['gridsize']}, {values['nodes']} nodes"
+    yield f"probe     {f'{modes} mode(s)' if modes else 'unknown: every scan must contain its own'}"
+    yield f"photons   {'unknown: amplitudes are not scaled' if photons is None else f'{photons:.4g} per pattern'}"
+    yield f"self-test {values['compared_with']}, within {values['tolerance']:.2g} for one and for several patterns"
+    yield f"digest    {values['digest']}"
+    yield f"weights   {values['weights']}"
+    yield f"graph     {values['graph']}"
 
 
 def _declaration(options: dict[str, Any]) -> Declaration:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import say_lines
-from ptyonnx.cli.verb import Verb, with_debug, with_limit
+from ptyonnx.cli.output import answer
+from ptyonnx.cli.progress import stage
+from ptyonnx.cli.verb import Verb, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx.comparison import Comparison, ImageComparison, Implementation, WeightDifference
@@ -33,10 +34,8 @@ _WORDS = {True: "same", False: "differ", None: "–"}
 @click.option("--tolerance", type=float, metavar="NUMBER", help="Largest difference of the complex object. [1e-4]")
 @click.option("--provider", default="auto", metavar="NAME", help="Where to run. [auto]")
 @click.option("--report", type=_PATH, metavar="FILE", help="Also a page for a browser, .html: tables, plots, images.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_limit
-@with_debug
-def command(a: str, b: str, data: Path | None, report: Path | None, as_json: bool, **options: Any) -> int:
+def command(a: str, b: str, data: Path | None, report: Path | None, **options: Any) -> int:
     """Compare two bundles, or two engines of one, on four levels.
 
     Identity, weights by name, activations layer by layer on the same patterns, and with --data the
@@ -53,8 +52,6 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
       ptyonnx diff bundle.onnx@tensorflow bundle.onnx@cuda --data scan.npz
       ptyonnx diff a.onnx b.onnx --data scan.npz --report page.html
     """
-    import json
-
     from ptyonnx.comparison import TOLERANCE, compare, open_implementation
     from ptyonnx.formats import load_scan
 
@@ -66,14 +63,16 @@ def command(a: str, b: str, data: Path | None, report: Path | None, as_json: boo
         check_apart(report, a, b, data)
         check_report_path(report)
 
-    first, second = (_opened(open_implementation(each, options["provider"], options["limit_s"])) for each in (a, b))
+    with stage(f"reading {a} and {b}"):
+        first, second = (_opened(open_implementation(each, options["provider"], options["limit_s"])) for each in (a, b))
     declared = {name: options[name] for name in ("values", "axes", "zero_frequency")}
     scan = None if data is None else load_scan(data, **declared)
     tolerance = TOLERANCE if options["tolerance"] is None else options["tolerance"]
-    found = compare(first, second, scan, tolerance=tolerance)
+    with stage("comparing"):
+        found = compare(first, second, scan, tolerance=tolerance)
     if report is not None:
         write_report(report, report_of(found, first, second, None if scan is None else scan.name))
-    say_lines(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(_sections(found)))
+    answer(found.to_dict(), lambda: "\n\n".join(_sections(found)))
     return 0 if found.passed else _BEYOND
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import say
-from ptyonnx.cli.verb import Verb, with_debug, with_limit
+from ptyonnx.cli.output import summary
+from ptyonnx.cli.progress import stage
+from ptyonnx.cli.verb import Verb, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx.runs.run import Checkpoint
@@ -46,7 +47,6 @@ _OPTIONS = {  # which of what is written they have an effect on, and what to do 
 @click.option("--norm", type=float, metavar="NUMBER", help="Profile: what counts are divided by. [10000]")
 @click.option("--zero-frequency", metavar="PLACE", help="Profile: centre or corner. [centre]")
 @with_limit
-@with_debug
 def command(
     source: Path,
     *,
@@ -124,11 +124,10 @@ def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licenc
     output = output or source / "bundle.onnx"
     check_writable(output)
     load_quietly(opened.backend)
-    bundle = export(opened, output, which=checkpoint, licence=licence, notes=notes)
-    say(f"bundle    {bundle.path}")
-    say(f"digest    {bundle.digest}")
-    say(f"weights   {bundle.manifest.digests.weights}")
-    say(f"graph     {bundle.manifest.digests.graph}")
+    with stage(f"exporting {output}"):
+        bundle = export(opened, output, which=checkpoint, licence=licence, notes=notes)
+    digests = bundle.manifest.digests
+    _summarize({"bundle": bundle.path, "digest": bundle.digest, "weights": digests.weights, "graph": digests.graph}, {})
 
 
 def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None:
@@ -146,17 +145,25 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
     place = {None: "centre", "center": "centre"}.get(profile["zero_frequency"], profile["zero_frequency"])
     _check_output(path, bundle.path)
     choices = {"batch": profile["batch"], "norm": norm, "limit_s": profile["limit_s"]}
-    export_profile(bundle, path, profile["profile"], zero_frequency=str(place), **choices)
+    with stage(f"writing {path}"):
+        export_profile(bundle, path, profile["profile"], zero_frequency=str(place), **choices)
     photons, N = bundle.manifest.physics.mean_photons, bundle.manifest.physics.N
-    say(f"file      {path}")
-    say(f"input     input [{profile['batch']}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}")
-    say(f"output    output [{profile['batch']}, 2, {N}, {N}]: amplitude, phase (rad)")
-    if len(bundle.probe):
-        say(f"probe     probe_real, probe_imag [{N}, {N}]: the strongest of {len(bundle.probe)} mode(s)")
-    else:
-        say("probe     none in the bundle: the pipeline cannot check the orientation or crop by the probe")
+    modes, batch = len(bundle.probe), profile["batch"]
     exposure = "" if photons is None else f" x mean counts per pattern / {photons:.4g}"
-    say(f"norm      {norm:g}{exposure}")
+    _summarize(
+        {
+            "file": path, "input": [batch, 1, N, N], "output": [batch, 2, N, N], "zero_frequency": str(place),
+            "probe_modes": modes, "norm": norm, "mean_photons": photons,
+        },
+        {
+            "input": f"input [{batch}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}",
+            "output": f"output [{batch}, 2, {N}, {N}]: amplitude, phase (rad)",
+            "probe": f"probe_real, probe_imag [{N}, {N}]: the strongest of {modes} mode(s)"
+            if modes
+            else "none in the bundle: the pipeline cannot check the orientation or crop by the probe",
+            "norm": f"{norm:g}{exposure}",
+        },
+    )  # fmt: skip
 
 
 def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> None:
@@ -171,7 +178,24 @@ def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> N
     _check_output(output, opened.bundle if isinstance(opened, Run) else opened.path)
     if isinstance(opened, Run):
         load_quietly(opened.backend, "autoencoder")
-    written = export_autoencoder(opened, output, which=checkpoint)
-    say(f"file      {written.path}")
-    say(f"object    {written.object_difference:.2g} from {written.reference}, {OBJECT_TOLERANCE:g} allowed")
-    say(f"amplitude {written.amplitude_difference:.2g} of the largest, {AMPLITUDE_TOLERANCE:g} allowed")
+    with stage(f"exporting {output}"):
+        written = export_autoencoder(opened, output, which=checkpoint)
+    _summarize(
+        {
+            "file": written.path, "compared_with": written.reference,
+            "object_difference": written.object_difference, "object_tolerance": OBJECT_TOLERANCE,
+            "amplitude_difference": written.amplitude_difference, "amplitude_tolerance": AMPLITUDE_TOLERANCE,
+        },
+        {
+            "object": f"{written.object_difference:.2g} from {written.reference}, {OBJECT_TOLERANCE:g} allowed",
+            "amplitude": f"{written.amplitude_difference:.2g} of the largest, {AMPLITUDE_TOLERANCE:g} allowed",
+        },
+    )  # fmt: skip
+
+
+def _summarize(values: dict[str, Any], sentences: dict[str, str]) -> None:
+    """Print the values; a text has the file first, then the sentences, or else all values."""
+    from itertools import islice
+
+    rows = dict(islice(values.items(), 1)) | sentences if sentences else values
+    summary(values, lambda: (f"{name:<9} {value}" for name, value in rows.items()))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ptyonnx.cli.output import verbosity
+from ptyonnx.cli.progress import stage
 from ptyonnx.cli.scratch import use_scratch
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load_quietly", "open_quietly"]
 
-_STDERR = 2
+_STDERR = 2  # file descriptor
+_EVERYTHING = 2  # verbosity
+_NAMES = {"tensorflow": "TensorFlow", "pytorch": "PyTorch"}
 
 
 def load_quietly(backend: str, part: str = "training") -> None:
@@ -29,7 +33,7 @@ def load_quietly(backend: str, part: str = "training") -> None:
     """
     from ptyonnx import backends
 
-    with _quietly():
+    with _quietly(backend):
         backends.load_part(backend, part)
 
 
@@ -43,17 +47,21 @@ def open_quietly(bundle: Bundle, engine: str, *, provider: str, threads: int) ->
     """
     from ptyonnx.backends.engines import open_engine
 
-    with _quietly():
+    with _quietly(engine):
         return open_engine(bundle, engine, provider=provider, threads=threads)
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """No greetings while a framework loads, and few words later."""
+def _quietly(framework: str) -> Iterator[None]:
+    """Show that a framework loads, and hide what it prints meanwhile, unless ``-vv`` asks for everything."""
     use_scratch()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _without_stderr():
-        yield
+    with stage(f"loading {_NAMES.get(framework, framework)}"):
+        if verbosity() >= _EVERYTHING:
+            yield
+            return
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        with _without_stderr():
+            yield
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from ptyonnx.cli.output import say_lines
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.output import summary
+from ptyonnx.cli.progress import stage
+from ptyonnx.cli.verb import Verb
 
 __all__ = ["command"]
 
@@ -19,7 +20,6 @@ __all__ = ["command"]
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run. [runs/<bundle>-<backend>]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace a run that stands there.")
-@with_debug
 def command(bundle: Path, backend: str | None, output: Path | None, overwrite: bool) -> None:
     """Make a run of either framework from a bundle.
 
@@ -51,14 +51,8 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     check_unused(output)
     check_room(output, overwrite=overwrite, source=opened.path)
     load_quietly(name, "engine")
-    run = import_bundle(opened, name, output, overwrite=overwrite)
-    say_lines(
-        columns(
-            [
-                ("backend", run.backend),
-                ("run", run.directory),
-                ("weights", opened.manifest.digests.weights),
-                ("graph", opened.manifest.digests.graph),
-            ]
-        )
-    )
+    with stage(f"writing {output} and running its self-test"):
+        run = import_bundle(opened, name, output, overwrite=overwrite)
+    digests = opened.manifest.digests
+    values = {"backend": run.backend, "run": run.directory, "weights": digests.weights, "graph": digests.graph}
+    summary(values, lambda: columns(values.items()))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import say_lines
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.output import answer
+from ptyonnx.cli.progress import stage
+from ptyonnx.cli.verb import Verb
 
 if TYPE_CHECKING:
     from ptyonnx.runs.run import Run
@@ -22,9 +23,7 @@ _SETTINGS_PER_LINE = 5
 
 @click.command(cls=Verb)
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE|RUN")
-@click.option("--json", "as_json", is_flag=True, help="For machines: manifest, interface, sizes.")
-@with_debug
-def command(bundle: Path, as_json: bool) -> None:
+def command(bundle: Path) -> None:
     """Show what a bundle is, what it was trained on and how.
 
     A run stands for its bundle, and says its own directory, state and framework first.
@@ -37,19 +36,15 @@ def command(bundle: Path, as_json: bool) -> None:
       ptyonnx inspect bundle.onnx
       ptyonnx inspect bundle.onnx --json | jq .manifest.physics
     """
-    import json
-
     from ptyonnx.cli.tables import columns
     from ptyonnx.runs.run import Run, exported_bundle
     from ptyonnx_bundles import read_bundle
 
-    opened = read_bundle(exported_bundle(bundle))
+    with stage(f"reading {bundle}"):
+        opened = read_bundle(exported_bundle(bundle))
     run = Run.open(bundle) if bundle.is_dir() else None
     description = _describe(opened) | ({} if run is None else {"run": _describe_run(run)})
-    if as_json:
-        say_lines(json.dumps(description, indent=2))
-    else:
-        say_lines(columns(_rows(opened, description)))
+    answer(description, lambda: columns(_rows(opened, description)))
 
 
 def _describe(bundle: Bundle) -> dict[str, Any]:

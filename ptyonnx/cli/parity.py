@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import redraw, say_aside, say_lines
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli import progress
+from ptyonnx.cli.output import answer
+from ptyonnx.cli.verb import Verb
 
 if TYPE_CHECKING:
     from ptyonnx.parity import Parity
@@ -44,9 +45,7 @@ _COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
 @click.option("--train-probe", is_flag=True, help="Refine the probe, too, and compare the gradient by it.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Of each implementation. [1]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="For each implementation. [600]")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-@with_debug
-def command(backends: str, as_json: bool, **options: Any) -> int:
+def command(backends: str, **options: Any) -> int:
     """Compare every implementation of one network.
 
     TensorFlow, PyTorch and onnxruntime each run in a process of their own and are compared with
@@ -59,15 +58,13 @@ def command(backends: str, as_json: bool, **options: Any) -> int:
       ptyonnx parity --from bundle.onnx --data scan.npz
       ptyonnx parity --backends torch --recipe N=128,gridsize=2 --json
     """
-    import json
-
     from ptyonnx.parity import STEPS, TIMEOUT_s, check_parity
     from ptyonnx_bundles.errors import SettingsError
 
     if options["bundle"] is not None and options["recipe"] is not None:
         raise SettingsError("contradict each other", key="--recipe, --from", remedy="give one of them")
     scan = _scan(options)
-    with _ended_by_sigterm(), _progress() as progress:
+    with _ended_by_sigterm(), progress.stage("starting the implementations") as show:
         found = check_parity(
             _source(options["bundle"], options["recipe"], scan),
             scan,
@@ -77,9 +74,9 @@ def command(backends: str, as_json: bool, **options: Any) -> int:
             threads=options["threads"],
             train_probe=options["train_probe"],
             timeout_s=TIMEOUT_s if options["timeout"] is None else options["timeout"],
-            progress=progress,
+            progress=lambda implementation, part: show(f"{implementation}: {part}"),
         )
-    say_lines(json.dumps(found.to_dict(), indent=2) if as_json else "\n\n".join(filter(None, _sections(found))))
+    answer(found.to_dict(), lambda: "\n\n".join(filter(None, _sections(found))))
     return 0 if found.passed else _BEYOND
 
 
@@ -143,28 +140,6 @@ def _ended_by_sigterm() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, str], None]]:
-    """Say on stderr what is going on: one line that changes in a terminal, one for each implementation elsewhere."""
-    import sys
-
-    shown = sys.stderr.isatty()
-    seen: set[str] = set()
-
-    def report(implementation: str, stage: str) -> None:
-        if shown:
-            redraw(f"{implementation}: {stage} …")
-        elif implementation not in seen:
-            say_aside(f"examining {implementation}")
-        seen.add(implementation)
-
-    try:
-        yield report
-    finally:
-        if shown:
-            redraw()
 
 
 def _sections(found: Parity) -> Iterator[str]:

@@ -1,37 +1,228 @@
-"""Progress on stderr: bars in a terminal, a line for each epoch elsewhere."""
+"""Progress on stderr: what a verb is doing now, and how far it is.
+
+On a terminal: one line that is replaced. Elsewhere: a line for each epoch, and for each stage that takes longer than
+two seconds. With ``--quiet``: nothing. With ``-v``, each stage leaves a line with its duration.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Self
 
-from ptyonnx.cli.output import safe, say_aside
+import click
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from ptyonnx.cli.output import StatusLine, say_aside, verbosity
 
-__all__ = ["TrainingBars", "bar"]
+__all__ = ["TrainingBars", "announce", "bar", "stage"]
+
+_TICK_s = 0.2  # between two drawings of the line
+_PATIENCE_s = 2.0  # how long a stage may take without a line, where there is no terminal
+_SHOW_SECONDS_s = 1.0  # how long a stage takes before its seconds are shown
+_SPINNER = "|/-\\"
+_KEY = "ptyonnx.status"  # of click's `Context.meta`
+
+
+@dataclass
+class _Stage:
+    """One thing that a verb does; with a total, also how much of it is done."""
+
+    text: str
+    started: float = field(default_factory=monotonic)
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    figures: str = ""
+    printed: bool = False
+
+    def line(self, columns: int) -> str:
+        """One line for a terminal."""
+        seconds = monotonic() - self.started
+        if self.total:
+            from tqdm import tqdm
+
+            return tqdm.format_meter(
+                self.done,
+                self.total,
+                seconds,
+                ncols=columns - 1,
+                prefix=self.text,
+                unit=self.unit,
+                postfix=self.figures,
+            )
+        turn = _SPINNER[int(seconds / _TICK_s) % len(_SPINNER)]
+        return f"{turn} {self.text} …" + (f" {seconds:.0f} s" if seconds >= _SHOW_SECONDS_s else "")
+
+
+class _Status:
+    """The stages that are under way, of which the innermost is shown, and a thread that draws it."""
+
+    def __init__(self) -> None:
+        self._stages: list[_Stage] = []
+        self._lock = threading.RLock()
+        self._drawn = 0.0
+        self._over = threading.Event()
+        self._line: StatusLine | None = None
+        self._thread: threading.Thread | None = None
+
+    def push(self, stage: _Stage) -> None:
+        """Show a stage."""
+        with self._lock:
+            self._stages.append(stage)
+            if self._line is None:
+                self._line = StatusLine()
+                self._over = threading.Event()
+                self._thread = threading.Thread(target=self._tick, args=(self._over,), daemon=True)
+                self._thread.start()
+            self.draw()
+
+    def remove(self, stage: _Stage) -> None:
+        """Show the stage around this one again, or nothing."""
+        with self._lock:
+            self._stages.remove(stage)
+            if self._stages:
+                self.draw()
+                return
+            self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._line is not None:
+            self._line.clear()
+            self._line.close()
+        self._line = self._thread = None
+
+    def draw(self, *, at_most_every_s: float = 0.0) -> None:
+        """Show the innermost stage now, unless it was shown just before."""
+        now = monotonic()
+        with self._lock:
+            if self._line is None or not self._stages or now - self._drawn < at_most_every_s:
+                return
+            innermost, self._drawn = self._stages[-1], now
+            if self._line.is_terminal:
+                self._line.show(innermost.line(self._line.columns))
+            elif not innermost.printed and now - innermost.started >= _PATIENCE_s:
+                innermost.printed = True
+                self._line.show(f"{innermost.text} …")
+
+    def _tick(self, over: threading.Event) -> None:
+        while not over.wait(_TICK_s):
+            self.draw()
+
+
+def announce(text: str) -> None:
+    """Show a line on a terminal until the next line replaces it: the first that a user sees of a verb."""
+    if verbosity() >= 0 and sys.stderr.isatty():
+        line = StatusLine()
+        line.show(f"{text} …")
+        line.close()
+
+
+@contextmanager
+def stage(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done for as long as it is done; stages may contain stages.
+
+    Parameters
+    ----------
+    text : str
+        Begins with a participle: "reading scan.npz".
+
+    Yields
+    ------
+    callable
+        Replaces the text, where a stage has parts.
+    """
+    shown = _Stage(text)
+    with _shown(shown) as status:
+
+        def replace(text: str) -> None:
+            if text != shown.text:
+                shown.text, shown.started, shown.printed = text, monotonic(), False
+                status.draw()
+
+        yield replace
+
+
+@contextmanager
+def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a stage and, once it is known how much there is to do, a bar.
+
+    Parameters
+    ----------
+    description : str
+        Begins with a participle: "reconstructing".
+    unit : str
+        What is counted, in the singular.
+
+    Yields
+    ------
+    callable
+        Takes how many are done, of how many.
+    """
+    shown = _Stage(description, unit=unit)
+    with _shown(shown) as status:
+
+        def report(done: int, total: int) -> None:
+            first = not shown.total
+            if first:
+                shown.started = monotonic()
+            shown.done, shown.total = done, total
+            status.draw(at_most_every_s=0.0 if first or done == total else _TICK_s)
+
+        yield report
+
+
+@contextmanager
+def _shown(shown: _Stage, status: _Status | None = None) -> Iterator[_Status]:
+    """Show a stage, and with ``-v`` say how long it took."""
+    status = status or _running_status()
+    first, begun = shown.text, shown.started
+    quiet = verbosity() < 0
+    if not quiet:
+        status.push(shown)
+    try:
+        yield status
+    finally:
+        if not quiet:
+            status.remove(shown)
+        if verbosity() > 0:
+            say_aside(f"info: {first}: {monotonic() - begun:.2f} s")
+
+
+def _running_status() -> _Status:
+    """The status of the running command, of which there is one because there is one terminal."""
+    context = click.get_current_context(silent=True)
+    return _Status() if context is None else context.meta.setdefault(_KEY, _Status())
 
 
 class TrainingBars:
-    """Shows a training: a bar for the running epoch, a line for each one that is done.
+    """Shows a training: a bar for the running epoch, a line for each complete one.
 
-    Implements :class:`ptyonnx.training.Observer`. Close it, or use it as a context.
+    Implements :class:`ptyonnx.training.Observer`. Use it as a context.
     """
 
     def __init__(self) -> None:
         self._epochs = 0
         self._epoch = 0
         self._steps = 0
-        self._bar: tqdm[Any] | None = None
+        self._shown: _Stage | None = None
+        self._status = _running_status()
+        self._quiet = verbosity() < 0
+        self._stages = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self._stages.close()
+        self._shown = None
+
+    def prepare(self, text: str) -> None:
+        """Show what is done before the first step and after the last."""
+        self._show(_Stage(text))
 
     def started(self, epochs: int, steps_per_epoch: int, epoch: int) -> None:
         """Begin after `epoch` complete epochs."""
@@ -40,19 +231,20 @@ class TrainingBars:
             f"{epochs} epoch{'s' if epochs > 1 else ''} of {steps_per_epoch} steps"
             + (f", {epoch} of them done earlier" if epoch else "")
         )
+        self._show(_Stage(f"epoch {epoch + 1}/{epochs}: compiling the first step"))
 
     def step(self, loss: float, r_factor: float) -> None:
         """Advance the bar by one optimiser step."""
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            self._bar = _bar(self._steps, f"epoch {self._epoch + 1}/{self._epochs}", "step")
-        self._bar.set_postfix_str(f"loss {loss:.4f}, R {r_factor:.3f}", refresh=False)
-        self._bar.update()
+        shown = self._shown
+        if shown is None or not shown.total:
+            shown = _Stage(f"epoch {self._epoch + 1}/{self._epochs}", total=self._steps, unit="step")
+            self._show(shown)
+        shown.done += 1
+        shown.figures = f"loss {loss:.4f}, R {r_factor:.3f}"
+        self._status.draw(at_most_every_s=0.0 if shown.done in {1, shown.total} else _TICK_s)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """Write the line of an epoch."""
-        self._close()
         self._epoch = int(row["epoch"])
         width = len(str(self._epochs))
         self._say(
@@ -60,53 +252,18 @@ class TrainingBars:
             f"  validation: loss {row['val_loss']:.4f}  R {row['val_r_factor']:.3f}"
             f"  rate {row['rate']:.1e}  {row['seconds']:.1f} s"
         )
+        more = self._epoch < self._epochs
+        self._show(_Stage(f"epoch {self._epoch + 1}/{self._epochs}" if more else "saving the run"))
 
     def note(self, text: str) -> None:
-        """Say something aloud, above the bar."""
+        """Print a note above the bar."""
         self._say(f"note: {text}")
 
     def _say(self, line: str) -> None:
-        if self._bar is None:
+        if not self._quiet:
             say_aside(line)
-        else:
-            self._bar.write(safe(line), file=sys.stderr)
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-@contextmanager
-def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar that is told how much is done, of how much; nothing where there is no terminal."""
-    shown: tqdm[Any] | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal shown
-        if not sys.stderr.isatty():
-            return
-        if shown is None:
-            shown = _bar(total, description, unit)
-        shown.update(done - shown.n)
-
-    try:
-        yield report
-    finally:
-        if shown is not None:
-            shown.close()
-
-
-def _bar(total: int, description: str, unit: str) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    shown: tqdm[Any] = tqdm(
-        total=total,
-        desc=description,
-        unit=unit,
-        leave=False,
-        dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
-        file=sys.stderr,
-    )
-    return shown
+    def _show(self, shown: _Stage) -> None:
+        self._stages.close()
+        self._stages.enter_context(_shown(shown, self._status))
+        self._shown = shown

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import note, say
-from ptyonnx.cli.verb import Verb, with_debug, with_limit
+from ptyonnx.cli.output import note, summary
+from ptyonnx.cli.progress import bar, stage
+from ptyonnx.cli.verb import Verb, with_limit
 
 if TYPE_CHECKING:
     from ptyonnx_bundles import Bundle
@@ -50,7 +52,6 @@ def _ptychopinn(function: Any) -> Any:
 @click.option("--output-dir", type=_PATH, hidden=True)
 @_ptychopinn
 @with_limit
-@with_debug
 def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     """Reconstruct the object of a scan with a bundle.
 
@@ -64,7 +65,6 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     """
     from time import perf_counter
 
-    from ptyonnx.cli.progress import bar
     from ptyonnx.formats import load_scan
     from ptyonnx.results.reconstruction import reconstruct
     from ptyonnx.runs.run import exported_bundle
@@ -82,9 +82,11 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
         raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
     source = exported_bundle(source)
     output, plot = _outputs(options, data, source)
-    opened = read_bundle(source)
     declared = {name: options[name] for name in ("values", "axes", "zero_frequency")}
-    scan = load_scan(data, **declared)
+    with stage(f"reading {source}") as show:
+        opened = read_bundle(source)
+        show(f"reading {data}")
+        scan = load_scan(data, **declared)
     engine = _engine(opened, name, options)
     start = perf_counter()
     with bar("reconstructing", "group") as progress:
@@ -108,14 +110,26 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
             "patterns (axes and positions swapped or mirrored), the unit of the positions (object pixels), and whether the "
             "bundle is for this kind of sample; of very few photons no object explains much"
         )
-    say(f"R-factor  {result.r_factor:.4f}  (vacuum {result.vacuum_r_factor:.4f})")
-    where = result.provider if name == "onnxruntime" else f"{result.provider} in {result.engine}"
-    say(f"speed     {len(scan) / seconds:.0f} patterns/s  ({len(scan)} in {seconds:.2f} s on {where})")
-    say(f"photons   {result.flux}")
-    say(f"result    {output}")
     if plot is not None:
-        result.plot(plot)
-        say(f"picture   {plot}")
+        with stage(f"drawing {plot}"):
+            result.plot(plot)
+    values = {
+        "r_factor": result.r_factor, "vacuum_r_factor": result.vacuum_r_factor, "patterns": len(scan),
+        "seconds": seconds, "provider": result.provider, "engine": result.engine, "photons": result.flux,
+        "result": output, "picture": plot,
+    }  # fmt: skip
+    summary(values, lambda: _rows(values))
+
+
+def _rows(values: dict[str, Any]) -> Iterator[str]:
+    patterns, seconds, engine = values["patterns"], values["seconds"], values["engine"]
+    where = values["provider"] if engine == "onnxruntime" else f"{values['provider']} in {engine}"
+    yield f"R-factor  {values['r_factor']:.4f}  (vacuum {values['vacuum_r_factor']:.4f})"
+    yield f"speed     {patterns / seconds:.0f} patterns/s  ({patterns} in {seconds:.2f} s on {where})"
+    yield f"photons   {values['photons']}"
+    yield f"result    {values['result']}"
+    if values["picture"] is not None:
+        yield f"picture   {values['picture']}"
 
 
 def _engine_name(engine: str | None, backend: str | None) -> str:

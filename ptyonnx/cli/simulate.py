@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import say
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.output import summary
+from ptyonnx.cli.progress import stage
+from ptyonnx.cli.verb import Verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,6 @@ _PATH = click.Path(path_type=Path)
 @click.option("--second-mode-power", type=float, default=0.2, metavar="FRACTION", help="Of the first two. [0.2]")
 @click.option("--seed", type=int, default=0, metavar="NUMBER", help="Of noise and random positions. [0]")
 @click.option("--noise/--no-noise", default=True, help="Poisson noise. [on]")
-@with_debug
 def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -> None:
     """Compute a scan from a known object and probe.
 
@@ -60,20 +60,26 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
     if options["probe_modes"] is not None:
         probe = add_modes(probe, options["probe_modes"], options["second_mode_power"])
     obj = _object(object_file, options)
-    scan = simulate(
-        obj,
-        probe,
-        _positions(obj, probe, options),
-        photons=options["photons"],
-        noise=options["noise"],
-        seed=options["seed"],
-        name=output.name,
-    )
-    write_scan(output, scan)
-    say(
+    with stage("computing the patterns") as show:
+        scan = simulate(
+            obj,
+            probe,
+            _positions(obj, probe, options),
+            photons=options["photons"],
+            noise=options["noise"],
+            seed=options["seed"],
+            name=output.name,
+        )
+        show(f"writing {output}")
+        write_scan(output, scan)
+    summary(
+        {
+            "scan": output, "patterns": len(scan), "N": scan.N, "mean_photons": scan.mean_photons,
+            "probe_modes": len(probe), "object_shape": obj.shape[:2],
+        },
         f"{output}: {len(scan)} patterns of {scan.N} x {scan.N}, {scan.mean_photons:.3g} photons per pattern, "
-        f"{len(probe)} probe mode(s), object {obj.shape[0]} x {obj.shape[1]}"
-    )
+        f"{len(probe)} probe mode(s), object {obj.shape[0]} x {obj.shape[1]}",
+    )  # fmt: skip
 
 
 def _object(path: Path, options: dict[str, Any]) -> NDArray[np.complex64]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from ptyonnx.cli.output import say_lines
-from ptyonnx.cli.verb import Verb, with_debug
+from ptyonnx.cli.output import summary
+from ptyonnx.cli.progress import TrainingBars, stage
+from ptyonnx.cli.verb import Verb
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -32,16 +34,11 @@ class TrainVerb(Verb):
         *own, help_option = super().get_params(ctx)
         return [*own, *_setting_options(), *_ptychopinn_options(), help_option]
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write two sections: what to train on, and how."""
+    def sections(self, options: Sequence[click.Option]) -> Iterable[tuple[str, Sequence[click.Option]]]:
+        """What to train on, and how."""
         settings = set(map(id, _setting_options()))
-        params = self.get_params(ctx)
-        for title, members in (
-            ("Options", [param for param in params if id(param) not in settings]),
-            ("Settings (flags, --set, or keys of --config)", [param for param in params if id(param) in settings]),
-        ):
-            with formatter.section(title):
-                formatter.write_dl([row for row in (param.get_help_record(ctx) for param in members) if row])
+        yield "Options", [option for option in options if id(option) not in settings]
+        yield "Settings (flags, --set, or keys of --config)", [option for option in options if id(option) in settings]
 
 
 @click.command(cls=TrainVerb)
@@ -66,7 +63,6 @@ class TrainVerb(Verb):
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that stands there.")
 @click.option("--export/--no-export", "exporting", default=True, help="Write bundle.onnx into the run. [on]")
-@with_debug
 def command(
     *,
     config: Path | None,
@@ -93,7 +89,6 @@ def command(
     --n_groups, a `model:` block and so on. What has no effect here is said aloud.
     """
     from ptyonnx.cli.framework import load_quietly
-    from ptyonnx.cli.progress import TrainingBars
     from ptyonnx.exchange.training import train
     from ptyonnx.settings.configuration import configure
 
@@ -103,11 +98,11 @@ def command(
             bars.note(note)
         initial = _initial(configuration, source, resume=resume)
         output, backend = _place(configuration, resume=resume, overwrite=overwrite)
-        scan, test_scan = _scans(
-            configuration, initial
-        )  # bad data are refused before a framework takes seconds to load
+        # bad data are refused before a framework takes seconds to load
+        scan, test_scan = _scans(configuration, initial)
         load_quietly(backend)
         exporting &= not (resume and _is_complete(output))
+        bars.prepare("grouping patterns and building the network")
         try:
             run = train(
                 backend,
@@ -198,7 +193,8 @@ def _scans(configuration: Configuration, initial: Bundle | None) -> tuple[Scan, 
     def load(path: Path | None) -> Scan | None:
         if path is None:
             return None
-        scan = load_scan(path, **configuration.declared, probe=configuration.probe, in_memory=True)
+        with stage(f"reading {path}"):
+            scan = load_scan(path, **configuration.declared, probe=configuration.probe, in_memory=True)
         configuration.check_size(scan.N, scan.name)
         return scan
 
@@ -222,17 +218,13 @@ def _report(run: Run, exporting: bool) -> None:
     from ptyonnx.cli.tables import columns
     from ptyonnx.exchange.exporting import export
 
-    bundle = export(run, run.directory / "bundle.onnx").path if exporting else run.bundle
-    say_lines(
-        columns(
-            [
-                ("backend", run.backend),
-                *run.metrics().items(),
-                ("run", run.directory),
-                ("bundle", bundle or f"none yet: ptyonnx export {run.directory}"),
-            ]
-        )
-    )
+    bundle = run.bundle
+    if exporting:
+        with stage(f"exporting {run.directory / 'bundle.onnx'}"):
+            bundle = export(run, run.directory / "bundle.onnx").path
+    values = {"backend": run.backend, **run.metrics(), "run": run.directory, "bundle": bundle}
+    missing = f"none yet: ptyonnx export {run.directory}"
+    summary(values, lambda: columns({**values, "bundle": bundle or missing}.items()))
 
 
 @cache
@@ -257,10 +249,10 @@ def _setting_option(name: str, field: FieldInfo) -> click.Option:
 def _ptychopinn_options() -> tuple[click.Option, ...]:
     from ptyonnx.settings.ptychopinn_names import KNOWN, OPTIONAL_VALUE
 
-    taken = {"train_data_file", "test_data_file", "output_dir"}
+    own = {"train_data_file", "test_data_file", "output_dir", "quiet", "verbose"}
     return tuple(
         _flag(name, hidden=True, **({"is_flag": False, "flag_value": _ALONE} if name in OPTIONAL_VALUE else {}))
-        for name in sorted(KNOWN - taken)
+        for name in sorted(KNOWN - own)
     )
 
 

@@ -1,23 +1,25 @@
-"""What all verbs have in common: spelling of flags, `--debug`, notes, and errors in one line."""
+"""What all verbs have in common: the spelling of flags, common options, notes, and errors in one line."""
 
 from __future__ import annotations
 
 import copy
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ptyonnx.cli.output import note
+from ptyonnx.cli.output import AS_JSON, QUIET, VERBOSE, say_aside, verbosity
+from ptyonnx.cli.progress import announce
 
 if TYPE_CHECKING:
     from ptyonnx_bundles.errors import PtyonnxError
 
-__all__ = ["Refusal", "Verb", "WithExamples", "with_debug", "with_limit"]
+__all__ = ["Refusal", "Verb", "WithExamples", "common_options", "with_limit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +56,31 @@ class WithExamples(click.Command):
 
 
 class Verb(WithExamples):
-    """A command that takes ``--train_data`` for ``--train-data`` and reports errors in one line."""
+    """A command with the common options, which also accepts ``--train_data`` and reports an error in one line.
+
+    ``--json``, ``--quiet`` and ``--verbose`` are not passed to the verb: it prints with
+    :func:`ptyonnx.cli.output.answer` or :func:`~ptyonnx.cli.output.summary`, and shows its work with
+    :func:`ptyonnx.cli.progress.stage` and :func:`~ptyonnx.cli.progress.bar`, all of which follow them.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Own options, common options, help."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, *common_options(), help_option]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the common options and ``--help`` in a section of their own."""
+        *params, help_option = self.get_params(ctx)
+        common = [*common_options(), help_option]
+        left_out = set(map(id, common))
+        options = [param for param in params if isinstance(param, click.Option) and id(param) not in left_out]
+        for title, members in (*self.sections(options), ("Common options", common)):
+            with formatter.section(title):
+                formatter.write_dl([row for member in members if (row := member.get_help_record(ctx))])
+
+    def sections(self, options: Sequence[click.Option]) -> Iterable[tuple[str, Sequence[click.Option]]]:
+        """Titles of the help's sections, and the verb's own options in each."""
+        yield "Options", options
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, whatever the spelling, and refuse what is not text before anything is done with it."""
@@ -68,6 +94,7 @@ class Verb(WithExamples):
         from ptyonnx_bundles.errors import PtyonnxError
 
         try:
+            announce(f"ptyonnx {ctx.info_name}: starting")
             with _log_on_stderr(ctx):
                 return super().invoke(ctx)
         except PtyonnxError as error:
@@ -79,9 +106,32 @@ class Verb(WithExamples):
             raise Refusal(f"{place}{error.strerror or error}") from error
 
 
-def with_debug(function: F) -> F:
-    """Add ``--debug``; :func:`ptyonnx.cli.main` looks for it."""
-    return click.option("--debug", is_flag=True, expose_value=False, help="Show the trace of an error.")(function)
+@cache
+def common_options(*, with_json: bool = True) -> tuple[click.Option, ...]:
+    """Options that every verb has; all but ``--json`` may also precede the verb."""
+    json_option = _common("--json", key=AS_JSON, is_flag=True, help="Print one JSON object instead of text.")
+    return (
+        *([json_option] if with_json else []),
+        _common(
+            "-q", "--quiet", key=QUIET, is_flag=True, help="No progress, notes or summary; only what was asked for."
+        ),
+        _common(
+            "-v", "--verbose", key=VERBOSE, count=True, help="Log each stage and its duration; -vv logs everything."
+        ),
+        click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the trace of an error."),
+    )
+
+
+def _common(*names: str, key: str, **attributes: Any) -> click.Option:
+    """An option that is kept in the context, where all that prints finds it."""
+
+    def keep(context: click.Context, _: click.Parameter, value: bool | int) -> None:
+        if value:
+            context.meta[key] = value
+        if context.meta.get(QUIET) and context.meta.get(VERBOSE):
+            raise click.UsageError("'--quiet, --verbose': contradict each other; give one of them", context)
+
+    return click.Option(list(names), expose_value=False, callback=keep, **attributes)
 
 
 def with_limit(function: F) -> F:
@@ -160,23 +210,32 @@ def _check_text(parameter: click.Parameter, value: object) -> None:
 
 @contextmanager
 def _log_on_stderr(ctx: click.Context) -> Iterator[None]:
-    """Say aloud what the libraries log as warnings."""
+    """Print what the libraries log: warnings as notes, and with ``--verbose`` also less important messages."""
     import logging
 
+    wanted = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity(), logging.DEBUG)
+
     class Notes(logging.Handler):
-        said: set[str] = set()  # noqa: RUF012 - the class lives as long as one command
+        printed: set[str] = set()  # noqa: RUF012 - the class lives as long as one command
 
         def emit(self, record: logging.LogRecord) -> None:
             text = _with_flags(record.getMessage(), _flags(ctx))
-            if text not in self.said:  # two bundles and one scan would say everything twice
-                self.said.add(text)
-                note(text)
+            if record.levelno < logging.WARNING:
+                say_aside(f"{record.levelname.lower()}: {text}")
+            elif text not in self.printed:  # two bundles and one scan would print each note twice
+                self.printed.add(text)
+                say_aside(f"note: {text}")
 
-    notes = Notes(logging.WARNING)
-    for name in _LOGGERS:
-        logging.getLogger(name).addHandler(notes)
+    notes = Notes(wanted)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(notes)
+        if wanted < logging.WARNING:
+            logger.setLevel(wanted)
     try:
         yield
     finally:
-        for name in _LOGGERS:
-            logging.getLogger(name).removeHandler(notes)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(notes)
+            logger.setLevel(level)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from ptyonnx.cli.output import say, say_lines
-from ptyonnx.cli.verb import Verb, with_debug, with_limit
+from ptyonnx.cli.output import answer
+from ptyonnx.cli.progress import stage
+from ptyonnx.cli.verb import Verb, with_limit
 
 __all__ = ["command"]
 
@@ -18,29 +19,25 @@ _FAILED = 1  # exit code
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE|RUN")
 @click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
 @click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_limit
-@with_debug
-def command(bundle: Path, provider: str, threads: int, limit_s: float, as_json: bool) -> int:
+def command(bundle: Path, provider: str, threads: int, limit_s: float) -> int:
     """Check a bundle and run its self-test on this machine. Exit code 1 if it fails.
 
     Example:
       ptyonnx verify bundle.onnx --provider cpu
     """
-    import json
-
     from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import read_bundle
     from ptyonnx_runtime.inference.verify import verify
 
-    opened = read_bundle(exported_bundle(bundle))
-    found = verify(opened, provider, threads, limit_s=limit_s)
+    with stage(f"checking {bundle}") as show:
+        opened = read_bundle(exported_bundle(bundle))
+        show("running the self-test")
+        found = verify(opened, provider, threads, limit_s=limit_s)
     home = "what was recorded when it was adopted" if opened.is_foreign else "the native network"
-    if as_json:
-        say_lines(json.dumps({**vars(found), "passed": found.passed}))
-    else:
-        say(
-            f"{bundle}: digests are right; on {found.provider} the self-test is {found.difference:.2g} "
-            f"from {home}, {found.tolerance:.2g} allowed: {'passed' if found.passed else 'FAILED'}"
-        )
+    answer(
+        {**vars(found), "passed": found.passed},
+        f"{bundle}: digests are right; on {found.provider} the self-test is {found.difference:.2g} "
+        f"from {home}, {found.tolerance:.2g} allowed: {'passed' if found.passed else 'FAILED'}",
+    )
     return 0 if found.passed else _FAILED
