@@ -56,9 +56,16 @@ COMMANDS = [
 ]
 
 
-def test_the_readme_begins_with_the_two_commands_that_prove_and_show_it() -> None:
-    first = [line.split("#")[0].strip() for line in _blocks(README, "sh")[0].splitlines()]
-    assert first == ["make test", "make demo"]
+def _first_words(block: str) -> list[str]:
+    """Program and verb of every line."""
+    return [" ".join(line.split()[:2]) for line in block.splitlines()]
+
+
+def test_the_readme_begins_with_a_session_and_then_the_two_commands_that_prove_and_show_it() -> None:
+    session, clone = _blocks(README, "sh")[:2]
+    verbs = ("train", "export", "reconstruct", "diff")
+    assert _first_words(session) == ["pip install", *(f"ptyonnx {verb}" for verb in verbs)]
+    assert _first_words(clone) == ["make test", "make demo"]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -83,6 +90,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("run", "demo"):
         (tmp_path / name).mkdir()
     make_bundle(tmp_path / "run" / "bundle.onnx")
+    make_bundle(tmp_path / "star.onnx", framework="pytorch")
     for seed, backend in enumerate(("tensorflow", "pytorch")):
         make_bundle(tmp_path / "demo" / f"{backend}.onnx", seed=seed, framework=backend)
     monkeypatch.chdir(tmp_path)
@@ -183,7 +191,7 @@ def test_every_script_and_make_target_that_is_named_exists(page: Path) -> None:
 
 
 def test_the_readme_lists_every_verb_in_the_order_of_work() -> None:
-    section = README.read_text(encoding="utf-8").split("## The verbs")[1].split("\n## ")[0]
+    section = README.read_text(encoding="utf-8").split("## Commands")[1].split("\n## ")[0]
     assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == VERBS
 
 
