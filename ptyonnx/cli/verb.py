@@ -75,8 +75,10 @@ class Verb(WithExamples):
         left_out = set(map(id, common))
         options = [param for param in params if isinstance(param, click.Option) and id(param) not in left_out]
         for title, members in (*self.sections(options), ("Common options", common)):
-            with formatter.section(title):
-                formatter.write_dl([row for member in members if (row := member.get_help_record(ctx))])
+            rows = [row for member in members if (row := member.get_help_record(ctx))]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def sections(self, options: Sequence[click.Option]) -> Iterable[tuple[str, Sequence[click.Option]]]:
         """Titles of the help's sections, and the verb's own options in each."""

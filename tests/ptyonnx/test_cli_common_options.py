@@ -43,9 +43,20 @@ def _invoke(*words: str) -> Result:
 def test_every_verb_has_the_common_options(name: str) -> None:
     command = commands.get_command(click.Context(commands), name)
     assert isinstance(command, Verb)
-    options = [option for param in command.get_params(click.Context(command)) for option in param.opts]
+    context = click.Context(command, help_option_names=["-h", "--help"])  # which click keeps from the first on
+    options = [option for param in command.get_params(context) for option in param.opts]
     assert {"--json", "-q", "--quiet", "-v", "--verbose", "--debug"} <= set(options)
     assert len(options) == len(set(options))
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_help_of_every_verb_has_the_common_options_last(capsys: Output, name: str) -> None:
+    assert main([name, "--help"]) == 0
+    own, common = capsys.readouterr().out.split("Common options:")
+    assert "Example:" in own
+    assert "\n  --json" not in own
+    for option in ("--json", "-q, --quiet", "-v, --verbose", "--debug", "-h, --help"):
+        assert option in common
 
 
 def test_json_is_one_object_of_values_that_every_reader_knows() -> None:

@@ -43,7 +43,8 @@ def test_the_command_of_ptychopinns_users_ends_in_a_reconstruction(
     assert (said["backend"], said["run"], said["bundle"]) == (backend, str(run), str(run / "bundle.onnx"))
     assert open_bundle(run / "bundle.onnx").manifest.producer.framework == backend
     assert Run.open(run).settings.gridsize == 2
-    assert [line.split()[0] for line in stderr.splitlines()] == ["note:", "1", "epoch"]  # and nothing else
+    kept = [line for line in stderr.splitlines() if not line.endswith(" …")]  # a stage that takes long has a line
+    assert [line.split()[0] for line in kept] == ["note:", "1", "epoch"]  # and nothing else
 
     _run("reconstruct", "--model_path", run, "--test_data", SCAN, "--output_dir", tmp_path / "out")
     image = load_result(tmp_path / "out" / "reconstruction.h5").object
