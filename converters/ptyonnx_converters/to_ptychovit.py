@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.confinement import Confinement
 from ptyonnx_bundles.errors import ConversionError, SettingsError
+from ptyonnx_bundles.zero_frequency import PLACES
 from ptyonnx_converters.foreign.simplify import required_nodes
 from ptyonnx_converters.onnxruntime_session import Graph, LocalGraph, first_line, onnxruntime_errors, open_confined
 
@@ -69,11 +70,12 @@ def convert(
     WorkerError
         A foreign graph killed the process that tried it, or took too long.
     """
-    if batch < 1 or not (math.isfinite(norm) and norm > 0) or zero_frequency not in ("centre", "corner"):
+    if batch < 1 or not (math.isfinite(norm) and norm > 0) or zero_frequency not in PLACES:
         raise SettingsError(
             "unusable value", key="batch, norm, zero_frequency", found=(batch, norm, zero_frequency),
             expected="positive numbers, and centre or corner",
         )  # fmt: skip
+    zero_frequency = PLACES[zero_frequency]
     physics = bundle.manifest.physics
     if physics.gridsize != 1:
         raise ConversionError(

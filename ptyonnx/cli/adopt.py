@@ -117,7 +117,7 @@ def _declaration(options: dict[str, Any]) -> Declaration:
         system=options["system"],
         input=options["input_name"],
         values=options["values"],
-        zero_frequency={"center": "centre"}.get(options["zero_frequency"], options["zero_frequency"]),
+        zero_frequency=options["zero_frequency"],
         scale=None if options["scale"] is None else Scale.parse(options["scale"]),
         limit=None if options["limit"] is None else Limit.parse(options["limit"]),
         transform=options["transform"],

@@ -136,27 +136,28 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
     from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import read_bundle
     from ptyonnx_bundles.errors import SettingsError
+    from ptyonnx_bundles.zero_frequency import PLACES
 
     for key, value in (("-o", output), ("--batch", profile["batch"])):
         if value is None:
             raise SettingsError("missing", key=key, remedy="a profile needs a file and a number of patterns per call")
     bundle = read_bundle(exported_bundle(source))
     path, norm = Path(str(output)), 1e4 if profile["norm"] is None else profile["norm"]
-    place = {None: "centre", "center": "centre"}.get(profile["zero_frequency"], profile["zero_frequency"])
+    place = profile["zero_frequency"] or "centre"
     _check_output(path, bundle.path)
     choices = {"batch": profile["batch"], "norm": norm, "limit_s": profile["limit_s"]}
     with stage(f"writing {path}"):
-        export_profile(bundle, path, profile["profile"], zero_frequency=str(place), **choices)
+        export_profile(bundle, path, profile["profile"], zero_frequency=place, **choices)
     photons, N = bundle.manifest.physics.mean_photons, bundle.manifest.physics.N
     modes, batch = len(bundle.probe), profile["batch"]
     exposure = "" if photons is None else f" x mean counts per pattern / {photons:.4g}"
     _summarize(
         {
-            "file": path, "input": [batch, 1, N, N], "output": [batch, 2, N, N], "zero_frequency": str(place),
+            "file": path, "input": [batch, 1, N, N], "output": [batch, 2, N, N], "zero_frequency": PLACES[place],
             "probe_modes": modes, "norm": norm, "mean_photons": photons,
         },
         {
-            "input": f"input [{batch}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {place}",
+            "input": f"input [{batch}, 1, {N}, {N}]: sqrt(counts / norm * 1e4), zero frequency at the {PLACES[place]}",
             "output": f"output [{batch}, 2, {N}, {N}]: amplitude, phase (rad)",
             "probe": f"probe_real, probe_imag [{N}, {N}]: the strongest of {modes} mode(s)"
             if modes

@@ -35,6 +35,7 @@ from ptyonnx_bundles.errors import BundleError, ConversionError, MissingDependen
 from ptyonnx_bundles.files.input_files import check_regular_file
 from ptyonnx_bundles.manifest import COARSE_PROTOCOL, FOREIGN_PROTOCOL
 from ptyonnx_bundles.selftest import LARGEST_TOLERANCE
+from ptyonnx_runtime.physics import dft_matrix, intensity, pair_from_complex
 
 if TYPE_CHECKING:
     from ptyonnx_converters.foreign.declaration import Declaration
@@ -152,12 +153,13 @@ def example_patterns(
     generator = np.random.default_rng(0)
     y, x = (np.indices((N, N)) - N // 2) / N
     modes = np.exp(-(x**2 + y**2) / (2 * 0.15**2))[np.newaxis] if probe is None or not len(probe) else probe
+    modes = modes.astype(np.complex128)
     low = np.exp(-(x**2 + y**2) / (2 * 0.06**2))
-    noise = generator.standard_normal((_GROUPS, channels, 1, N, N))
+    noise = generator.standard_normal((_GROUPS, channels, N, N))
     smooth = np.fft.ifft2(np.fft.fft2(noise) * np.fft.ifftshift(low)).real
-    waves = modes * np.exp(2j * smooth / smooth.std())
-    intensity = np.fft.fftshift(np.sum(np.abs(np.fft.fft2(waves)) ** 2, axis=2), axes=(-2, -1))
-    counts = generator.poisson(intensity * (photons / intensity.sum(axis=(-2, -1)).mean()))
+    patch, modes_pair = (pair_from_complex(wave, np.float64) for wave in (np.exp(2j * smooth / smooth.std()), modes))
+    expected = intensity(patch, modes_pair, dft_matrix(N, np.float64))
+    counts = generator.poisson(expected * (photons / expected.sum(axis=(-2, -1)).mean()))
     return np.asarray(np.sqrt(counts), np.float32)
 
 

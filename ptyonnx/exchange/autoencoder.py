@@ -23,11 +23,11 @@ from ptyonnx.training.objective import expected_intensity, make_scene, overlap_w
 from ptyonnx_bundles import Bundle, Recipe, atomic_write, check_writable
 from ptyonnx_bundles.arguments import as_path
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
+from ptyonnx_converters.selftest import TOLERANCE as OBJECT_TOLERANCE
 from ptyonnx_runtime.physics import WEIGHT_FLOOR, dft_matrix, intensity, pair_from_complex
 
 __all__ = ["AMPLITUDE_TOLERANCE", "OBJECT_TOLERANCE", "Autoencoder", "export_autoencoder", "largest_amplitude"]
 
-OBJECT_TOLERANCE = 5e-5  # that of every exported network, see converters/README.md
 # Of the largest amplitude that the probe gives through vacuum. An error e of every object pixel changes a
 # detector pixel by at most e times that amplitude, since the DFT is unitary; two products with a matrix of
 # N <= 256 add at most 2 N 6e-8 of it. Together below 1e-4.

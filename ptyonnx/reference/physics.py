@@ -8,12 +8,13 @@ complex numbers are complex.
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.reference.simulated_rounding import EXACT, Rounding
+from ptyonnx.settings import Loss
 from ptyonnx.training.objective import LOG_FLOOR
 from ptyonnx_runtime.physics import WEIGHT_FLOOR
 
@@ -63,7 +64,7 @@ class Objective:
         self,
         probe: NDArray[np.complexfloating[Any, Any]],
         mean_counts: float,
-        kind: Literal["poisson", "amplitude_mse", "amplitude_mae"],
+        kind: Loss,
     ) -> None:
         self.probe = probe.astype(np.complex128)
         self.mean_counts = mean_counts

@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ptyonnx.settings import Settings, ptychopinn_names, shown
+from ptyonnx.settings import Loss, Settings, ptychopinn_names, shown
 from ptyonnx.settings.ptychopinn_names import BLOCKS, KNOWN, RENAMED
 from ptyonnx.settings.strict_yaml import parse_yaml, read_yaml
 from ptyonnx_bundles.errors import SettingsError
@@ -199,7 +199,7 @@ def _settle_loss(resolved: dict[str, RawSetting]) -> None:
         raise SettingsError(
             "losses cannot be mixed", file=last.file, key=", ".join(weights),
             found=", ".join(str(setting.value) for setting in weights.values()),
-            expected="one weight of 1, the others 0", remedy="choose with loss: poisson, amplitude_mse, amplitude_mae",
+            expected="one weight of 1, the others 0", remedy=f"choose with loss: {', '.join(get_args(Loss))}",
         )  # fmt: skip
     named = resolved.get("loss")
     if named is not None and (named.file is None) != (last.file is None):  # the flag wins

@@ -11,9 +11,10 @@ from ptyonnx.settings.ptychopinn_names import RENAMED
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["MOST_EPOCHS", "Settings", "shown"]
+__all__ = ["MOST_EPOCHS", "Loss", "Settings", "shown"]
 
 MOST_EPOCHS = 200_000  # whose history can be read
+Loss = Literal["poisson", "amplitude_mse", "amplitude_mae"]
 _LARGEST = 2**32 - 1  # seed that both frameworks take; more of anything else does not end
 
 
@@ -52,7 +53,7 @@ class Settings(BaseModel):
         16, ge=1, le=_LARGEST, description="patterns near each other that must agree on the object"
     )
     batch_size: int = Field(1, ge=1, le=_LARGEST, description="regions per optimiser step")
-    loss: Literal["poisson", "amplitude_mse", "amplitude_mae"] = Field("poisson", description="what is minimised")
+    loss: Loss = Field("poisson", description="what is minimised")
     rate: float = Field(1e-3, gt=0, description="peak of the one-cycle learning rate (Adam)")
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
     clip: float = Field(0.2, gt=0, description="largest global norm of the gradient")

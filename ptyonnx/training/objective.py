@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.settings import Loss
 from ptyonnx_runtime.physics import (
     WEIGHT_FLOOR,
     Pair,
@@ -104,7 +105,7 @@ def expected_intensity(
 
 
 def loss_terms(
-    kind: Literal["poisson", "amplitude_mse", "amplitude_mae"],
+    kind: Loss,
     expected: Any,
     amplitude: Any,
     mean_counts: float,

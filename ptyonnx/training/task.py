@@ -18,6 +18,7 @@ from ptyonnx.training.schedule import one_cycle
 from ptyonnx.training.start import Start
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import ScanError
+from ptyonnx_runtime.flux import photons_differ
 from ptyonnx_runtime.physics import Pair, pair_from_complex
 from ptyonnx_runtime.scan import CHUNK, Scan, chunks
 
@@ -26,7 +27,6 @@ __all__ = ["Task", "prepare", "scan_digest"]
 _VALIDATION_EPOCH = 2**31  # draws the validation regions; no training epoch has this number
 _MOST_VALIDATION_PATTERNS = 1024
 _WATCHED_GROUPS = 64
-_FLUX_TOLERANCE = 0.1  # relative: beyond this a test scan is scaled, as at reconstruction
 _PROBE_TOLERANCE = 2.0  # factor: beyond this the probe's photons cannot be those of the patterns
 
 
@@ -247,9 +247,9 @@ def _test_regions(test: Scan, N: int, settings: Settings, mean_photons: float, o
 
 def _scale(name: str, found_photons: float, wanted_photons: float, whose: str, observer: Observer) -> float:
     """Factor on the amplitudes of a scan; 1 where its photons are about those that are wanted."""
-    ratio = wanted_photons / found_photons
-    if abs(ratio - 1) <= _FLUX_TOLERANCE:
+    if not photons_differ(found_photons, wanted_photons):
         return 1.0
+    ratio = wanted_photons / found_photons
     observer.note(f"{name}: amplitudes scaled by {math.sqrt(ratio):.4g} to the photons of the {whose}")
     return math.sqrt(ratio)
 

@@ -17,7 +17,7 @@ from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_runtime.scan import Scan
 
-__all__ = ["FLUX_CHOICES", "TOLERANCE", "Flux", "FluxChoice", "match_flux"]
+__all__ = ["FLUX_CHOICES", "TOLERANCE", "Flux", "FluxChoice", "match_flux", "photons_differ"]
 
 FluxChoice = Literal["match", "as-is"]
 FLUX_CHOICES: tuple[FluxChoice, ...] = ("match", "as-is")
@@ -48,7 +48,7 @@ class Flux:
     @property
     def differs(self) -> bool:
         """Whether scan and bundle are known to differ by more than :data:`TOLERANCE`."""
-        return abs(self.scan_photons / self.bundle_photons - 1) > TOLERANCE
+        return photons_differ(self.scan_photons, self.bundle_photons)
 
     def __str__(self) -> str:
         if math.isnan(self.bundle_photons):
@@ -57,6 +57,11 @@ class Flux:
         if self.scale != 1:
             return f"{photons}: amplitudes multiplied by {self.scale:.4g}"
         return f"{photons}: left as they are" if self.differs else photons
+
+
+def photons_differ(photons: float, trained_at: float) -> bool:
+    """Whether two mean numbers of photons differ by more than :data:`TOLERANCE`; False where one is NaN."""
+    return abs(photons / trained_at - 1) > TOLERANCE
 
 
 def match_flux(bundle: Bundle, scan: Scan, choice: FluxChoice = "match") -> Flux:

@@ -18,6 +18,7 @@ from refusal import refused
 from ptyonnx.cli import main
 from ptyonnx.exchange.adopting import adopt
 from ptyonnx_bundles import Bundle, Recipe
+from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_converters import to_ptychovit
 from ptyonnx_converters.foreign.declaration import Declaration, Limit, Scale, Source
 from ptyonnx_runtime.inference.session import Session
@@ -179,3 +180,12 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path, monk
     monkeypatch.setattr(to_ptychovit, "_front", lambda graph, factor, N, _: given(graph, factor, N, "corner"))
     with pytest.raises(Exception, match="computes another object than the bundle"):
         to_ptychovit.convert(bundle, 2)
+
+
+def test_the_middle_has_two_spellings_and_one_name() -> None:
+    """A manifest keeps the name, whichever spelling declared it."""
+    declared = Declaration(system="x", values="intensity", zero_frequency="center", scale=Scale("factor", 1.0))
+    assert declared.zero_frequency == "centre"
+    with pytest.raises(SettingsError) as caught:
+        Declaration(system="x", zero_frequency="middle")
+    assert caught.value.key == "zero_frequency"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from ptyonnx_bundles.errors import SettingsError
+from ptyonnx_bundles.zero_frequency import PLACES
 
 __all__ = ["ONE", "PARTS", "UNKNOWN", "ZERO", "Declaration", "Limit", "Scale", "Source", "positive"]
 
@@ -22,7 +23,6 @@ ZERO = "zero"  # a phase that the network does not give
 UNKNOWN = "unknown"
 PARTS = ("amplitude", "phase", "real", "imaginary")
 _VALUES = ("amplitude", "intensity")
-_PLACES = ("centre", "corner")
 _TRANSFORMS = ("none", "log1p", "log10p")
 
 
@@ -184,11 +184,13 @@ class Declaration:
     def __post_init__(self) -> None:
         for key, value, known in (
             ("values", self.values, _VALUES),
-            ("zero_frequency", self.zero_frequency, _PLACES),
+            ("zero_frequency", self.zero_frequency, PLACES),
             ("transform", self.transform, _TRANSFORMS),
         ):
             if value is not None and value not in known:
                 raise SettingsError("no such choice", key=key, found=value, expected=" or ".join(known))
+        if self.zero_frequency is not None:
+            object.__setattr__(self, "zero_frequency", PLACES[self.zero_frequency])
         ways = (self.amplitude or self.phase, self.real or self.imaginary, self.object)
         if sum(way is not None for way in ways) > 1:
             raise SettingsError(

@@ -1,20 +1,19 @@
 """Where the zero frequency of measured patterns lies: in the middle, or in the corner as an FFT leaves it.
 
-What a file does not say is declared. What nobody declared is taken for the middle, and refused
-where the patterns themselves say otherwise.
+A file may state it, or its reader declares it. Otherwise the middle is assumed, and patterns that contradict this
+assumption are refused.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PLACES", "ZeroFrequency", "looks_like_the_corner", "to_the_centre"]
+from ptyonnx_bundles.zero_frequency import PLACES, ZeroFrequency
 
-ZeroFrequency = Literal["centre", "corner"]
-PLACES: dict[str, ZeroFrequency] = {"centre": "centre", "center": "centre", "corner": "corner"}
+__all__ = ["PLACES", "ZeroFrequency", "looks_like_the_corner", "to_the_centre"]
 
 # The mean cosine of the distance from the middle, by light: 1 for a peak in the middle, -1 for one in the corner, 0
 # for patterns that fill the frame evenly, which are told neither way. Of the shipped scan, whose patterns nearly do: 0.2.
