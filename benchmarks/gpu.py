@@ -265,7 +265,7 @@ def check_arithmetic(device: str, place: Path) -> None:
 
 
 def computed_values(inputs: SharedInputs, device: str, place: Path) -> ComputedValues:
-    """As `backends/pytorch/observation.py` looks at the processor."""
+    """As `backends/pytorch/introspection.py` looks at the processor."""
     model = Reconstructor(inputs.task).to(device).to(memory_format=torch.channels_last)
     there: Callable[[NDArray[Any]], torch.Tensor] = lambda array: torch.from_numpy(array).to(device)  # noqa: E731
 
@@ -285,7 +285,9 @@ def computed_values(inputs: SharedInputs, device: str, place: Path) -> ComputedV
             activations, of_batch = values(inputs.patterns), values(batch.diffraction)
             pair = Pair(*map(there, pair_from_complex(inputs.patch)))
             offset_px = there(batch.offset_px)
-            intensity = expected_intensity(pair, offset_px, model.probe(), model.scene(canvas), **OPERATORS)
+            intensity = expected_intensity(
+                pair, offset_px, model.probe(), model.objective_constants(canvas), **OPERATORS
+            )
         loss, _ = model.loss_and_r((there(batch.diffraction), there(batch.offset_px)), canvas)
         named = dict(model.network.named_parameters())
         named |= {"probe.real": model.probe_shift[0], "probe.imag": model.probe_shift[1]}

@@ -240,9 +240,9 @@ def lost_after_three_steps() -> Undo:
 
 def no_gradients_pytorch() -> Undo:
     """Gradients that nobody hands over."""
-    from ptyonnx.backends.pytorch.observation import Observation
+    from ptyonnx.backends.pytorch.introspection import Introspection
 
-    return _patched(Observation, "gradients", lambda *_: {})
+    return _patched(Introspection, "gradients", lambda *_: {})
 
 
 def export_without_bias() -> Undo:

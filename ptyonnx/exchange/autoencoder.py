@@ -19,7 +19,7 @@ from ptyonnx import backends
 from ptyonnx.exchange.exporting import exportable, selftest_patterns
 from ptyonnx.opening import AnyBundle, open_bundle, open_run
 from ptyonnx.runs.run import Checkpoint, Run
-from ptyonnx.training.objective import expected_intensity, make_scene, overlap_weight
+from ptyonnx.training.objective import expected_intensity, objective_constants, overlap_weight
 from ptyonnx_bundles import Bundle, Recipe, atomic_write, check_writable
 from ptyonnx_bundles.arguments import as_path
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
@@ -166,8 +166,8 @@ def _amplitude(
     patch, illumination = pair_from_complex(obj, np.float64), pair_from_complex(probe, np.float64)
     if offset_px is None:
         return np.asarray(np.sqrt(intensity(patch, illumination, dft_matrix(N, np.float64))))
-    scene = make_scene(probe, _canvas(offset_px, N))._replace(dft=dft_matrix(N, np.float64))
-    return np.asarray(np.sqrt(expected_intensity(patch, offset_px.astype(np.float64), illumination, scene)))
+    constants = objective_constants(probe, _canvas(offset_px, N))._replace(dft=dft_matrix(N, np.float64))
+    return np.asarray(np.sqrt(expected_intensity(patch, offset_px.astype(np.float64), illumination, constants)))
 
 
 def _run(

@@ -60,21 +60,21 @@ def _look_at_framework(inputs: SharedInputs, name: str, folder: Path) -> Compute
     _say(f"{STAGE}loading")
     engine = backends.load(name)
     engine.check(inputs.settings)
-    observation = import_module(f"ptyonnx.backends.{name}.observation").Observation(inputs.task)
+    introspection = import_module(f"ptyonnx.backends.{name}.introspection").Introspection(inputs.task)
     batch = inputs.batches[0]
     _say(f"{STAGE}forward pass")
     found = ComputedValues(
         name,
         versions=engine.versions(),
-        weights=observation.weights(),
-        activations=in_recipe_order(inputs.recipe, observation.values(inputs.patterns)),
-        object=observation.object(inputs.patterns),
+        weights=introspection.weights(),
+        activations=in_recipe_order(inputs.recipe, introspection.values(inputs.patterns)),
+        object=introspection.object(inputs.patterns),
     )
     _say(f"{STAGE}physics")
-    found = replace(found, intensity=observation.intensity(inputs.patch, batch.offset_px))
+    found = replace(found, intensity=introspection.intensity(inputs.patch, batch.offset_px))
     _say(f"{STAGE}gradients")
-    branches = branches_of(inputs.recipe, observation.values(batch.diffraction))
-    found = replace(found, gradients=observation.gradients(batch), branches=branches)
+    branches = branches_of(inputs.recipe, introspection.values(batch.diffraction))
+    found = replace(found, gradients=introspection.gradients(batch), branches=branches)
     _say(f"{STAGE}training")
     found = replace(found, losses=_train(engine, inputs))
     _say(f"{STAGE}export")

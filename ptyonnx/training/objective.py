@@ -20,12 +20,19 @@ from ptyonnx_runtime.physics import (
     swap_last,
 )
 
-__all__ = ["LOG_FLOOR", "Scene", "expected_intensity", "loss_terms", "make_scene", "overlap_weight"]
+__all__ = [
+    "LOG_FLOOR",
+    "ObjectiveConstants",
+    "expected_intensity",
+    "loss_terms",
+    "objective_constants",
+    "overlap_weight",
+]
 
 LOG_FLOOR = 1e-3  # photons: keeps the logarithm finite where nothing is expected
 
 
-class Scene(NamedTuple):
+class ObjectiveConstants(NamedTuple):
     """What does not change while training, as float32 arrays of one framework.
 
     Attributes
@@ -57,18 +64,18 @@ def overlap_weight(probe: NDArray[np.complex64]) -> NDArray[np.float32]:
     return np.asarray(illumination / illumination.max() + WEIGHT_FLOOR, np.float32)
 
 
-def make_scene(probe: NDArray[np.complex64], canvas: int) -> Scene:
+def objective_constants(probe: NDArray[np.complex64], canvas: int) -> ObjectiveConstants:
     """Constants of the objective, as NumPy arrays, for canvases of `canvas` x `canvas` pixels."""
     N = probe.shape[-1]
     lattice = (np.arange(canvas)[:, np.newaxis] - np.arange(N)).astype(np.float32)
-    return Scene(overlap_weight(probe), lattice, dft_matrix(N))
+    return ObjectiveConstants(overlap_weight(probe), lattice, dft_matrix(N))
 
 
 def expected_intensity(
     patch: Pair,
     offset_px: Any,
     probe: Pair,
-    scene: Scene,
+    constants: ObjectiveConstants,
     *,
     add: Callable[[Any], Any] = sum_patterns,
     transpose: Callable[[Any], Any] = swap_last,
@@ -82,7 +89,7 @@ def expected_intensity(
     offset_px : (region, pattern, 2)
         (y, x) of each patch on its region's canvas.
     probe : Pair of (mode, N, N), sqrt(photons)
-    scene : Scene
+    constants : ObjectiveConstants
     add, transpose : callable
         The framework's sum over axis 1, and its exchange of the last two axes.
 
@@ -91,17 +98,17 @@ def expected_intensity(
     (region, pattern, N, N)
     """
     y, x = offset_px[..., 0, None, None], offset_px[..., 1, None, None]
-    rows, columns = hat(scene.lattice - y), hat(scene.lattice - x)
+    rows, columns = hat(constants.lattice - y), hat(constants.lattice - x)
     agreed = overlap_average(
         patch,
-        scene.weight,
+        constants.weight,
         rows=rows,
         rows_transposed=transpose(rows),
         columns=columns,
         columns_transposed=transpose(columns),
         add=add,
     )
-    return intensity(agreed, probe, scene.dft)
+    return intensity(agreed, probe, constants.dft)
 
 
 def loss_terms(

@@ -148,7 +148,7 @@ class Regions:
         extent = np.ptp(self.positions_px[members], axis=1).max()
         return self.N + math.ceil(float(extent)) + 1
 
-    def watched(self, most: int) -> NDArray[np.float32]:
+    def monitored_groups(self, most: int) -> NDArray[np.float32]:
         """Up to `most` groups spread evenly over the scan, to see how outputs differ between patterns.
 
         Returns

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.settings import Settings
-from ptyonnx.training.objective import Scene, make_scene, overlap_weight
+from ptyonnx.training.objective import ObjectiveConstants, objective_constants, overlap_weight
 from ptyonnx.training.observer import Observer
 from ptyonnx.training.regions import Regions
 from ptyonnx.training.schedule import one_cycle
@@ -26,7 +26,7 @@ __all__ = ["Task", "prepare", "scan_digest"]
 
 _VALIDATION_EPOCH = 2**31  # draws the validation regions; no training epoch has this number
 _MOST_VALIDATION_PATTERNS = 1024
-_WATCHED_GROUPS = 64
+_MONITORED_GROUPS = 64
 _PROBE_TOLERANCE = 2.0  # factor: beyond this the probe's photons cannot be those of the patterns
 
 
@@ -67,14 +67,14 @@ class Task:
         """The initial probe as real arrays."""
         return pair_from_complex(self.probe)
 
-    def scene(self, canvas: int) -> Scene:
+    def objective_constants(self, canvas: int) -> ObjectiveConstants:
         """Constants of the objective, as NumPy arrays, for canvases of this size."""
-        return make_scene(self.probe, canvas)
+        return objective_constants(self.probe, canvas)
 
     @cached_property
-    def watched(self) -> NDArray[np.float32]:
+    def monitored_patterns(self) -> NDArray[np.float32]:
         """(group, channel, N, N): patterns on which collapse would be seen."""
-        return self.training.watched(_WATCHED_GROUPS)
+        return self.training.monitored_groups(_MONITORED_GROUPS)
 
     @property
     def probe_step(self) -> float:

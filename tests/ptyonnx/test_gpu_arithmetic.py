@@ -184,6 +184,6 @@ def test_a_training_without_memory_says_so_in_one_line_and_can_be_gone_on_with(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_other_errors_are_not_called_failures_of_a_device(backend: str) -> None:
-    refusing = load_part(backend, "device").refusing_failures
+    refusing = load_part(backend, "device").translate_device_errors
     with pytest.raises(RuntimeError, match="the shape of"), refusing("no", "none"):
         raise RuntimeError("the shape of the mask is wrong")

@@ -28,7 +28,7 @@ from ptyonnx.reference.local_errors import local_errors
 from ptyonnx.reference.network import Network, compute
 from ptyonnx.reference.physics import Objective, fourier
 from ptyonnx.reference.simulated_rounding import EXACT, SimulatedFloat32
-from ptyonnx.training.objective import Scene, expected_intensity
+from ptyonnx.training.objective import ObjectiveConstants, expected_intensity
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import BundleError
 from ptyonnx_runtime.physics import Pair, dft_matrix, pair_from_complex
@@ -95,9 +95,9 @@ def test_the_forward_model_is_the_one_that_trains_evaluated_in_float64(modes: in
     objective = Objective(probe, 1.0, "poisson")
     canvas = N + 7
     lattice = np.arange(canvas)[:, np.newaxis] - np.arange(N).astype(np.float64)
-    scene = Scene(objective.weight, lattice, dft_matrix(N, np.float64))
+    constants = ObjectiveConstants(objective.weight, lattice, dft_matrix(N, np.float64))
     modes_pair = pair_from_complex(probe, np.float64)
-    expected = expected_intensity(pair_from_complex(patch, np.float64), offset, modes_pair, scene)
+    expected = expected_intensity(pair_from_complex(patch, np.float64), offset, modes_pair, constants)
     found = objective.score(patch, offset, np.ones((2, 3, N, N)))
     np.testing.assert_allclose(found.intensity, expected, rtol=1e-10)
 

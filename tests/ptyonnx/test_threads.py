@@ -12,7 +12,7 @@ from small_training import SMALL, Losses, simulated_scan
 
 from ptyonnx import Settings, train
 from ptyonnx.backends.pytorch import device as pytorch
-from ptyonnx.backends.pytorch.shares import Parts, in_shares
+from ptyonnx.backends.pytorch.data_parallel import Parts, data_parallel
 from ptyonnx.backends.tensorflow import device as tensorflow
 
 
@@ -48,7 +48,7 @@ def test_shares_give_the_values_and_gradients_of_the_whole(threads: int) -> None
     network, batch = Smooth(), _batch()
     whole = network.real_and_imag(batch)
     expected = _gradients(network, whole)
-    with in_shares(network, threads) as shared:  # type: ignore[arg-type]  # as much of a network as it takes
+    with data_parallel(network, threads) as shared:  # type: ignore[arg-type]  # as much of a network as it takes
         parts = shared(batch)
         found = _gradients(network, parts)
         with torch.no_grad():
@@ -62,7 +62,7 @@ def test_shares_give_the_values_and_gradients_of_the_whole(threads: int) -> None
 def test_every_share_has_a_thread_of_its_own_that_ends() -> None:
     network, before = Smooth(), threading.active_count()
     threads_per_operator = torch.get_num_threads()
-    with in_shares(network, 3) as shared:  # type: ignore[arg-type]
+    with data_parallel(network, 3) as shared:  # type: ignore[arg-type]
         shared(_batch(7))
         identities, sizes, per_operator = zip(*network.seen, strict=True)
         assert len(set(identities)) > 1
@@ -75,7 +75,7 @@ def test_every_share_has_a_thread_of_its_own_that_ends() -> None:
 def test_an_error_in_a_share_is_raised() -> None:
     batch = _batch(4)
     batch[-1] = batch[-2] = -1
-    with in_shares(Smooth(), 2) as shared, pytest.raises(ValueError, match="negative"):  # type: ignore[arg-type]
+    with data_parallel(Smooth(), 2) as shared, pytest.raises(ValueError, match="negative"):  # type: ignore[arg-type]
         shared(batch)
 
 

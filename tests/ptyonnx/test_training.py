@@ -246,8 +246,8 @@ def test_the_training_objective_is_the_forward_model_for_exact_patches() -> None
     batch = task.training.batch(members)
     corners = task.training.positions_px[members.reshape(len(members), -1)].astype(int) - 16
     patches = np.stack([[scan.object[r : r + 32, c : c + 32] for r, c in region] for region in corners])
-    scene = task.scene(task.training.canvas)
-    expected = expected_intensity(physics.pair_from_complex(patches), batch.offset_px, task.probe_pair, scene)
+    constants = task.objective_constants(task.training.canvas)
+    expected = expected_intensity(physics.pair_from_complex(patches), batch.offset_px, task.probe_pair, constants)
     measured = batch.diffraction.reshape(expected.shape)
     r_factor = np.sqrt(np.sum((np.sqrt(expected) - measured) ** 2) / np.sum(measured**2))
     assert r_factor < 0.01  # 1e8 photons leave 0.4 % of noise

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ptyonnx.backends.pytorch.network import Network
-from ptyonnx.backends.pytorch.training import OPERATORS, scene_tensors
-from ptyonnx.training.objective import expected_intensity, make_scene
+from ptyonnx.backends.pytorch.training import OPERATORS, constants_as_tensors
+from ptyonnx.training.objective import expected_intensity, objective_constants
 from ptyonnx_bundles import Recipe
 from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
 
@@ -49,10 +49,10 @@ def predict(
     with torch.inference_mode():
         patch = Pair(*network.real_and_imag(torch.from_numpy(diffraction)))
         illumination = Pair(*map(torch.from_numpy, pair_from_complex(probe)))
-        scene = scene_tensors(make_scene(probe, canvas))
+        constants = constants_as_tensors(objective_constants(probe, canvas))
         if offset_px is None:
-            expected = intensity(patch, illumination, scene.dft)
+            expected = intensity(patch, illumination, constants.dft)
         else:
-            expected = expected_intensity(patch, torch.from_numpy(offset_px), illumination, scene, **OPERATORS)
+            expected = expected_intensity(patch, torch.from_numpy(offset_px), illumination, constants, **OPERATORS)
         real, imag, amplitude = (part.numpy() for part in (*patch, torch.sqrt(expected)))
     return np.asarray(real + 1j * imag, np.complex64), amplitude

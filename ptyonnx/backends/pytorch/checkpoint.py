@@ -10,10 +10,10 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from ptyonnx.runs.checkpoints import State
 
-__all__ = ["Handover", "from_state", "to_state"]
+__all__ = ["InMemoryCheckpointIO", "from_state", "to_state"]
 
 
-class Handover(CheckpointIO):
+class InMemoryCheckpointIO(CheckpointIO):
     """Takes Lightning's checkpoints and gives them back; the files are not Lightning's affair.
 
     Parameters

@@ -13,7 +13,7 @@ import torch
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ProviderError
 
-__all__ = ["full_float32", "gpu_name", "refusing_failures", "set_threads", "use_gpu"]
+__all__ = ["full_float32", "gpu_name", "set_threads", "translate_device_errors", "use_gpu"]
 
 # What PyTorch says, in plain RuntimeErrors for the most part, where a device fails or its memory is used up.
 _FAILURE = re.compile(r"CUDA|cuDNN|CUDNN|cuBLAS|CUBLAS|MPS backend|can't allocate memory")
@@ -83,7 +83,7 @@ def full_float32() -> Iterator[None]:
 
 
 @contextmanager
-def refusing_failures(problem: str, remedy: str) -> Iterator[None]:
+def translate_device_errors(problem: str, remedy: str) -> Iterator[None]:
     """Say in one line that a device failed, or that its memory is used up.
 
     Parameters

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptyonnx.backends.pytorch.device import full_float32, gpu_name, refusing_failures, set_threads, use_gpu
+from ptyonnx.backends.pytorch.device import full_float32, gpu_name, set_threads, translate_device_errors, use_gpu
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.backends.weights import in_recipe_order
 from ptyonnx_bundles import Bundle
@@ -52,7 +52,7 @@ class NativeEngine:
         self.batch_px = SHARED_BATCH_PX if self.provider == "cpu" else GPU_BATCH_PX
         network = Network(self.recipe)
         network.set_weights_by_name(bundle.native_weights())
-        with refusing_failures(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"'):
+        with translate_device_errors(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"'):
             network.eval().to(self.provider)
             self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
 
@@ -65,12 +65,12 @@ class NativeEngine:
         """Every value on the way to the object, by canonical name, in order of computation."""
         seen: dict[str, NDArray[np.float32]] = {}
 
-        def see(name: str, value: torch.Tensor) -> torch.Tensor:
+        def hook(name: str, value: torch.Tensor) -> torch.Tensor:
             seen[name] = _array(value)
             return value
 
         with self._computing(diffraction):
-            self.network(self._tensor(diffraction), see)
+            self.network(self._tensor(diffraction), hook)
         return in_recipe_order(self.recipe, seen)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class NativeEngine:
     @contextmanager
     def _computing(self, diffraction: NDArray[np.float32]) -> Iterator[None]:
         problem = f"could not compute a batch of {len(diffraction)} on {self.provider}"
-        with refusing_failures(problem, _REMEDY), full_float32(), torch.inference_mode():
+        with translate_device_errors(problem, _REMEDY), full_float32(), torch.inference_mode():
             yield
 
     def _tensor(self, diffraction: NDArray[np.float32]) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The recipe as a `torch.nn.Module`; its state dict has the canonical names.
 
 Twin of `backends/tensorflow/network.py`: same names, same order. On the way every value passes
-`see` with its canonical name, for who wants to look inside (`engine.py`). Training, devices and
+`hook` with its canonical name, for who wants to look inside (`engine.py`). Training, devices and
 precision are decided elsewhere; here they only must not matter, so the whitening before
 the first convolution and all maths after the last one are float32 under autocast too.
 """
@@ -22,10 +22,10 @@ from ptyonnx_bundles.recipe import AMPLITUDE_MAX, HEADS, KERNEL
 
 __all__ = ["Network"]
 
-See = Callable[[str, torch.Tensor], torch.Tensor]
+Hook = Callable[[str, torch.Tensor], torch.Tensor]
 
 
-def _unseen(_: str, value: torch.Tensor) -> torch.Tensor:
+def _no_hook(_: str, value: torch.Tensor) -> torch.Tensor:
     return value
 
 
@@ -70,33 +70,35 @@ class Network(torch.nn.Module):
         """Copy all weights: canonical name -> float32, kernels (out, in, y, x)."""
         return {name: tensor.detach().cpu().numpy().copy(order="C") for name, tensor in self.state_dict().items()}
 
-    def amplitude_and_phase(self, diffraction: torch.Tensor, see: See = _unseen) -> tuple[torch.Tensor, torch.Tensor]:
+    def amplitude_and_phase(
+        self, diffraction: torch.Tensor, hook: Hook = _no_hook
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both heads, (B, C, N, N) float32 each: amplitude in (0, 1.5), phase in (-π, π) rad."""
-        value = self.whitening(diffraction, see)
+        value = self.whitening(diffraction, hook)
         for index, level in enumerate(self.encoder):
             name = f"encoder.{index}"
-            value = see(f"{name}.pool", torch.nn.functional.max_pool2d(level(value, name, see), 2))
-        amplitude = see("amplitude.squashed", torch.sigmoid(self._decode("amplitude", value, see)))
-        amplitude = see("amplitude", AMPLITUDE_MAX * amplitude)
-        phase = see("phase.squashed", torch.tanh(self._decode("phase", value, see)))
-        phase = see("phase", math.pi * phase)
+            value = hook(f"{name}.pool", torch.nn.functional.max_pool2d(level(value, name, hook), 2))
+        amplitude = hook("amplitude.squashed", torch.sigmoid(self._decode("amplitude", value, hook)))
+        amplitude = hook("amplitude", AMPLITUDE_MAX * amplitude)
+        phase = hook("phase.squashed", torch.tanh(self._decode("phase", value, hook)))
+        phase = hook("phase", math.pi * phase)
         return amplitude, phase
 
-    def real_and_imag(self, diffraction: torch.Tensor, see: See = _unseen) -> tuple[torch.Tensor, torch.Tensor]:
+    def real_and_imag(self, diffraction: torch.Tensor, hook: Hook = _no_hook) -> tuple[torch.Tensor, torch.Tensor]:
         """Real and imaginary part of the object, (B, C, N, N) float32 each."""
-        amplitude, phase = self.amplitude_and_phase(diffraction, see)
-        real = see("real", amplitude * see("phase.cos", torch.cos(phase)))
-        imag = see("imaginary", amplitude * see("phase.sin", torch.sin(phase)))
+        amplitude, phase = self.amplitude_and_phase(diffraction, hook)
+        real = hook("real", amplitude * hook("phase.cos", torch.cos(phase)))
+        imag = hook("imaginary", amplitude * hook("phase.sin", torch.sin(phase)))
         return real, imag
 
-    def forward(self, diffraction: torch.Tensor, see: See = _unseen) -> torch.Tensor:
+    def forward(self, diffraction: torch.Tensor, hook: Hook = _no_hook) -> torch.Tensor:
         """Predict the object.
 
         Parameters
         ----------
         diffraction : (B, C, N, N) float32
             Measured amplitude, sqrt(photons), zero frequency at (N//2, N//2).
-        see : callable
+        hook : callable
             Given the canonical name and the value of every node, in order of computation; returns the value.
 
         Returns
@@ -104,16 +106,16 @@ class Network(torch.nn.Module):
         (B, C, N, N, 2) float32
             Real and imaginary part last.
         """
-        return see("object", torch.stack(self.real_and_imag(diffraction, see), dim=-1))
+        return hook("object", torch.stack(self.real_and_imag(diffraction, hook), dim=-1))
 
-    def _decode(self, head: str, value: torch.Tensor, see: See) -> torch.Tensor:
+    def _decode(self, head: str, value: torch.Tensor, hook: Hook) -> torch.Tensor:
         *levels, output = self.decoder[head].values()  # type: ignore[operator]
         for index, level in enumerate(levels):
             name = f"decoder.{head}.{index}"
-            value = level(value, name, see)
-            value = see(f"{name}.upsample", torch.nn.functional.interpolate(value, scale_factor=2.0, mode="nearest"))
+            value = level(value, name, hook)
+            value = hook(f"{name}.upsample", torch.nn.functional.interpolate(value, scale_factor=2.0, mode="nearest"))
         logits: torch.Tensor = output(value)
-        return see(f"decoder.{head}.output", logits if logits.dtype == torch.float32 else logits.float())
+        return hook(f"decoder.{head}.output", logits if logits.dtype == torch.float32 else logits.float())
 
 
 class _Whitening(torch.nn.Module):
@@ -127,9 +129,9 @@ class _Whitening(torch.nn.Module):
         self.register_buffer("mean", torch.zeros(N, N))
         self.register_buffer("scale", torch.ones(()))
 
-    def forward(self, diffraction: torch.Tensor, see: See) -> torch.Tensor:
-        centred = see("whitening.centred", diffraction - self.mean)
-        return see("whitening.scaled", centred * self.scale)
+    def forward(self, diffraction: torch.Tensor, hook: Hook) -> torch.Tensor:
+        centred = hook("whitening.centred", diffraction - self.mean)
+        return hook("whitening.scaled", centred * self.scale)
 
 
 class _Level(torch.nn.Module):
@@ -140,10 +142,10 @@ class _Level(torch.nn.Module):
         self.leak = leak
         self.conv = torch.nn.ModuleList([_convolution(channels, filters), _convolution(filters, filters)])
 
-    def forward(self, value: torch.Tensor, name: str, see: See) -> torch.Tensor:
+    def forward(self, value: torch.Tensor, name: str, hook: Hook) -> torch.Tensor:
         for index, convolution in enumerate(self.conv):
-            value = see(f"{name}.conv.{index}", convolution(value))
-            value = see(f"{name}.relu.{index}", _rectify(value, self.leak))
+            value = hook(f"{name}.conv.{index}", convolution(value))
+            value = hook(f"{name}.relu.{index}", _rectify(value, self.leak))
         return value
 
 

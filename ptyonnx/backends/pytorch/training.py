@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from ptyonnx.backends.pytorch.checkpoint import Handover, from_state, to_state
-from ptyonnx.backends.pytorch.device import full_float32, refusing_failures, set_threads, use_gpu
+from ptyonnx.backends.pytorch.checkpoint import InMemoryCheckpointIO, from_state, to_state
+from ptyonnx.backends.pytorch.data_parallel import Parts, data_parallel
+from ptyonnx.backends.pytorch.device import full_float32, set_threads, translate_device_errors, use_gpu
 from ptyonnx.backends.pytorch.network import Network
-from ptyonnx.backends.pytorch.shares import Parts, in_shares
-from ptyonnx.backends.pytorch.surroundings import interruptible, quiet, without_denormals
+from ptyonnx.backends.pytorch.workarounds import interruptible, quiet, without_denormals
 from ptyonnx.runs.checkpoints import Snapshot, State, unusable
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
-from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
+from ptyonnx.training.objective import ObjectiveConstants, expected_intensity, loss_terms
 from ptyonnx.training.regions import Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
@@ -32,16 +32,25 @@ from ptyonnx_converters import from_pytorch
 from ptyonnx_converters.exporters import require
 from ptyonnx_runtime.physics import Pair
 
-__all__ = ["OPERATORS", "Reconstructor", "check", "convert", "fit", "from_older_version", "scene_tensors", "versions"]
+__all__ = [
+    "OPERATORS",
+    "Reconstructor",
+    "check",
+    "constants_as_tensors",
+    "convert",
+    "fit",
+    "from_older_version",
+    "versions",
+]
 
 # Where TensorFlow adds epsilon differs from PyTorch: so small that it does not matter where.
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
 # What the objective asks of a library beside Python's operators.
 OPERATORS = {"add": partial(torch.sum, dim=1), "transpose": partial(torch.transpose, dim0=-2, dim1=-1)}
 _REMEDY = 'go on with resume=True where there is more memory, or begin with a smaller batch_size or device="cpu"'
-_NOWHERE = "handed over"  # Lightning wants a name of every checkpoint
+_CHECKPOINT_NAME = "handed over"  # Lightning wants a name of every checkpoint
 # What PyTorch, Lightning and our own reading raise where a state is not that of this network.
-_UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+_BAD_STATE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 TensorBatch = tuple[torch.Tensor, torch.Tensor]  # of a `regions.Batch`
 
 
@@ -57,7 +66,7 @@ class Reconstructor(lightning.LightningModule):
         self.probe_shift = torch.nn.ParameterList(
             [torch.nn.Parameter(torch.zeros(shape), requires_grad=task.settings.train_probe) for _ in range(2)]
         )
-        self._constants: dict[int, Scene] = {}
+        self._constants: dict[int, ObjectiveConstants] = {}
         for name, part in zip(task.probe_pair._fields, task.probe_pair, strict=True):
             self.register_buffer(f"probe_{name}", torch.from_numpy(part), persistent=False)
         self.validation: list[torch.Tensor] = []
@@ -71,10 +80,10 @@ class Reconstructor(lightning.LightningModule):
         step = self.task.probe_step
         return Pair(fixed.real + step * self.probe_shift[0], fixed.imag + step * self.probe_shift[1])
 
-    def scene(self, canvas: int) -> Scene:
+    def objective_constants(self, canvas: int) -> ObjectiveConstants:
         """Constants of the objective on this device."""
         if canvas not in self._constants:
-            self._constants[canvas] = scene_tensors(self.task.scene(canvas), self.device)
+            self._constants[canvas] = constants_as_tensors(self.task.objective_constants(canvas), self.device)
         return self._constants[canvas]
 
     def loss_and_r(self, batch: TensorBatch, canvas: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +93,7 @@ class Reconstructor(lightning.LightningModule):
         with torch.autocast(diffraction.device.type, enabled=False):
             shape = (*offset_px.shape[:2], *diffraction.shape[-2:])
             patch = Pair(real.float().reshape(shape), imag.float().reshape(shape))
-            expected = expected_intensity(patch, offset_px, self.probe(), self.scene(canvas), **OPERATORS)
+            expected = expected_intensity(patch, offset_px, self.probe(), self.objective_constants(canvas), **OPERATORS)
             amplitude = diffraction.reshape(shape)
             terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, torch.log)
             with torch.no_grad():
@@ -112,7 +121,7 @@ class Reconstructor(lightning.LightningModule):
     def spread(self) -> HeadSpread:
         """How much both heads depend on the pattern."""
         with torch.no_grad():
-            heads = self.network.amplitude_and_phase(torch.from_numpy(self.task.watched).to(self.device))
+            heads = self.network.amplitude_and_phase(torch.from_numpy(self.task.monitored_patterns).to(self.device))
         amplitude, phase_rad = (head.float().cpu().numpy() for head in heads)
         return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
@@ -150,12 +159,12 @@ class _Data(lightning.LightningDataModule):
         return DataLoader(_Batches(self.task.validation, self.task.validation_members), batch_size=None)
 
 
-class _Report(lightning.Callback):
+class _JournalCallback(lightning.Callback):
     """Tells the journal of steps and epochs."""
 
-    def __init__(self, journal: Journal, handover: Handover) -> None:
+    def __init__(self, journal: Journal, checkpoint_io: InMemoryCheckpointIO) -> None:
         self.journal = journal
-        self.handover = handover
+        self.checkpoint_io = checkpoint_io
         self.begun = False
         self.interrupted = False
 
@@ -177,12 +186,12 @@ class _Report(lightning.Callback):
         validation = torch.stack(pl_module.validation).mean(dim=0)
         pl_module.validation.clear()
         rate = float(pl_module.task.rates[min(trainer.global_step, len(pl_module.task.rates)) - 1])
-        trainer.save_checkpoint(_NOWHERE)
+        trainer.save_checkpoint(_CHECKPOINT_NAME)
         trainer.should_stop = self.journal.epoch(
             Metrics(float(validation[0]), float(validation[1])),
             rate,
             pl_module.spread(),
-            pl_module.snapshot(self.handover.checkpoint),
+            pl_module.snapshot(self.checkpoint_io.checkpoint),
         )
 
     def on_exception(
@@ -192,10 +201,10 @@ class _Report(lightning.Callback):
         self.interrupted = isinstance(exception, KeyboardInterrupt)
 
 
-def scene_tensors(scene: Scene, device: torch.device | None = None) -> Scene:
+def constants_as_tensors(constants: ObjectiveConstants, device: torch.device | None = None) -> ObjectiveConstants:
     """Constants of the objective as tensors."""
-    weight, lattice, real, imag = (torch.from_numpy(array).to(device) for array in (*scene[:2], *scene.dft))
-    return Scene(weight, lattice, Pair(real, imag))
+    weight, lattice, real, imag = (torch.from_numpy(array).to(device) for array in (*constants[:2], *constants.dft))
+    return ObjectiveConstants(weight, lattice, Pair(real, imag))
 
 
 def check(settings: Settings) -> None:
@@ -234,10 +243,10 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     set_threads(settings.threads)
     gpu = use_gpu(settings.device)
     try:
-        handover = Handover(from_state(earlier) if earlier else None)
-    except _UNFIT as error:
+        checkpoint_io = InMemoryCheckpointIO(from_state(earlier) if earlier else None)
+    except _BAD_STATE as error:
         raise unusable(journal.directory, error) from None
-    report = _Report(journal, handover)
+    report = _JournalCallback(journal, checkpoint_io)
     with quiet(), interruptible(lambda: report.interrupted), without_denormals(), full_float32():
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu",
@@ -249,7 +258,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             callbacks=[report],
-            plugins=[handover],
+            plugins=[checkpoint_io],
             logger=_logger(logs) if logs else False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -257,14 +266,14 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
             default_root_dir=journal.directory,
         )
         model = Reconstructor(task).to(memory_format=torch.channels_last)
-        ckpt_path = _NOWHERE if earlier else None
+        ckpt_path = _CHECKPOINT_NAME if earlier else None
         try:
             with (
-                in_shares(model.network, 1 if gpu else torch.get_num_threads()) as model.real_and_imag,
-                refusing_failures("the device cannot train this", _REMEDY),
+                data_parallel(model.network, 1 if gpu else torch.get_num_threads()) as model.real_and_imag,
+                translate_device_errors("the device cannot train this", _REMEDY),
             ):
                 trainer.fit(model, datamodule=_Data(task), ckpt_path=ckpt_path, weights_only=True)
-        except _UNFIT as error:
+        except _BAD_STATE as error:
             if earlier is None or report.begun:
                 raise
             raise unusable(journal.directory, error) from None
@@ -297,7 +306,7 @@ def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | 
         model = Reconstructor(task)
         model.load_state_dict(checkpoint["state_dict"])
         return int(checkpoint["global_step"]) // task.training.steps_per_epoch, model.snapshot(checkpoint)
-    except (*_UNFIT, OSError, EOFError, UnpicklingError) as error:
+    except (*_BAD_STATE, OSError, EOFError, UnpicklingError) as error:
         raise unusable(checkpoints.parent, error, path) from None
 
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptyonnx.backends.tensorflow.network import Network
-from ptyonnx.backends.tensorflow.training import OPERATORS, scene_for, scene_tensors
-from ptyonnx.training.objective import expected_intensity, make_scene
+from ptyonnx.backends.tensorflow.training import OPERATORS, constants_as_tensors, constants_for_regions
+from ptyonnx.training.objective import expected_intensity, objective_constants
 from ptyonnx_bundles import Recipe
 from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
 
@@ -47,11 +47,13 @@ def predict(
     network = Network(recipe)
     network.set_weights_by_name(weights)
     illumination = Pair(*map(tf.constant, pair_from_complex(probe)))
-    scene = scene_for(scene_tensors(make_scene(probe, canvas)), tf.zeros((*diffraction.shape[:2], 2)))
+    constants = constants_for_regions(
+        constants_as_tensors(objective_constants(probe, canvas)), tf.zeros((*diffraction.shape[:2], 2))
+    )
     patch = Pair(*network.real_and_imag(tf.constant(diffraction)))
     if offset_px is None:
-        expected = intensity(patch, illumination, scene.dft)
+        expected = intensity(patch, illumination, constants.dft)
     else:
-        expected = expected_intensity(patch, tf.constant(offset_px), illumination, scene, **OPERATORS)
+        expected = expected_intensity(patch, tf.constant(offset_px), illumination, constants, **OPERATORS)
     real, imag, amplitude = (part.numpy() for part in (*patch, tf.sqrt(expected)))
     return np.asarray(real + 1j * imag, np.complex64), amplitude

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ProviderError
 
-__all__ = ["full_float32", "refusing_failures", "set_threads", "use_gpu"]
+__all__ = ["full_float32", "set_threads", "translate_device_errors", "use_gpu"]
 
 # What TensorFlow raises where a device fails or its memory is used up.
 _FAILURES = (tf.errors.ResourceExhaustedError, tf.errors.InternalError, tf.errors.UnknownError)
@@ -71,7 +71,7 @@ def full_float32() -> Iterator[None]:
 
 
 @contextmanager
-def refusing_failures(problem: str, remedy: str) -> Iterator[None]:
+def translate_device_errors(problem: str, remedy: str) -> Iterator[None]:
     """Say in one line that a device failed, or that its memory is used up.
 
     Parameters

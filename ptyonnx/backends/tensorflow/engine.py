@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptyonnx.backends.tensorflow.device import full_float32, refusing_failures, set_threads, use_gpu
+from ptyonnx.backends.tensorflow.device import full_float32, set_threads, translate_device_errors, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.backends.weights import in_recipe_order
 from ptyonnx_bundles import Bundle
@@ -51,7 +51,7 @@ class NativeEngine:
         set_threads(threads)
         self.provider = "cuda" if use_gpu(device) else "cpu"
         self.batch_px = SHARED_BATCH_PX if self.provider == "cpu" else GPU_BATCH_PX
-        failing = refusing_failures(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"')
+        failing = translate_device_errors(f"{self.provider} cannot be used", 'choose the CPU: provider="cpu"')
         with failing, tf.device(_DEVICES[self.provider]):
             self.network = Network(self.recipe)
             self.network.set_weights_by_name(bundle.native_weights())
@@ -65,12 +65,12 @@ class NativeEngine:
         """Every value on the way to the object, by canonical name, in order of computation."""
         seen: dict[str, NDArray[np.float32]] = {}
 
-        def see(name: str, value: tf.Tensor) -> tf.Tensor:
+        def hook(name: str, value: tf.Tensor) -> tf.Tensor:
             seen[name] = _array(tf.transpose(value, (0, 3, 1, 2)) if _channels_last(name) else value)
             return value
 
         with self._computing(diffraction):
-            self.network.call(self._tensor(diffraction), see)
+            self.network.call(self._tensor(diffraction), hook)
         return in_recipe_order(self.recipe, seen)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class NativeEngine:
     @contextmanager
     def _computing(self, diffraction: NDArray[np.float32]) -> Iterator[None]:
         problem = f"could not compute a batch of {len(diffraction)} on {self.provider}"
-        with refusing_failures(problem, _REMEDY), full_float32(), tf.device(_DEVICES[self.provider]):
+        with translate_device_errors(problem, _REMEDY), full_float32(), tf.device(_DEVICES[self.provider]):
             yield
 
     def _tensor(self, diffraction: NDArray[np.float32]) -> tf.Tensor:

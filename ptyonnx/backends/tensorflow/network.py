@@ -1,7 +1,7 @@
 """The recipe as a `keras.Model`; its layers and weights have the canonical names.
 
 Twin of `backends/pytorch/network.py`: same names, same order. On the way every value passes
-`see` with its canonical name, for who wants to look inside (`engine.py`). Inside, channels come last,
+`hook` with its canonical name, for who wants to look inside (`engine.py`). Inside, channels come last,
 as TensorFlow's CPU kernels need them; at the edges everything is (B, C, N, N). Under a
 mixed-precision policy only the convolutions leave float32.
 """
@@ -24,12 +24,12 @@ from ptyonnx_bundles.recipe import AMPLITUDE_MAX, KERNEL, Convolution
 
 __all__ = ["Network"]
 
-See = Callable[[str, tf.Tensor], tf.Tensor]
+Hook = Callable[[str, tf.Tensor], tf.Tensor]
 _HWIO_FROM_OIHW, _OIHW_FROM_HWIO = (2, 3, 1, 0), (3, 2, 0, 1)
 _LAST_FROM_FIRST, _FIRST_FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
-def _unseen(_: str, value: tf.Tensor) -> tf.Tensor:
+def _no_hook(_: str, value: tf.Tensor) -> tf.Tensor:
     return value
 
 
@@ -81,35 +81,35 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
             for name, array in arrays.items()
         }
 
-    def amplitude_and_phase(self, diffraction: tf.Tensor, see: See = _unseen) -> tuple[tf.Tensor, tf.Tensor]:
+    def amplitude_and_phase(self, diffraction: tf.Tensor, hook: Hook = _no_hook) -> tuple[tf.Tensor, tf.Tensor]:
         """Both heads, (B, C, N, N) float32 each: amplitude in (0, 1.5), phase in (-π, π) rad."""
-        value = see("whitening.centred", diffraction - self.whitening["whitening.mean"])
-        value = see("whitening.scaled", value * self.whitening["whitening.scale"])
+        value = hook("whitening.centred", diffraction - self.whitening["whitening.mean"])
+        value = hook("whitening.scaled", value * self.whitening["whitening.scale"])
         value = tf.transpose(value, _LAST_FROM_FIRST)
         for index in range(self.recipe.depth):
             name = f"encoder.{index}"
-            value = see(f"{name}.pool", tf.nn.max_pool2d(self._level(name, value, see), 2, 2, "VALID"))
-        amplitude = see("amplitude.squashed", tf.sigmoid(self._decode("amplitude", value, see)))
-        amplitude = see("amplitude", AMPLITUDE_MAX * amplitude)
-        phase = see("phase.squashed", tf.tanh(self._decode("phase", value, see)))
-        phase = see("phase", math.pi * phase)
+            value = hook(f"{name}.pool", tf.nn.max_pool2d(self._level(name, value, hook), 2, 2, "VALID"))
+        amplitude = hook("amplitude.squashed", tf.sigmoid(self._decode("amplitude", value, hook)))
+        amplitude = hook("amplitude", AMPLITUDE_MAX * amplitude)
+        phase = hook("phase.squashed", tf.tanh(self._decode("phase", value, hook)))
+        phase = hook("phase", math.pi * phase)
         return amplitude, phase
 
-    def real_and_imag(self, diffraction: tf.Tensor, see: See = _unseen) -> tuple[tf.Tensor, tf.Tensor]:
+    def real_and_imag(self, diffraction: tf.Tensor, hook: Hook = _no_hook) -> tuple[tf.Tensor, tf.Tensor]:
         """Real and imaginary part of the object, (B, C, N, N) float32 each."""
-        amplitude, phase = self.amplitude_and_phase(diffraction, see)
-        real = see("real", amplitude * see("phase.cos", tf.cos(phase)))
-        imag = see("imaginary", amplitude * see("phase.sin", tf.sin(phase)))
+        amplitude, phase = self.amplitude_and_phase(diffraction, hook)
+        real = hook("real", amplitude * hook("phase.cos", tf.cos(phase)))
+        imag = hook("imaginary", amplitude * hook("phase.sin", tf.sin(phase)))
         return real, imag
 
-    def call(self, diffraction: tf.Tensor, see: See = _unseen) -> tf.Tensor:
+    def call(self, diffraction: tf.Tensor, hook: Hook = _no_hook) -> tf.Tensor:
         """Predict the object.
 
         Parameters
         ----------
         diffraction : (B, C, N, N) float32
             Measured amplitude, sqrt(photons), zero frequency at (N//2, N//2).
-        see : callable
+        hook : callable
             Given the canonical name and the value of every node, in order of computation; returns the value.
             Values of the encoder and the decoders have their channels last.
 
@@ -118,20 +118,20 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
         (B, C, N, N, 2) float32
             Real and imaginary part last.
         """
-        return see("object", tf.stack(self.real_and_imag(diffraction, see), axis=-1))
+        return hook("object", tf.stack(self.real_and_imag(diffraction, hook), axis=-1))
 
-    def _decode(self, head: str, value: tf.Tensor, see: See) -> tf.Tensor:
+    def _decode(self, head: str, value: tf.Tensor, hook: Hook) -> tf.Tensor:
         for index in range(self.recipe.depth):
             name = f"decoder.{head}.{index}"
-            value = see(f"{name}.upsample", _upsample(self._level(name, value, see)))
+            value = hook(f"{name}.upsample", _upsample(self._level(name, value, hook)))
         logits = tf.cast(self.convolutions[f"decoder.{head}.output"](value), tf.float32)
-        return tf.transpose(see(f"decoder.{head}.output", logits), _FIRST_FROM_LAST)
+        return tf.transpose(hook(f"decoder.{head}.output", logits), _FIRST_FROM_LAST)
 
-    def _level(self, name: str, value: tf.Tensor, see: See) -> tf.Tensor:
+    def _level(self, name: str, value: tf.Tensor, hook: Hook) -> tf.Tensor:
         """Convolution, rectifier, convolution, rectifier."""
         for index in range(2):
-            value = see(f"{name}.conv.{index}", self.convolutions[f"{name}.conv.{index}"](value))
-            value = see(f"{name}.relu.{index}", _rectify(value, self.recipe.leak))
+            value = hook(f"{name}.conv.{index}", self.convolutions[f"{name}.conv.{index}"](value))
+            value = hook(f"{name}.relu.{index}", _rectify(value, self.recipe.leak))
         return value
 
     def trained_by_name(self) -> dict[str, Any]:

@@ -15,14 +15,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptyonnx.backends.tensorflow.checkpoint import restore, to_state
-from ptyonnx.backends.tensorflow.device import full_float32, refusing_failures, set_threads, use_gpu
+from ptyonnx.backends.tensorflow.device import full_float32, set_threads, translate_device_errors, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
-from ptyonnx.backends.tensorflow.surroundings import without_remapper
+from ptyonnx.backends.tensorflow.workarounds import without_remapper
 from ptyonnx.runs.checkpoints import Snapshot, State, unusable
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
-from ptyonnx.training.objective import Scene, expected_intensity, loss_terms
+from ptyonnx.training.objective import ObjectiveConstants, expected_intensity, loss_terms
 from ptyonnx.training.regions import Batch, Regions
 from ptyonnx.training.task import Task
 from ptyonnx_bundles import Recipe
@@ -35,11 +35,11 @@ __all__ = [
     "OPERATORS",
     "Reconstructor",
     "check",
+    "constants_as_tensors",
+    "constants_for_regions",
     "convert",
     "fit",
     "from_older_version",
-    "scene_for",
-    "scene_tensors",
     "versions",
 ]
 
@@ -73,9 +73,9 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         step = self.task.probe_step
         return Pair(fixed.real + step * self.probe_shift[0], fixed.imag + step * self.probe_shift[1])
 
-    def scene(self, canvas: int) -> Scene:
+    def objective_constants(self, canvas: int) -> ObjectiveConstants:
         """Constants of the objective."""
-        return scene_tensors(self.task.scene(canvas))
+        return constants_as_tensors(self.task.objective_constants(canvas))
 
     def loss_and_r(self, batch: Batch, canvas: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss and R-factor of a batch."""
@@ -84,8 +84,8 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         N = self.task.recipe.N
         shape = (-1, offset_px.shape[1], N, N)
         patch = Pair(*(tf.reshape(tf.cast(part, tf.float32), shape) for part in (real, imag)))
-        scene = scene_for(self.scene(canvas), offset_px)
-        expected = expected_intensity(patch, offset_px, self.probe(), scene, **OPERATORS)
+        constants = constants_for_regions(self.objective_constants(canvas), offset_px)
+        expected = expected_intensity(patch, offset_px, self.probe(), constants, **OPERATORS)
         amplitude = tf.reshape(diffraction, shape)
         terms = loss_terms(self.task.settings.loss, expected, amplitude, self.task.mean_counts, tf.math.log)
         residual = tf.stop_gradient(tf.sqrt(expected)) - amplitude
@@ -108,7 +108,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
 
     def spread(self) -> HeadSpread:
         """How much both heads depend on the pattern."""
-        heads = self._heads(tf.constant(self.task.watched))
+        heads = self._heads(tf.constant(self.task.monitored_patterns))
         amplitude, phase_rad = (tf.cast(head, tf.float32).numpy() for head in heads)
         return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
@@ -155,7 +155,7 @@ def _batches(
     return batches.apply(tf.data.experimental.assert_cardinality(length)).prefetch(1)
 
 
-class _Report(keras.callbacks.Callback):  # type: ignore[misc]
+class _JournalCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Tells the journal of steps and epochs."""
 
     def __init__(self, journal: Journal) -> None:
@@ -186,26 +186,26 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.stop_training = self.journal.epoch(validation, rate, self.model.spread(), self.model.snapshot())
 
 
-def scene_tensors(scene: Scene) -> Scene:
+def constants_as_tensors(constants: ObjectiveConstants) -> ObjectiveConstants:
     """Constants of the objective as tensors."""
-    weight, lattice, real, imag = map(tf.constant, (*scene[:2], *scene.dft))
-    return Scene(weight, lattice, Pair(real, imag))
+    weight, lattice, real, imag = map(tf.constant, (*constants[:2], *constants.dft))
+    return ObjectiveConstants(weight, lattice, Pair(real, imag))
 
 
-def scene_for(scene: Scene, offset_px: tf.Tensor) -> Scene:
-    """The scene as it can be multiplied with these regions.
+def constants_for_regions(constants: ObjectiveConstants, offset_px: tf.Tensor) -> ObjectiveConstants:
+    """The constants in shapes that can be multiplied with these regions.
 
-    Where they hold one pattern each, oneDNN in TensorFlow 2.21 corrupts memory in products of
-    (region, 1, N, N) and (N, N) [github.com/tensorflow/tensorflow/issues/117700]: there every region gets
+    With one pattern per region, oneDNN in TensorFlow 2.21 corrupts memory in products of
+    (region, 1, N, N) and (N, N) [github.com/tensorflow/tensorflow/issues/117700]; every region then gets
     matrices of its own.
     """
     if offset_px.shape[1] > 1:
-        return scene
+        return constants
     weight, real, imag = (
         tf.broadcast_to(matrix, (*tf.unstack(tf.shape(offset_px)[:2]), *matrix.shape))
-        for matrix in (scene.weight, *scene.dft)
+        for matrix in (constants.weight, *constants.dft)
     )
-    return scene._replace(weight=weight, dft=Pair(real, imag))
+    return constants._replace(weight=weight, dft=Pair(real, imag))
 
 
 def check(settings: Settings) -> None:
@@ -249,7 +249,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     set_threads(settings.threads)
     gpu = use_gpu(settings.device)
     epochs_done = journal.epochs_done
-    failing = refusing_failures("the device cannot train this", _REMEDY)
+    failing = translate_device_errors("the device cannot train this", _REMEDY)
     with failing, tf.device("/GPU:0" if gpu else "/CPU:0"), without_remapper(), full_float32():
         model = _compiled(task, _precision(settings.precision, gpu=gpu))
         if earlier is not None:
@@ -257,7 +257,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
                 restore(model.trained(), earlier)
             except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
                 raise unusable(journal.directory, error) from None
-        callbacks: list[keras.callbacks.Callback] = [_Report(journal)]
+        callbacks: list[keras.callbacks.Callback] = [_JournalCallback(journal)]
         if logs is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(logs)))
         held_out = task.validation_members

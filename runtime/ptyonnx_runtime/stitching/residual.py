@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx_runtime.physics import Pair, intensity, pair_from_complex
-from ptyonnx_runtime.stitching.stitching import Frame, interpolate, whole_and_part
+from ptyonnx_runtime.stitching.stitching import Frame, interpolate, split_subpixel
 from ptyonnx_runtime.stitching.vacuum import with_vacuum
 
 __all__ = ["ForwardModel", "Misfit", "r_factor"]
@@ -81,7 +81,7 @@ class ForwardModel:
         Pair of (pattern, N, N) float32
         """
         N = self._vacuum.shape[-1]
-        corner, fraction = whole_and_part(positions_px, self._origin_px, N)
+        corner, fraction = split_subpixel(positions_px, self._origin_px, N)
         y, x = corner.T
         real, imag = (interpolate(windows[y, x], fraction) for windows in self._windows)
         return Pair(real, imag)

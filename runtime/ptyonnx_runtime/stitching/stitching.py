@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.scan import Scan
 
-__all__ = ["LEAST_WEIGHT", "Canvas", "Frame", "Tiles", "frame_of", "interpolate", "probe_weight", "whole_and_part"]
+__all__ = ["LEAST_WEIGHT", "Canvas", "Frame", "Tiles", "frame_of", "interpolate", "probe_weight", "split_subpixel"]
 
 # An object pixel counts as seen when all patterns together brought it at least this fraction of
 # the light that one pattern puts on its brightest pixel. On the shipped scan the choice between
@@ -139,7 +139,7 @@ class Canvas:
             Factor on each patch's weight, 1 by default.
         """
         N = patches.shape[-1]
-        corner, fraction = whole_and_part(positions_px, self.frame.origin_px, N)
+        corner, fraction = split_subpixel(positions_px, self.frame.origin_px, N)
         share = np.ones(len(patches)) if share is None else share
         padded = np.zeros((len(patches), N + 2, 2 * N + 4), np.float32)
         inner = padded[:, 1:-1, 2:-2]
@@ -193,7 +193,7 @@ class Canvas:
         return mean, mask
 
 
-def whole_and_part(
+def split_subpixel(
     positions_px: NDArray[np.float64], origin_px: tuple[int, int], N: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Canvas index of the first pixel of each patch, and the sub-pixel rest.

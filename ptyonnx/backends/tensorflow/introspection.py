@@ -17,12 +17,12 @@ from ptyonnx.training.regions import Batch
 from ptyonnx.training.task import Task
 from ptyonnx_runtime.physics import Pair, pair_from_complex
 
-__all__ = ["Observation"]
+__all__ = ["Introspection"]
 
 _FIRST_FROM_LAST, _OIHW_FROM_HWIO = (0, 3, 1, 2), (3, 2, 0, 1)
 
 
-class Observation:
+class Introspection:
     """A task's network at its initial weights, on the CPU.
 
     Parameters
@@ -43,13 +43,13 @@ class Observation:
         """Every value on the way to the object by canonical name, (B, C, y, x)."""
         seen: dict[str, NDArray[np.float32]] = {}
 
-        def see(name: str, value: tf.Tensor) -> tf.Tensor:
+        def hook(name: str, value: tf.Tensor) -> tf.Tensor:
             array = value.numpy()
             inside = name.startswith(("encoder.", "decoder."))  # where channels come last
             seen[name] = np.array(array.transpose(_FIRST_FROM_LAST) if inside else array, order="C")
             return value
 
-        self.model.network(tf.constant(diffraction), see=see)
+        self.model.network(tf.constant(diffraction), hook=hook)
         return seen
 
     def object(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -59,9 +59,9 @@ class Observation:
 
     def intensity(self, patch: NDArray[np.complex64], offset_px: NDArray[np.float32]) -> NDArray[np.float32]:
         """Photons that patches lead to, (region, pattern, N, N)."""
-        scene, probe = self.model.scene(self.model.task.training.canvas), self.model.probe()
+        constants, probe = self.model.objective_constants(self.model.task.training.canvas), self.model.probe()
         pair = Pair(*map(tf.constant, pair_from_complex(patch)))
-        expected = expected_intensity(pair, tf.constant(offset_px), probe, scene, **OPERATORS)
+        expected = expected_intensity(pair, tf.constant(offset_px), probe, constants, **OPERATORS)
         return np.array(expected.numpy(), order="C")
 
     def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:

@@ -17,10 +17,10 @@ from ptyonnx.training.regions import Batch
 from ptyonnx.training.task import Task
 from ptyonnx_runtime.physics import Pair, pair_from_complex
 
-__all__ = ["Observation"]
+__all__ = ["Introspection"]
 
 
-class Observation:
+class Introspection:
     """A task's network at its initial weights, on the CPU.
 
     Parameters
@@ -40,12 +40,12 @@ class Observation:
         """Every value on the way to the object by canonical name, (B, C, y, x)."""
         seen: dict[str, NDArray[np.float32]] = {}
 
-        def see(name: str, value: torch.Tensor) -> torch.Tensor:
+        def hook(name: str, value: torch.Tensor) -> torch.Tensor:
             seen[name] = np.array(value.numpy(), order="C")
             return value
 
         with torch.no_grad():
-            self.model.network(torch.from_numpy(diffraction), see)
+            self.model.network(torch.from_numpy(diffraction), hook)
         return seen
 
     def object(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -56,10 +56,12 @@ class Observation:
 
     def intensity(self, patch: NDArray[np.complex64], offset_px: NDArray[np.float32]) -> NDArray[np.float32]:
         """Photons that patches lead to, (region, pattern, N, N)."""
-        scene, probe = self.model.scene(self.model.task.training.canvas), self.model.probe()
+        constants, probe = self.model.objective_constants(self.model.task.training.canvas), self.model.probe()
         with torch.no_grad():
             pair = Pair(*map(torch.from_numpy, pair_from_complex(patch)))
-            expected: torch.Tensor = expected_intensity(pair, torch.from_numpy(offset_px), probe, scene, **OPERATORS)
+            expected: torch.Tensor = expected_intensity(
+                pair, torch.from_numpy(offset_px), probe, constants, **OPERATORS
+            )
         return np.array(expected.numpy(), order="C")
 
     def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:

@@ -16,7 +16,7 @@ import torch
 
 from ptyonnx.backends.pytorch.network import Network
 
-__all__ = ["InShares", "Parts", "in_shares"]
+__all__ = ["DataParallelNetwork", "Parts", "data_parallel"]
 
 Parts = tuple[torch.Tensor, torch.Tensor]  # real and imaginary part of the object, (B, C, N, N) float32 each
 Result = TypeVar("Result")
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 _MOST_SHARES = 8
 
 
-class InShares:
+class DataParallelNetwork:
     """A network's `real_and_imag`, computed in shares.
 
     Parameters
@@ -70,7 +70,7 @@ class _Shared(torch.autograd.Function):
     """The network in shares, as one operator whose gradient is computed in shares, too."""
 
     @staticmethod
-    def forward(ctx: Any, shares: InShares, diffraction: torch.Tensor, *_: torch.Tensor) -> Parts:
+    def forward(ctx: Any, shares: DataParallelNetwork, diffraction: torch.Tensor, *_: torch.Tensor) -> Parts:
         """Compute every share, and keep its graph."""
 
         def compute(part: torch.Tensor) -> Parts:
@@ -85,7 +85,7 @@ class _Shared(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Go back through every share, and add up."""
-        shares: InShares = ctx.shares
+        shares: DataParallelNetwork = ctx.shares
         parts, ctx.parts = ctx.parts, None
 
         def go_back(part: Parts, real: torch.Tensor, imag: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -105,7 +105,7 @@ def joined(parts: list[Parts]) -> Parts:
 
 
 @contextmanager
-def in_shares(network: Network, threads: int) -> Iterator[Callable[[torch.Tensor], Parts]]:
+def data_parallel(network: Network, threads: int) -> Iterator[Callable[[torch.Tensor], Parts]]:
     """Give a network's `real_and_imag` as it is computed with some threads, which end with this.
 
     Inside it an operator has one thread, or a few where there are more threads than shares; elsewhere as many as before.
@@ -129,7 +129,7 @@ def in_shares(network: Network, threads: int) -> Iterator[Callable[[torch.Tensor
         yield network.real_and_imag
         return
     with ThreadPoolExecutor(count - 1, "ptyonnx-share", prepare) as executor:
-        yield InShares(network, executor, count, per_share)
+        yield DataParallelNetwork(network, executor, count, per_share)
 
 
 @contextmanager
