@@ -8,7 +8,7 @@ import pytest
 
 from ptyonnx.cli import main
 
-__all__ = ["contents", "refused"]
+__all__ = ["contents", "error_line", "refused"]
 
 _PREFIX = "ptyonnx: error: "
 
@@ -16,6 +16,14 @@ _PREFIX = "ptyonnx: error: "
 def contents(folder: Path) -> dict[str, bytes | None]:
     """All files below a folder and what is in them; None for folders and devices."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def error_line(stderr: str) -> str:
+    """Give the one line of an error; before it, only notes and the lines of stages that take long, which end in …."""
+    *before, line = stderr.splitlines()
+    assert all(each.startswith("note: ") or each.endswith(" …") for each in before)
+    assert line.startswith(_PREFIX)
+    return line
 
 
 def refused(output: pytest.CaptureFixture[str], folder: Path, *words: object) -> str:
@@ -30,8 +38,6 @@ def refused(output: pytest.CaptureFixture[str], folder: Path, *words: object) ->
     captured = output.readouterr()
     assert code == 2, captured
     assert captured.out == ""
-    *notes, line = captured.err.splitlines()
-    assert line.startswith(_PREFIX)
-    assert all(note.startswith("note: ") or note.endswith(" …") for note in notes)  # … ends a stage that takes long
+    line = error_line(captured.err)
     assert contents(folder) == before
     return line.removeprefix(_PREFIX)

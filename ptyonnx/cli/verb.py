@@ -93,10 +93,10 @@ class Verb(WithExamples):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb and turn what the user can mend into a refusal."""
-        from ptyonnx_bundles.errors import PtyonnxError
+        announce(f"ptyonnx {ctx.info_name}: starting")
+        from ptyonnx_bundles.errors import PtyonnxError  # imports NumPy
 
         try:
-            announce(f"ptyonnx {ctx.info_name}: starting")
             with _log_on_stderr(ctx):
                 return super().invoke(ctx)
         except PtyonnxError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bundle_factory import make_bundle
-from refusal import contents, refused
+from refusal import contents, error_line, refused
 
 from ptyonnx_runtime.inference.onnx_session import PROVIDERS, providers
 
@@ -77,7 +77,7 @@ def without(module: str, folder: Path, *words: object) -> str:
     command = [sys.executable, "-c", WITHOUT, module, *map(str, words)]
     outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     assert (outcome.returncode, outcome.stdout) == (2, ""), outcome.stderr
-    (line,) = outcome.stderr.splitlines()
+    line = error_line(outcome.stderr)
     assert contents(folder) == before
     return line
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_factory import make_bundle
-from refusal import contents, refused
+from refusal import contents, error_line, refused
 
 from ptyonnx.cli import main
 from ptyonnx.runs.run import Record, Run
@@ -151,7 +151,7 @@ def refused_for_want_of_space(folder: Path, size: int, *words: object) -> str:
     )
     assert outcome.returncode == 2, outcome.stderr
     assert outcome.stdout == ""
-    (line,) = outcome.stderr.splitlines()
+    line = error_line(outcome.stderr)
     assert line.startswith("ptyonnx: error: ")
     assert contents(folder) == before
     return line.removeprefix("ptyonnx: error: ")

@@ -37,10 +37,25 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def _on_a_terminal(*words: str) -> tuple[str, str]:
+# The command line, which also tells when a large package is loaded.
+TELLING = """
+import sys
+from ptyonnx.cli import main
+
+class Teller:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"numpy", "h5py", "onnxruntime", "scipy"}:
+            print(f"<loading {name}>", file=sys.stderr, flush=True)
+
+sys.meta_path.insert(0, Teller())
+sys.exit(main(sys.argv[1:]) - 2)
+"""
+
+
+def _on_a_terminal(*words: str, program: str = PROGRAM) -> tuple[str, str]:
     """Run a program with stderr on a pseudo-terminal; give what it wrote there and on stdout."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", PROGRAM, "inspect", "x", *words]
+    command = [sys.executable, "-c", program, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
         os.close(theirs)
         shown = b""
@@ -57,7 +72,7 @@ def _on_a_terminal(*words: str) -> tuple[str, str]:
 
 
 def test_a_terminal_shows_one_line_that_is_replaced() -> None:
-    shown, result = _on_a_terminal()
+    shown, result = _on_a_terminal("inspect", "x")
     lines = [part for part in shown.replace("\r\n", "\n").split("\r\x1b[K") if part.strip()]
     assert lines[0] == "ptyonnx inspect: starting …"
     turns = [line for line in lines if "loading TensorFlow …" in line]
@@ -69,8 +84,15 @@ def test_a_terminal_shows_one_line_that_is_replaced() -> None:
     assert result == "the result\n"
 
 
+@pytest.mark.parametrize("verb", ["inspect absent.onnx", "reconstruct absent.onnx --data absent.npz -o r.h5"])
+def test_a_verb_announces_itself_before_it_loads_anything(verb: str) -> None:
+    shown, _ = _on_a_terminal(*verb.split(), program=TELLING)
+    assert 0 < shown.index("starting …") < shown.index("<loading numpy>")
+    assert "\r\x1b[Kptyonnx: error: absent.onnx" in shown
+
+
 def test_quiet_shows_nothing() -> None:
-    assert _on_a_terminal("--quiet") == ("", "the result\n")
+    assert _on_a_terminal("inspect", "x", "--quiet") == ("", "the result\n")
 
 
 def test_only_a_long_stage_has_a_line_where_there_is_no_terminal(

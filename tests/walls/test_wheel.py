@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from bundle_factory import make_bundle
 from float32_bounds import of_bundle
+from refusal import error_line
 
 from ptyonnx import load_scan, reconstruct
 from ptyonnx_bundles import Bundle
@@ -101,7 +102,7 @@ def test_training_names_the_command_that_installs_the_framework(
 ) -> None:
     words = ("train", "--backend", backend, "--data", SCAN, "-o", "run")
     outcome = _run(binaries / "ptyonnx", *words, folder=tmp_path, code=2)
-    (line,) = outcome.stderr.splitlines()
+    line = error_line(outcome.stderr)
     assert line.startswith(f"ptyonnx: error: the backend '{backend}' needs ")
     assert line.endswith(f"; pip install 'ptyonnx[{extra}]'")
     assert list(tmp_path.iterdir()) == []
