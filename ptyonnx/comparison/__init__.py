@@ -1,4 +1,8 @@
-"""Numbers that say how far two things are apart: one file for each level, and for each kind of thing."""
+"""Compare two bundles, two engines, or two images.
+
+:func:`compare` compares on four levels: `identity`, `weights`, `activations` and images (`stitched`; single patches in
+`patches`). `alignment`, `images`, `ring_correlation` and `similarity` compare images of any origin.
+"""
 
 from ptyonnx.comparison.activations import Activations, LayerDifference
 from ptyonnx.comparison.alignment import Alignment, align

@@ -1,7 +1,7 @@
-"""Level 3, activations: where on their way through the network two of them part.
+"""Level 3, activations: the first layer in which two networks differ by more than rounding.
 
-Values are paired by their canonical name and by nothing else. Both networks get the very same
-patterns, a few at a time; nothing but one number per value and figure is kept.
+Values are paired by canonical name. Both networks receive the same patterns, a few at a time, and only the largest and
+summed differences of each value are kept.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,12 @@ from ptyonnx_bundles.terminal import escape_unprintable
 from ptyonnx_runtime.inference.activations import value_names
 from ptyonnx_runtime.inference.engine import Engine
 
+if TYPE_CHECKING:
+    from ptyonnx.comparison.attribution import Attribution
+
 __all__ = ["Activations", "LayerDifference", "batches", "compare_activations"]
 
-_BATCH_PX = 8 * 64 * 64  # patterns that are in both networks at a time: some 100 MB at any N
+_BATCH_PX = 8 * 64 * 64  # pixels per batch: the values of both networks take about 100 MB at any N
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ class LayerDifference:
     name : str
         Canonical.
     largest, rms : float
-        Of the difference; infinite where there is a problem.
+        Largest and root mean square difference; infinite where there is a problem.
     magnitude : float
-        Largest of the value itself.
+        Largest magnitude of the value.
     tolerance : float
-        Of `largest`, see :mod:`ptyonnx.reference.analytic_tolerances`.
+        Allowed `largest`, see :mod:`ptyonnx.reference.analytic_tolerances`.
     problem : str
-        Why the two have no difference: a value is absent, of another shape, or not finite; or nothing.
+        Why the values cannot be subtracted: one is missing, has another shape, or is not finite. Otherwise empty.
     """
 
     name: str
@@ -63,7 +66,7 @@ class LayerDifference:
 
     @property
     def sentence(self) -> str:
-        """What is wrong with it, where it did not pass."""
+        """The difference beside its tolerance, or the problem."""
         return self.problem or (
             f"largest difference {self.largest:.2g}, rounding explains {self.tolerance:.2g} "
             f"(values up to {self.magnitude:.2g})"
@@ -85,19 +88,21 @@ class Activations:
     Attributes
     ----------
     passed : bool or None
-        Whether rounding explains every difference; None where the values have no counterparts.
+        Whether rounding explains every difference; None where values cannot be paired.
     sentence : str
     source : {"scan", "self-tests"} or None
-        Where the patterns come from.
+        Origin of the patterns.
     patterns : int
-        Number of them.
+        Number of patterns.
     first : str or None
-        Name of the first value, in order of computation, that is beyond its tolerance.
+        Name of the first value, in order of computation, that exceeds its tolerance.
     layers : tuple of LayerDifference
         All values that the graph names, in order of computation.
     outputs : tuple of LayerDifference
-        For a and for b: what its `run` gives, and the object of its own layers. An engine may
-        compute the two differently, as onnxruntime does, and only the first is what users get.
+        For A and for B: the output of `run` beside the last value of `activations`. onnxruntime, for one, computes
+        them with different kernels, and users receive the output of `run`.
+    attribution : Attribution or None
+        Which of two engines is wrong at `first`, where both compute the same function.
     """
 
     passed: bool | None
@@ -107,6 +112,7 @@ class Activations:
     first: str | None = None
     layers: tuple[LayerDifference, ...] = ()
     outputs: tuple[LayerDifference, ...] = ()
+    attribution: Attribution | None = None
 
     def __repr__(self) -> str:
         return f"<Activations: {escape_unprintable(self.sentence)}>"
@@ -114,7 +120,8 @@ class Activations:
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
         parts = {name: [each.to_dict() for each in getattr(self, name)] for name in ("layers", "outputs")}
-        return {**vars(self), **parts}
+        attribution = None if self.attribution is None else self.attribution.to_dict()
+        return {**vars(self), **parts, "attribution": attribution}
 
 
 def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: PatternGroups) -> Activations:
@@ -123,13 +130,13 @@ def compare_activations(graph: OnnxFile, a: Engine, b: Engine, patterns: Pattern
     Parameters
     ----------
     graph : OnnxFile
-        Of both; one that a recipe describes.
+        Graph of both networks, described by a recipe.
     a, b : Engine
     patterns : PatternGroups
     """
     names = value_names(graph)
     layers = {name: _Sums("A", "B") for name in names}
-    outputs = _Sums("the run", "the last layer"), _Sums("the run", "the last layer")
+    outputs = _Sums("the output", "the last layer"), _Sums("the output", "the last layer")
     for diffraction in batches(patterns.diffraction):
         values = a.activations(diffraction), b.activations(diffraction)
         for name, kept in layers.items():
@@ -150,38 +157,40 @@ def _judge(
     beyond = next((index for index, layer in enumerate(layers) if not layer.passed), None)
     other = [(letter, output) for letter, output in zip("AB", outputs, strict=True) if not output.passed]
     seen = f"{patterns.count} patterns ({patterns.source})"
-    found, first = [], None
+    parts, first = [], None
     if beyond is not None:
         first = layers[beyond].name
-        found.append(f"the two part at {first}: {layers[beyond].sentence}; {beyond} values before it agree, on {seen}")
+        parts.append(
+            f"first difference at {first}: {layers[beyond].sentence}; {beyond} values before it agree on {seen}"
+        )
     elif other:
         first = other[0][1].name
-        found.append(f"all {len(layers)} values on the way agree to rounding on {seen}")
+        parts.append(f"all {len(layers)} values agree to rounding on {seen}")
     for letter, output in other:
         if not output.problem or beyond is None:
-            found.append(f"what {letter} gives when it runs is not the object of its own layers: {output.sentence}")
-    if not found:
+            parts.append(f"the output of {letter} differs from its own last layer: {output.sentence}")
+    if not parts:
         closest = max(layers, key=lambda layer: layer.excess)
-        found.append(f"all {len(layers)} values agree to rounding on {seen}")
+        parts.append(f"all {len(layers)} values agree to rounding on {seen}")
         if closest.largest > 0:
-            found[0] += f", the nearest to its tolerance, {closest.name}, at {closest.excess:.1%} of it"
-    return Activations(first is None, "; ".join(found), patterns.source, patterns.count, first, layers, outputs)
+            parts[0] += f"; {closest.name} comes closest to its tolerance, with {closest.excess:.1%} of it"
+    return Activations(first is None, "; ".join(parts), patterns.source, patterns.count, first, layers, outputs)
 
 
 def batches(diffraction: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Groups of patterns, so few at a time that all of their values fit into memory."""
+    """Split patterns into batches whose activations fit into memory."""
     size = max(1, _BATCH_PX // math.prod(diffraction.shape[1:]))
     for start in range(0, len(diffraction), size):
         yield diffraction[start : start + size]
 
 
 def _real(patches: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Patches as the graph writes them: real and imaginary part last."""
+    """Patches as the graph's output: real and imaginary part on the last axis."""
     return np.stack((patches.real, patches.imag), axis=-1)
 
 
 class _Sums:
-    """What is kept of a value: largest and squared differences, largest magnitude."""
+    """Running figures of one value: largest and summed squared difference, largest magnitude."""
 
     def __init__(self, a: str, b: str) -> None:
         self.magnitude = 0.0
@@ -191,32 +200,32 @@ class _Sums:
         self._problem = ""
 
     def add(self, a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> None:
-        """Take in a batch; None is a value that an engine does not give."""
+        """Add a batch; None stands for a value that an engine does not provide."""
         for value in (a, b):
             if value is not None and value.size:
                 largest = float(np.abs(value).max(initial=0, where=np.isfinite(value)))
                 self.magnitude = max(self.magnitude, largest)
-        problem = self._unlike(a, b)
+        problem = self._obstacle(a, b)
         if problem or a is None or b is None:
             self._problem = self._problem or problem
             return
-        with np.errstate(over="ignore"):  # two numbers may be further apart than float32 reaches
+        with np.errstate(over="ignore"):  # a difference of two float32 values may overflow
             distance = np.abs(a - b)
         self._largest = max(self._largest, float(distance.max(initial=0)))
         self._squares += float(np.vdot(distance, distance))
         self._count += a.size
 
     def difference(self, name: str, tolerance: float) -> LayerDifference:
-        """What it comes to."""
+        """The figures over all batches."""
         if self._problem:
             return LayerDifference(name, math.inf, math.inf, self.magnitude, tolerance, self._problem)
         rms = math.sqrt(self._squares / self._count) if self._count else 0.0
         return LayerDifference(name, self._largest, rms, self.magnitude, tolerance)
 
-    def _unlike(self, a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> str:
+    def _obstacle(self, a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> str:
         if a is None or b is None:
             absent = [name for name, value in zip(self._names, (a, b), strict=True) if value is None]
-            return f"{absent[0]} gives no such value" if len(absent) == 1 else "neither gives such a value"
+            return f"{absent[0]} does not provide it" if len(absent) == 1 else "neither provides it"
         if a.shape != b.shape:
             return f"{self._names[0]} has the shape {a.shape}, {self._names[1]} {b.shape}"
         broken = [name for name, value in zip(self._names, (a, b), strict=True) if not np.isfinite(value).all()]

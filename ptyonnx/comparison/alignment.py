@@ -1,21 +1,20 @@
-"""Remove from one image what ptychography leaves free, so that what is left is a difference.
+"""Align one image to another, removing the ambiguities of ptychography.
 
-Four things do not change what is measured, or only together with the probe or the origin of the
-positions: a global phase, an amplitude scale, a linear phase ramp, and a shift of the object. They
-are fitted together, in the least-squares sense, where both images are known:
+Four transformations of the object leave the measured patterns unchanged, alone or together with a change of the probe
+or of the position origin: a global phase, an amplitude scale, a linear phase ramp and a shift. They are fitted together
+by least squares where both images are known:
 
     minimise over s, phi, k, d:   sum_r |s exp(i (phi + k . (r - c))) a(r - d) - b(r)|**2
 
-by Gauss-Newton steps from two starts: no ramp and no shift, and a rough guess of both from mean
-phase steps and an upsampled cross-correlation [1]_. Between pixels the image is interpolated by
-quintic splines, which at a shift of 0 give back every pixel, those at the edge included.
+by Gauss-Newton steps from two initial guesses: no ramp and no shift, and a rough estimate of both from mean phase steps
+and an upsampled cross-correlation [1]_. The image is interpolated by quintic splines, which reproduce every pixel at a
+shift of 0, including those at the edge.
 
-Of two ends, the one that moves the image less is kept unless the other explains significantly more
-of the difference. The test is the F test for two more parameters: independent noise in each pixel
-exceeds `_SIGNIFICANT` in 5 of 100 000 comparisons [2]_. A shift below what the data resolve is
-therefore no shift, two equally good ends do not tie, and the result does not depend on how a
-processor rounds. Next to unknown pixels a shifted image depends on invented values. Those pixels are
-left out unless the shift changes the image by less than a tenth of the difference that remains.
+Of two solutions, the one with the smaller shift is kept unless the other explains significantly more of the difference
+by an F test for two additional parameters: independent noise in each pixel exceeds `_SIGNIFICANT` in 5 of 100 000
+comparisons [2]_. Shifts below the resolution of the data are therefore set to 0, and the result does not depend on the
+rounding of a processor. Near unknown pixels a shifted image depends on extrapolated values. Those pixels are excluded
+unless the shift changes the image by less than a tenth of the remaining difference.
 
 References
 ----------
@@ -40,18 +39,18 @@ from ptyonnx_bundles.errors import ObjectError
 __all__ = ["Alignment", "align", "edge_window"]
 
 _ORDER: Literal[5] = 5  # of the splines
-_BORDER_PX = 4  # next to unknown pixels splines see invented ones: not used for the fit
+_BORDER_PX = 4  # width of the border around unknown pixels that is not fitted, since splines extrapolate there
 _MOST_STEPS = 30
 _MOST_HALVINGS = 6
 _SIGNIFICANT = 10.0  # noise alone gives a larger F(2, many) with a probability of exp(-10)
 _ROUNDINGS = 32.0  # units in the last place: ten or so operations on the way to either image, and in the model
-_LITTLE = 0.1  # of the difference that remains: invented values may err by so much
-_SUPPORT_PX = 3  # half of what a quintic spline looks at
-_PADDING_PX = 12  # what lies beyond counts for less than 1e-4 at the array's edge
+_LITTLE = 0.1  # of the remaining difference: the allowed effect of extrapolated values
+_SUPPORT_PX = 3  # half the support of a quintic spline
+_PADDING_PX = 12  # pixels beyond it contribute less than 1e-4 at the edge of the array
 _STEP_PX = 1e-6  # of the shift, and of the ramp over the whole image in radians: converged
-_LARGEST_SHIFT = 0.25  # of the image's side; beyond, the two show different places
-_LARGEST_FIT_PX = 640  # side of the middle part that is fitted; more would cost time and tell nothing new
-_FEWEST_PIXELS = 64  # for a fit of six numbers; fewer give the global factor only
+_LARGEST_SHIFT = 0.25  # of the image's side; beyond, the images show different regions
+_LARGEST_FIT_PX = 640  # side of the central part that is fitted; a larger one takes longer and changes little
+_FEWEST_PIXELS = 64  # for a fit of six parameters; with fewer, only the global factor is fitted
 
 Mask = NDArray[np.bool_]
 Array = NDArray[np.complex128]
@@ -59,17 +58,17 @@ Array = NDArray[np.complex128]
 
 @dataclass(frozen=True)
 class Alignment:
-    """What was done to the first image so that it lies on the second.
+    """The transformation that aligns the first image to the second.
 
     Attributes
     ----------
     amplitude_scale : float
     phase_rad : float
-        Global phase, at the middle of the compared area.
+        Global phase, at the centre of the compared area.
     ramp_rad_per_px : (float, float)
         (y, x).
     shift_px : (float, float)
-        (y, x): the first image was moved this far, down and to the right.
+        (y, x): shift of the first image, down and to the right.
     """
 
     amplitude_scale: float
@@ -78,7 +77,7 @@ class Alignment:
     shift_px: tuple[float, float]
 
     def inverse(self) -> Alignment:
-        """What would lay the second image on the first."""
+        """The transformation that aligns the second image to the first."""
         y, x = self.ramp_rad_per_px
         down, right = self.shift_px
         phase = math.remainder(-(self.phase_rad + y * down + x * right), 2 * math.pi)
@@ -90,18 +89,18 @@ class Alignment:
 
 
 def align(image: Image, reference: Image) -> tuple[Alignment, NDArray[np.complex128]]:
-    """Lay an image onto another.
+    """Align an image to a reference.
 
     Parameters
     ----------
     image, reference : (y, x) complex
-        On the same canvas, NaN where nothing is known.
+        On the same canvas, NaN where unknown.
 
     Returns
     -------
     Alignment
     (y, x) complex128
-        The image, aligned; NaN where it is not known.
+        The aligned image; NaN where unknown.
 
     Raises
     ------
@@ -115,7 +114,7 @@ def align(image: Image, reference: Image) -> tuple[Alignment, NDArray[np.complex
     best = fit.best()
     log_scale, phase, *rest = (float(number) for number in best)
     ramp, shift = (rest[0], rest[1]), (rest[2], rest[3])
-    border = _SUPPORT_PX if fit.invents(best) else 0
+    border = _SUPPORT_PX if fit.extrapolates(best) else 0
     if fit.shape != image.shape:
         fit = _Fit(image, reference, centre)
     known = fit.known(best, border)
@@ -131,12 +130,12 @@ def edge_window(mask: Mask) -> NDArray[np.float64]:
     Parameters
     ----------
     mask : (y, x) bool
-        The region. What lies outside the array counts as outside.
+        The region. Pixels beyond the array are outside.
 
     Returns
     -------
     (y, x) float64
-        The fall takes an eighth of the region's smaller extent.
+        The edge is one eighth as wide as the smaller extent of the region.
     """
     depth = _depth(mask)
     extent = min(int(np.ptp(axis)) + 1 for axis in np.nonzero(mask)) if mask.any() else 1
@@ -145,7 +144,7 @@ def edge_window(mask: Mask) -> NDArray[np.float64]:
 
 
 class _Fit:
-    """Parameters are (log scale, phase, ramp y, ramp x, shift y, shift x)."""
+    """Least-squares fit of (log scale, phase, ramp y, ramp x, shift y, shift x)."""
 
     def __init__(self, image: Image, reference: Image, centre: tuple[float, ...]) -> None:
         self.shape = image.shape
@@ -168,25 +167,25 @@ class _Fit:
         self._extent = np.maximum(np.array(image.shape, float), 2)
 
     def best(self) -> NDArray[np.float64]:
-        """The parameters that explain the difference; of equally good ones those that move the image least."""
-        plain = self._with_factor(np.zeros(6))
+        """The parameters with the smallest misfit; of equally good ones those with the smallest shift."""
+        unmoved = self._with_factor(np.zeros(6))
         if self._pixels < _FEWEST_PIXELS:
-            return plain
-        still = self._improve(plain, moving=False)
+            return unmoved
+        still = self._improve(unmoved, moving=False)
         if self.misfit(still) <= self._rounding:
             return still
-        moved, guessed = self._improve(plain), self._improve(self._guess())
+        moved, guessed = self._improve(unmoved), self._improve(self._guess())
         best = guessed if self._explains_more(guessed, moved) else moved
         still = self._improve(self._with_factor(best * [0, 0, 1, 1, 0, 0]), moving=False)
         return best if self._explains_more(best, still) else still
 
     def _explains_more(self, parameters: NDArray[np.float64], simpler: NDArray[np.float64]) -> bool:
-        """Whether the misfit falls by more than noise and rounding account for."""
+        """Whether the misfit decreases by more than noise and rounding explain."""
         least, misfit = (max(self.misfit(each), self._rounding) for each in (parameters, simpler))
         return self._pixels * (misfit - least) > _SIGNIFICANT * least
 
-    def invents(self, parameters: NDArray[np.float64]) -> bool:
-        """Whether the shift changes the image so much that values interpolated from unknown pixels would count."""
+    def extrapolates(self, parameters: NDArray[np.float64]) -> bool:
+        """Whether extrapolated values near unknown pixels would affect the difference."""
         if not any(parameters[4:]):
             return False
         down, right = self._slopes(parameters, self.model(parameters))
@@ -194,7 +193,7 @@ class _Fit:
         return float(np.mean(np.abs(change) ** 2)) > _LITTLE**2 * self.misfit(parameters)
 
     def _with_factor(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same ramp and shift with the best scale and phase for them."""
+        """The same ramp and shift, with the best scale and phase."""
         part = self._part(parameters)
         factor = global_factor(self.model(parameters)[part], self._b[part])
         return np.asarray(parameters + [*_polar(factor), 0, 0, 0, 0], np.float64)  # noqa: RUF005 - arrays add up
@@ -207,7 +206,7 @@ class _Fit:
         window = edge_window(self._common)
         windowed = [window * (part - np.average(part, weights=window)) for part in (self._b, flat)]
         contrast = [float(np.abs(part).max()) for part in windowed]
-        if min(contrast) == 0:  # a flat image lies nowhere
+        if min(contrast) == 0:  # the position of a flat image is undefined
             return self._with_factor(np.array([0, 0, *ramp, 0, 0]))
         unit = [part / largest for part, largest in zip(windowed, contrast, strict=True)]
         shift, _, _ = phase_cross_correlation(*unit, upsample_factor=10, normalization=None)
@@ -215,7 +214,7 @@ class _Fit:
         return self._with_factor(np.array([0, 0, *ramp, *np.clip(np.nan_to_num(shift), -limit, limit)]))
 
     def model(self, parameters: NDArray[np.float64]) -> Array:
-        """The image with these parameters, whether it is known or not."""
+        """The transformed image, including unknown pixels."""
         log_scale, phase, ramp_y, ramp_x, *shift = parameters
         moved = self._a
         if any(shift):
@@ -228,16 +227,16 @@ class _Fit:
         )
 
     def known(self, parameters: NDArray[np.float64], border: float) -> Mask:
-        """Where the moved image is known, but for a border."""
+        """Where the shifted image is known, without a border."""
         inside = (self._depth_a > border).astype(np.uint8)
         return ndimage.shift(inside, np.round(parameters[4:]), order=0, mode="constant").astype(bool)
 
     def _part(self, parameters: NDArray[np.float64]) -> Mask:
-        """The pixels that count for the fit."""
+        """The pixels that are fitted."""
         return self.known(parameters, self._border) & self.known_b
 
     def misfit(self, parameters: NDArray[np.float64]) -> float:
-        """Mean square of the difference; infinite where the two hardly overlap any more."""
+        """Mean square difference; infinite where the overlap is too small."""
         return self._misfit(parameters, self.model(parameters), self._part(parameters))
 
     def _misfit(self, parameters: NDArray[np.float64], model: Array, part: Mask) -> float:
@@ -247,7 +246,7 @@ class _Fit:
         return value if math.isfinite(value) else math.inf
 
     def _improve(self, parameters: NDArray[np.float64], *, moving: bool = True) -> NDArray[np.float64]:
-        """Gauss-Newton steps, halved where they do not help, until they are too small to matter."""
+        """Gauss-Newton steps with step halving, until convergence."""
         model, part = self.model(parameters), self._part(parameters)
         misfit = self._misfit(parameters, model, part)
         for _ in range(_MOST_STEPS):
@@ -269,14 +268,14 @@ class _Fit:
         return parameters
 
     def _slopes(self, parameters: NDArray[np.float64], model: Array) -> list[Array]:
-        """How the model changes with the shift. Moving the image leaves the ramp where it is: its slope does not count."""
+        """Derivatives of the model by the shift. The ramp does not move with the image, so its slope is subtracted."""
         return [1j * ramp * model - slope for ramp, slope in zip(parameters[2:4], np.gradient(model), strict=True)]
 
     def _step(self, parameters: NDArray[np.float64], model: Array, part: Mask, *, moving: bool) -> NDArray[np.float64]:
-        """The step that would end at the minimum if the model were linear."""
+        """The Gauss-Newton step."""
         columns = [model, 1j * model, 1j * self._y * model, 1j * self._x * model]
         columns += self._slopes(parameters, model) if moving else [np.zeros_like(model)] * 2
-        scale = np.array([1, 1, *(2 / self._extent), 1, 1])  # all columns of about one size
+        scale = np.array([1, 1, *(2 / self._extent), 1, 1])  # columns of similar magnitude
         jacobian = np.stack([column[part] for column in columns], axis=1) * scale
         normal = (jacobian.conj().T @ jacobian).real
         right = (jacobian.conj().T @ (self._b - model)[part]).real
@@ -294,7 +293,7 @@ def _common(image: Image, reference: Image) -> Mask:
 
 
 def _middle(common: Mask, centre: tuple[float, ...]) -> tuple[slice, slice]:
-    """A part of the image around the centre of what both know; all of it where it is small, or full of holes there."""
+    """The central part of the common region; the whole image where it is small, or where that part is mostly unknown."""
     starts = [
         int(np.clip(middle - _LARGEST_FIT_PX // 2, 0, max(0, size - _LARGEST_FIT_PX)))
         for middle, size in zip(centre, common.shape, strict=True)
@@ -306,7 +305,7 @@ def _middle(common: Mask, centre: tuple[float, ...]) -> tuple[slice, slice]:
 
 
 def _filled(image: Image, known: Mask) -> Array:
-    """Unknown pixels take the value of the nearest known one, so that splines have something smooth to pass."""
+    """Fill unknown pixels with the nearest known value, so that splines stay smooth."""
     if known.all():
         return image.astype(np.complex128)
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
@@ -314,12 +313,12 @@ def _filled(image: Image, known: Mask) -> Array:
 
 
 def _continued(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The image beyond its array, turned about the pixels of the edge: value and slope go on."""
+    """The image, padded by odd reflection at its edge pixels: value and slope are continuous."""
     return np.pad(image, _PADDING_PX, mode="reflect", reflect_type="odd")
 
 
 def _depth(mask: Mask) -> NDArray[np.float64]:
-    """Distance of every pixel of a region to the nearest pixel outside, which may lie beyond the array."""
+    """Distance of every pixel of a region to the nearest pixel outside it, which may lie beyond the array."""
     return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1], np.float64)
 
 
@@ -329,7 +328,7 @@ def _polar(factor: complex) -> tuple[float, float]:
 
 
 def _phase_step(image: Array, known: Mask, axis: int) -> float:
-    """Mean phase step from a pixel to the next, rad: a ramp shows here wherever the image lies."""
+    """Mean phase step between neighbouring pixels, rad: it measures a ramp independently of a shift."""
     before, after = (
         tuple(slice(start, stop) if ax == axis else slice(None) for ax in (0, 1))
         for start, stop in ((0, -1), (1, None))

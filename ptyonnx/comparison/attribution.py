@@ -1,13 +1,15 @@
-"""Which of two engines errs where they part.
+"""Attribute the difference of two engines to one of them.
 
-Their distance does not tell: float64 does. The layer is computed again from what each engine itself
-gave it, and whoever is further from that than float32 arithmetic can be, in whatever order it sums,
-has computed something else.
+The difference alone does not say which engine is wrong. Therefore the layer is computed again in float64, for each
+engine from the input that this engine gave the layer. An engine whose output differs from that by more than any order
+of float32 summation allows has computed something else.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 from ptyonnx.comparison.activations import batches
 from ptyonnx.reference.local_errors import local_error
@@ -15,34 +17,75 @@ from ptyonnx.reference.pattern_selection import PatternGroups
 from ptyonnx_bundles import Bundle
 from ptyonnx_runtime.inference.engine import Engine
 
-__all__ = ["attribute_difference"]
+__all__ = ["Attribution", "attribute_difference"]
 
 
-def attribute_difference(bundle: Bundle, layer: str, engines: tuple[Engine, Engine], patterns: PatternGroups) -> str:
-    """Say which engine errs at a layer.
+@dataclass(frozen=True)
+class Attribution:
+    """Errors of one layer in two engines, each for the layer's own input.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    error_a, error_b : float
+        Largest error, relative to the bound of float32, see :mod:`ptyonnx.reference.local_errors`. Infinite where
+        float32 is exact and the engine is not.
+    """
+
+    layer: str
+    error_a: float
+    error_b: float
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Which of ``"A"`` and ``"B"`` exceed the bound."""
+        return tuple(name for name, error in self._errors if error > 1)
+
+    @property
+    def sentence(self) -> str:
+        """Which engine is wrong, and by how much."""
+        parts = [
+            f"{name} is wrong" if math.isinf(error) else f"{name} is wrong by {error:.2g} times the float32 bound"
+            for name, error in self._errors
+            if error > 1
+        ]
+        return (
+            f"{' and '.join(parts)} (layer recomputed in float64)"
+            if parts
+            else "each engine computes this layer correctly from its own input: the difference accumulated before it"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names and values, for JSON; None stands for infinity."""
+        errors = {f"error_{name.lower()}": error if math.isfinite(error) else None for name, error in self._errors}
+        return {"layer": self.layer, **errors, "wrong": self.wrong}
+
+    @property
+    def _errors(self) -> tuple[tuple[str, float], ...]:
+        return ("A", self.error_a), ("B", self.error_b)
+
+
+def attribute_difference(
+    bundle: Bundle, layer: str, engines: tuple[Engine, Engine], patterns: PatternGroups
+) -> Attribution:
+    """Find out which of two engines computes a layer incorrectly.
 
     Parameters
     ----------
     bundle : Bundle
-        That both compute.
+        The bundle that both compute.
     layer : str
-        Canonical name of a value that both give.
+        Canonical name of a value that both provide.
     engines : pair of Engine
-        Called A and B.
+        A and B.
     patterns : PatternGroups
-        On which they part.
+        Patterns for which the two differ.
     """
     (node,) = [node for node in bundle.native_recipe("float64").nodes() if node.name == layer]
-    errors = {"A": 0.0, "B": 0.0}
+    errors = [0.0, 0.0]
     for diffraction in batches(patterns.diffraction):
-        for letter, engine in zip(errors, engines, strict=True):
+        for index, engine in enumerate(engines):
             values = {"diffraction": diffraction, **engine.activations(diffraction)}
-            errors[letter] = max(errors[letter], local_error(node, values, bundle.weights))
-    said = [_sentence(letter, error) for letter, error in errors.items() if error > 1]
-    return f"computing this layer from its own input, {' and '.join(said) or 'neither errs'}"
-
-
-def _sentence(letter: str, error: float) -> str:
-    if math.isinf(error):  # it chooses or copies: nothing is rounded
-        return f"{letter} errs where float32 is exact"
-    return f"{letter} errs by {error:.2g} times what float32 may"
+            errors[index] = max(errors[index], local_error(node, values, bundle.weights))
+    return Attribution(layer, *errors)

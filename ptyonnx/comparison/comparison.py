@@ -1,8 +1,9 @@
-"""Two bundles, or two engines of one, side by side on four levels.
+"""Compare two bundles, or two engines of one bundle, on four levels.
 
-Identity, weights, activations and images; each level has a verdict of its own and says so where it
-cannot be compared. Whether the two pass is decided by what they compute, patches and images; two
-engines of one function must agree in every layer, too.
+Each level answers one question: is it the same function (identity), are the weights the same, are the activations the
+same, are the images the same? :attr:`Comparison.passed` answers one of them: do A and B compute the same object within
+the tolerance? For different functions, such as two trainings of one recipe, weights and activations differ by design
+and only patches and images decide. Two engines of one function must agree in every layer as well.
 """
 
 from __future__ import annotations
@@ -29,28 +30,30 @@ from ptyonnx_runtime.scan import Scan
 
 __all__ = ["TOLERANCE", "Comparison", "Level", "compare"]
 
-TOLERANCE = 1e-4  # of the complex object: an export may be 5e-5 from its native network, two of them twice that
+TOLERANCE = (
+    1e-4  # of the complex object: an export may differ by 5e-5 from its native network, two exports by twice that
+)
 
 Level = Identity | Weights | Activations | Images
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How far two bundles are apart.
+    """The differences of two bundles, or of two engines.
 
     Attributes
     ----------
     a, b : str
-        Their names, with the engine where it is not onnxruntime.
+        Names, with the engine where it is not onnxruntime.
     identity : Identity
     weights : Weights
     activations : Activations
     images : Images
         The four levels; each has ``passed`` (None where it could not be compared) and ``sentence``.
     patches : PatchComparison or None
-        What both make of the same patterns; None where none fit both, or nothing had to be run.
+        Patches that both compute from the same patterns; None where no patterns fit both, or nothing had to be run.
     tolerance : float
-        Of the largest difference of patches and image.
+        Largest allowed difference of patches and image.
     """
 
     a: str
@@ -97,8 +100,8 @@ class Comparison:
 
     @property
     def largest(self) -> float:
-        """Largest difference of the complex object that was computed; infinite where none could be."""
-        if self.images.passed is False and self.image is None:  # an image of what is no number
+        """Largest difference of the complex objects; infinite where they could not be compared."""
+        if self.images.passed is False and self.image is None:  # non-finite pixels
             return math.inf
         computed = [part.difference.maximum for part in (self.patches, self.image) if part is not None]
         if not computed:
@@ -107,42 +110,73 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether patches and image are within the tolerance and, of one function, the layers as well.
-
-        Two functions have to part somewhere; two engines of one function have no reason to.
-        """
+        """The answer to :attr:`question`."""
         if self.patches is None:
             return self.same_function
-        return self.patches.passed and self.images.passed is not False and not self.engines_part
+        return self.patches.passed and self.images.passed is not False and not self.engines_differ
 
     @property
-    def engines_part(self) -> bool:
-        """Whether two engines of one function differ on the way by more than rounding explains."""
+    def question(self) -> str:
+        """What :attr:`passed` and the exit code of ``ptyonnx diff`` answer."""
+        question = f"Do A and B compute the same object within {self.tolerance:.3g}"
+        return f"{question}, and the same layers to rounding?" if self.same_function else f"{question}?"
+
+    @property
+    def deciding(self) -> tuple[str, ...]:
+        """Names of the levels that decide :attr:`passed`; the others inform."""
+        if self.patches is None:
+            return ("identity",)
+        return ("activations", "images") if self.same_function else ("images",)
+
+    @property
+    def engines_differ(self) -> bool:
+        """Whether two engines of one function differ in a layer by more than rounding explains."""
         return self.same_function and self.activations.passed is False
 
     @property
     def sentence(self) -> str:
-        """The outcome of all levels together."""
-        function = "the same function" if self.same_function else "different functions"
-        if self.patches is None and self.image is None:
-            return function if self.same_function else f"{function}; no patterns fit both, so nothing could be run"
-        verdict = "within" if self.largest <= self.tolerance else "beyond"
-        said = [
-            f"{function}, {verdict} the tolerance: largest difference {self.largest:.3g}, allowed {self.tolerance:.3g}"
+        """The outcome in one line: the relation of the two functions, and the agreement of their objects."""
+        if self.same_function:
+            return "; ".join(["same function", *self._obstacles] if self._obstacles else [self._agreement])
+        differing = (
+            "same graph, different weights" if self.identity.graph_a == self.identity.graph_b else "different graphs"
+        )
+        return "; ".join([f"different functions ({differing})", *(self._obstacles or [self._agreement])])
+
+    @property
+    def _agreement(self) -> str:
+        """How well the objects agree, where they can be compared."""
+        if self.patches is None:
+            return "same function: weights and graph are equal bit for bit"
+        what, same = ("patches" if self.image is None else "images"), self.largest <= self.tolerance
+        if self.same_function:
+            return f"same function, {'same' if same else 'different'} {what}"
+        if same:
+            return f"the {what} agree within the tolerance"
+        if self.image is None:
+            return f"the patches differ by {self.patches.difference.rms:.2g} (rms, relative)"
+        return f"images correlate to {self.image.phase_correlation:.3f}"
+
+    @property
+    def _obstacles(self) -> list[str]:
+        """What is wrong beyond a difference of functions."""
+        broken = 0 if self.patches is None else self.patches.not_finite_a + self.patches.not_finite_b
+        attribution = self.activations.attribution
+        wrong = f" ({' and '.join(attribution.wrong)} wrong)" if attribution is not None and attribution.wrong else ""
+        engines = f"the engines differ at {self.activations.first} by more than rounding explains{wrong}"
+        return [
+            *([engines] if self.engines_differ else []),
+            *(["non-finite pixels"] if broken or (self.images.passed is False and self.image is None) else []),
+            *(self.image.flaws if self.image is not None else ()),
+            *([self.activations.sentence] if self.patches is None and not self.same_function else []),
         ]
-        if self.patches is not None and (self.patches.not_finite_a or self.patches.not_finite_b):
-            said.append(self.patches.sentence)
-        if self.image is not None and self.image.flaws:
-            said.append(f"images: {', '.join(self.image.flaws)}")
-        if self.engines_part:
-            said.append(f"but its engines part at {self.activations.first}, by more than rounding explains")
-        return "; ".join(said)
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON; None stands for infinity."""
         return {
             "a": self.a,
             "b": self.b,
+            "question": self.question,
             "passed": self.passed,
             "sentence": self.sentence,
             "same_function": self.same_function,
@@ -162,30 +196,30 @@ def compare(
     provider: str = "auto",
     limit_s: float = DEFAULT_LIMIT_S,
 ) -> Comparison:
-    """Compare two bundles, or what two engines make of them.
+    """Compare two bundles, or two engines.
 
     Parameters
     ----------
     a, b : Bundle, Run, path-like or Implementation
         A path may name an engine behind an @: see :func:`ptyonnx.comparison.implementation.open_implementation`.
     scan : Scan or path-like, optional
-        To run both on. Without it, the patterns of their self-tests serve, and there is no image.
+        Patterns for both. Without a scan the patterns of the self-tests are used, and no image is compared.
     tolerance : float
-        Largest allowed difference of the complex object: between two engines of the same function
-        absolute; otherwise in parts of the rms amplitude, once what ptychography leaves free is removed.
+        Largest allowed difference of the complex object. For two engines of the same function it is absolute;
+        otherwise it is relative to the rms amplitude, after the ambiguities of ptychography have been removed.
     provider : str
         See :class:`ptyonnx_runtime.inference.session.Session`.
     limit_s : float
-        Seconds that a foreign graph may take to be opened, and for each batch.
+        Time limit for opening a foreign graph, and for each batch, in seconds.
 
     Raises
     ------
     BundleError
         Not a bundle.
     ScanError
-        The scan fits neither of the two, or cannot be reconstructed.
+        The scan fits neither bundle, or cannot be reconstructed.
     SettingsError, ProviderError, MissingDependencyError
-        The tolerance is negative; an engine is unknown, not installed, or does not work here.
+        The tolerance is negative; an engine is unknown, not installed, or not usable on this machine.
     """
     check_type(tolerance, "tolerance", (int, float), "a number")
     if math.isnan(tolerance) or tolerance < 0:
@@ -212,28 +246,27 @@ def compare(
 def _run(
     a: Implementation, b: Implementation, scan: Scan | None, identity: Identity, tolerance: float
 ) -> tuple[Activations, PatchComparison | None, Images]:
-    """Run both, as far as there are patterns for both."""
+    """Run both, if there are patterns that fit both."""
     unfit = _unfit(a, b, scan)
-    without_scan = Images(None, "not compared: there is no scan to reconstruct")
+    without_scan = Images(None, "not compared: no scan was given")
     if unfit:
         return Activations(None, unfit), None, Images(None, unfit) if scan else without_scan
     if scan is None and identity.passed and a.engine_label == b.engine_label and a.opened is b.opened:
-        return Activations(None, "not run: the same function, and the same engine for both"), None, without_scan
+        return Activations(None, "not compared: same function and same engine"), None, without_scan
     engines = a.open(), b.open()
     patterns = patterns_of_selftests(a.bundle, b.bundle) if scan is None else patterns_of_scan(a.bundle, scan)
     if identity.graph_a != identity.graph_b:
-        activations = Activations(None, "not comparable: the graphs differ, so that layers have no counterparts")
+        activations = Activations(None, "not comparable: the graphs differ")
     elif isinstance(a.bundle.manifest.recipe, ForeignRecipe):
-        activations = Activations(
-            None, "not comparable: a network of another system has no recipe that names its layers"
-        )
+        activations = Activations(None, "not comparable: a foreign network has no recipe that names its layers")
     else:
         activations = compare_activations(a.bundle.graph, *engines, patterns)
-        parting = next((layer for layer in activations.layers if not layer.passed), None)
-        if identity.passed and parting is not None and not parting.problem:
-            erring = attribute_difference(a.bundle, parting.name, engines, patterns)
-            activations = replace(activations, sentence=f"{activations.sentence}; {erring}")
-    free = not identity.passed  # two engines of one function have nothing to choose
+        differing = next((layer for layer in activations.layers if not layer.passed), None)
+        if identity.passed and differing is not None and not differing.problem:
+            attribution = attribute_difference(a.bundle, differing.name, engines, patterns)
+            sentence = f"{activations.sentence}; {attribution.sentence}"
+            activations = replace(activations, sentence=sentence, attribution=attribution)
+    free = not identity.passed  # two engines of one function must agree in scale and phase, too
     where = patterns if scan is None else scan
     patches = compare_patches(engines, (a.bundle, b.bundle), where, tolerance=tolerance, free=free)
     images = without_scan if scan is None else compare_stitched(a, b, engines, scan, tolerance, free=free)
@@ -241,8 +274,8 @@ def _run(
 
 
 def _unfit(a: Implementation, b: Implementation, scan: Scan | None) -> str | None:
-    """Why there are no patterns that both take; None where there are."""
-    first, second = (subject.bundle.manifest.physics for subject in (a, b))
+    """Why no patterns fit both; None where some do."""
+    first, second = (each.bundle.manifest.physics for each in (a, b))
     if scan is not None:
         fits = [physics.N == scan.N for physics in (first, second)]
         if not any(fits):
@@ -252,15 +285,12 @@ def _unfit(a: Implementation, b: Implementation, scan: Scan | None) -> str | Non
                 remedy="crop or pad the patterns, or leave the scan out",
             )  # fmt: skip
         if not all(fits):
-            return f"not comparable: the scan has N = {scan.N}, {'B' if fits[0] else 'A'} is for N = {(second if fits[0] else first).N}"
+            return f"not comparable: the scan has N = {scan.N}, {'B' if fits[0] else 'A'} has N = {(second if fits[0] else first).N}"
         return None
     if first.N != second.N:
-        return f"not comparable: no pattern fits both, A is for N = {first.N} and B for N = {second.N}"
+        return f"not comparable: A has N = {first.N}, B has N = {second.N}"
     if first.gridsize != second.gridsize:
-        return (
-            f"not comparable: no group of patterns fits both, A has gridsize {first.gridsize} and B {second.gridsize}; "
-            "a scan serves both"
-        )
+        return f"not comparable without a scan: A has gridsize {first.gridsize}, B has gridsize {second.gridsize}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Level 1, identity: whether two bundles are the same function, and what they say differently."""
+"""Level 1, identity: whether two bundles are the same function, and which manifest entries differ."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Identity:
         Weights and graph are equal bit for bit.
     sentence : str
     weights_a, weights_b, graph_a, graph_b : str
-        SHA-256, computed from the arrays and operators as they were read.
+        SHA-256 of the arrays and operators as they were read.
     manifest : tuple of ManifestDifference
     graph : GraphComparison
     """
@@ -112,26 +112,26 @@ class Identity:
 def compare_identity(a: Implementation, b: Implementation) -> Identity:
     """Compare digests, graphs and manifests.
 
-    A digest covers every bit of what it stands for (`bundles/README.md`), and is computed here anew
-    from what was read, not taken from the manifest.
+    The digests (`bundles/README.md`) are computed from the arrays and operators that were read, not copied from the
+    manifest.
     """
     first, second = a.bundle, b.bundle
     (weights_a, graph_a), (weights_b, graph_b) = _digests(first), _digests(second)
     graph = compare_graphs(first.graph, second.graph)
     if (weights_a, graph_a) == (weights_b, graph_b):
         sentence = (
-            f"the same function: all {len(first.weights)} arrays (SHA-256 {weights_a[:12]}…) and "
+            f"same function: all {len(first.weights)} arrays (SHA-256 {weights_a[:12]}…) and "
             f"{graph.nodes_a} operators (SHA-256 {graph_a[:12]}…) are equal bit for bit"
         )
         if a.engine_label != b.engine_label:
-            sentence += f", computed by {a.engine_label} and by {b.engine_label}"
+            sentence += f", computed by {a.engine_label} and {b.engine_label}"
     elif graph_a == graph_b:
-        sentence = "different functions: the graph is the same, the weights differ"
+        sentence = "different functions: same graph, different weights"
     else:
         sentence = (
-            f"different functions: the graphs differ ({graph.nodes_a} and {graph.nodes_b} operators, "
+            f"different functions: different graphs ({graph.nodes_a} and {graph.nodes_b} operators, "
             f"{len(graph.only_a)} only in A, {len(graph.only_b)} only in B, {len(graph.changed)} changed"
-            f"{'' if graph.only_a or graph.only_b or graph.changed else ': sizes do'})"
+            f"{'' if graph.only_a or graph.only_b or graph.changed else ', different sizes'})"
         )
     same = (weights_a, graph_a) == (weights_b, graph_b)
     manifest = compare_manifests(first.manifest, second.manifest)

@@ -1,7 +1,7 @@
-"""How far two complex images are apart once their global phase and amplitude scale are removed.
+"""Differences of two complex images after removal of a global phase and amplitude scale.
 
-Diffraction does not know the global phase of an object, nor its scale where the probe's is
-unknown, so neither may count as a difference.
+Diffraction patterns do not determine the global phase of an object, nor its amplitude scale unless that of the probe
+is known. Neither therefore counts as a difference.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ __all__ = [
     "rms",
 ]
 
-CENTRAL = (0.23, 0.77)  # of each axis: where a scan's overlap is complete
-LARGEST_SCALE = 100.0  # of amplitudes, 10 000 of photons: more is no choice of units, one of the two is dead
-# Of one phase: two complex products and the arctangent err by eps each, the mean of phases up to pi by pi eps.
+CENTRAL = (0.23, 0.77)  # fraction of each axis where the overlap of a scan is complete
+LARGEST_SCALE = (
+    100.0  # ratio of amplitudes, 10 000 in photons: a larger one is not a choice of units but a dead network
+)
+# Rounding error of a phase: eps for each of two complex products and the arctangent, pi eps for the mean of phases.
 _PHASE_ROUNDING_RAD = 8 * float(np.finfo(np.float64).eps)
-_WHOLE_PIXEL = 1e-6  # px: origins of canvases are whole numbers up to rounding
+_WHOLE_PIXEL = 1e-6  # px: canvas origins are integers up to rounding
 
 Image = NDArray[np.complexfloating[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Distance of two complex arrays.
+    """Difference of two complex arrays.
 
     Attributes
     ----------
     maximum, rms : float
-        Of the absolute difference. Where a scale was removed there is no absolute one left: both are
-        then in parts of the rms amplitude, which is the same for both. Infinite where a value is not a
-        number, or where one of the two is nearly zero: more than :data:`LARGEST_SCALE` times fainter than
-        the other, or zero everywhere.
+        Largest and root mean square of the absolute difference. Where a scale was removed, both are relative to the
+        common rms amplitude. Infinite where a value is not finite, or where one array is zero or more than
+        :data:`LARGEST_SCALE` times fainter than the other.
     amplitude_scale, phase_rad : float
         The factor that was removed from the first array.
     pixels : int
-        Compared.
+        Number of compared pixels.
     """
 
     maximum: float
@@ -62,14 +63,14 @@ class Difference:
 
     @classmethod
     def infinite(cls, pixels: int, amplitude_scale: float = 1.0, phase_rad: float = 0.0) -> Difference:
-        """Beyond any tolerance."""
+        """A difference that exceeds any tolerance."""
         return cls(math.inf, math.inf, amplitude_scale, phase_rad, pixels)
 
     @classmethod
     def of(
         cls, distance: NDArray[np.floating[Any]], amplitude_scale: float, phase_rad: float, *, comparable: bool = True
     ) -> Difference:
-        """Sum up the distances of all pixels; where the two are not comparable, they are infinitely far apart."""
+        """From the distance of each pixel; infinite where the two are not comparable."""
         if not (comparable and np.isfinite(distance).all()):
             return cls.infinite(distance.size, amplitude_scale, phase_rad)
         return cls(float(distance.max()), rms(distance), amplitude_scale, phase_rad, distance.size)
@@ -85,9 +86,9 @@ def global_factor(image: Image, reference: Image, mask: NDArray[np.bool_] | None
     Parameters
     ----------
     image, reference : (...) complex
-        Pixels that are NaN in one of them do not count.
+        Pixels that are NaN in either are ignored.
     mask : (...) bool, optional
-        Pixels that count.
+        Pixels to use.
 
     Returns
     -------
@@ -110,17 +111,17 @@ def difference(
 ) -> Difference:
     """Compare two arrays after removing the global phase and amplitude scale.
 
-    Neither is preferred: both are brought to one rms amplitude, and the phase is that of their
-    scalar product. The difference of B and A is that of A and B.
+    Both are scaled to the same rms amplitude, and the phase is that of their scalar product. The result does not
+    depend on the order of the two.
 
     Parameters
     ----------
     image, reference : (...) complex
     mask : (...) bool, optional
-        Pixels that count; by default those that are not NaN in both. Where one that counts is not a
-        number, the two are infinitely far apart.
+        Pixels to use; by default all that are not NaN in both. A non-finite pixel among them makes the difference
+        infinite.
     free : bool
-        False: remove nothing, and compare absolutely.
+        Whether to remove phase and scale. Without it the difference is absolute.
 
     Raises
     ------
@@ -145,7 +146,7 @@ def difference(
 
 
 def comparable(first: float, second: float) -> bool:
-    """Whether two rms amplitudes may be two choices of one scale."""
+    """Whether two rms amplitudes may differ by a choice of scale."""
     return max(first, second) <= LARGEST_SCALE * min(first, second) and min(first, second) > 0
 
 
@@ -160,14 +161,14 @@ def phase_correlation(image: Image, reference: Image, central: tuple[float, floa
     Parameters
     ----------
     image, reference : (y, x) complex
-        On the same canvas; NaN pixels do not count.
+        On the same canvas; NaN pixels are ignored.
     central : pair of float
-        First and last fraction of each axis that counts.
+        Begin and end of the central part, as fractions of each axis.
 
     Returns
     -------
     float
-        1 where they agree, 0 where one of them has no contrast: where its phases scatter by no more than rounding.
+        1 for equal phases; 0 where one image has no phase contrast beyond rounding.
 
     Raises
     ------
@@ -189,20 +190,20 @@ def phase_correlation(image: Image, reference: Image, central: tuple[float, floa
 
 
 def on_canvas(image: Image, origin_px: tuple[float, float], shape: tuple[int, int]) -> Image:
-    """Lay an image on a canvas whose pixel (i, j) has the coordinate (i, j); NaN where it does not reach.
+    """Place an image on a canvas whose pixel (i, j) has the coordinate (i, j); NaN outside the image.
 
     Parameters
     ----------
     image : (y, x) complex
     origin_px : pair of float
-        (y, x) coordinate of its first pixel, whole numbers.
+        (y, x) coordinate of its first pixel, integers.
     shape : pair of int
-        Of the canvas.
+        Shape of the canvas.
 
     Raises
     ------
     ObjectError
-        The origin lies between pixels.
+        The origin is not an integer.
     """
     origin = np.round(np.asarray(origin_px, float)).astype(int)
     if np.abs(origin - np.asarray(origin_px, float)).max() > _WHOLE_PIXEL:
@@ -217,7 +218,7 @@ def on_canvas(image: Image, origin_px: tuple[float, float], shape: tuple[int, in
 
 
 def _common(image: Image, reference: Image, mask: NDArray[np.bool_] | None) -> tuple[NDArray[np.complex128], ...]:
-    """Both images where they are finite and the mask allows it, flat, in double precision."""
+    """The pixels of both images that are finite and in the mask, flat, in double precision."""
     _check_shapes(image, reference)
     counts = np.isfinite(image) & np.isfinite(reference)
     if mask is not None:

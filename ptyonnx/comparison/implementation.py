@@ -1,6 +1,6 @@
-"""What is compared: a bundle, and what computes it.
+"""An implementation: a bundle together with the engine that computes it.
 
-On the command line that is a path, with an engine behind an @ where it is not onnxruntime:
+On the command line it is a path, followed by ``@`` and an engine where that is not onnxruntime:
 ``bundle.onnx@torch``, ``bundle.onnx@tensorflow``, ``bundle.onnx@cuda``.
 """
 
@@ -28,7 +28,7 @@ AnyImplementation: TypeAlias = "Implementation | AnyBundle"
 
 @dataclass(frozen=True, eq=False)
 class Implementation:
-    """A bundle, and what computes it.
+    """A bundle and the engine that computes it.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class Implementation:
     provider : str
         See :class:`ptyonnx_runtime.inference.session.Session`.
     opened : Engine or None
-        An engine that is ready, instead of the one that `engine` names.
+        An open engine, used instead of the one that `engine` names.
     limit_s : float
-        Seconds that a foreign graph may take to be opened, and for each batch.
+        Time limit for opening a foreign graph, and for each batch, in seconds.
     """
 
     bundle: Bundle
@@ -51,23 +51,23 @@ class Implementation:
 
     @property
     def engine_label(self) -> str:
-        """The engine, and where it runs unless that is its own choice."""
+        """The engine, with the provider unless that is ``"auto"``."""
         name = self.engine if self.opened is None else self.opened.name
         return name if self.provider == "auto" else f"{name} ({self.provider})"
 
     @property
     def name(self) -> str:
-        """The file, with the engine where it is not simply onnxruntime."""
+        """The file, with the engine where it is not onnxruntime."""
         file = str(self.bundle.path or self.bundle.name)
         return file if self.engine_label == Session.name else f"{file} by {self.engine_label}"
 
     def open(self) -> Engine:
-        """Make the engine ready.
+        """Open the engine.
 
         Raises
         ------
         ProviderError, MissingDependencyError, BundleError
-            It is not installed, does not work here, or cannot compute this bundle.
+            The engine is not installed, not usable on this machine, or cannot compute this bundle.
         """
         return self.opened or open_engine(self.bundle, self.engine, provider=self.provider, limit_s=self.limit_s)
 
@@ -75,27 +75,27 @@ class Implementation:
 def open_implementation(
     source: AnyImplementation, provider: str = "auto", limit_s: float = DEFAULT_LIMIT_S, *, key: str | None = None
 ) -> Implementation:
-    """Find bundle and engine.
+    """Open a bundle and choose its engine.
 
     Parameters
     ----------
     source : Implementation, Bundle, Run or path-like
-        A path is that of a bundle, or of a run that has one. It may end in ``@`` and an engine (``torch``, ``tensorflow``, ``onnxruntime``) or a
-        provider of onnxruntime (``cpu``, ``cuda`` …). A file whose own name holds an @ is taken
-        as it is.
+        A path is that of a bundle, or of a run directory that contains one. It may end in ``@`` and an engine
+        (``torch``, ``tensorflow``, ``onnxruntime``) or a provider of onnxruntime (``cpu``, ``cuda`` …). If a file of
+        the whole name exists, the ``@`` is part of its name.
     provider : str
-        For what does not name one.
+        Used where `source` does not name a provider.
     limit_s : float
         See :class:`Implementation`.
     key : str, optional
-        The argument that is named in errors, where it is another function's.
+        The name of the argument in errors, where another function passes it on.
 
     Raises
     ------
     BundleError
         Not a bundle.
     SettingsError
-        What stands behind the @ is neither engine nor provider.
+        The text after the ``@`` is neither an engine nor a provider.
     """
     if isinstance(source, Implementation):
         return source

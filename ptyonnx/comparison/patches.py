@@ -1,4 +1,4 @@
-"""What two networks make of the same patterns, patch by patch, before anything is stitched."""
+"""The patches that two networks compute from the same patterns, before stitching."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class PatchComparison:
     Attributes
     ----------
     passed : bool
-        Whether every pixel is a number in both, and no two differ by more than the tolerance.
+        Whether all pixels are finite and none differs by more than the tolerance.
     sentence : str
     source : {"scan", "self-tests"}
-        Where the patterns come from.
+        Origin of the patterns.
     patterns : int
-        Number of them.
+        Number of patterns.
     free : bool
-        Whether one complex factor for all patches was removed, which two networks may choose
-        differently; two engines of one function may not.
+        Whether one complex factor, common to all patches, was removed. Two networks may differ by such a factor;
+        two engines of one function may not.
     not_finite_a, not_finite_b : int
-        Pixels that are no numbers.
+        Number of non-finite pixels.
     pixels : int
-        Of all patches together. `difference.pixels` of them are compared: those of which both
-        networks say something, see :func:`ptyonnx_runtime.stitching.placement.patch_weight`.
+        Number of pixels in all patches. `difference.pixels` of them are compared: those that both networks predict,
+        see :func:`ptyonnx_runtime.stitching.placement.patch_weight`.
     difference : Difference
-        Infinite where any pixel is no number, compared or not.
+        Infinite where any pixel is non-finite, compared or not.
     """
 
     passed: bool
@@ -77,13 +77,13 @@ def compare_patches(
     ----------
     engines : pair of Engine
     bundles : pair of Bundle
-        What they compute.
+        The bundles that they compute.
     where : Scan or PatternGroups
-        A scan, of which the middle is taken, or groups of patterns that both take.
+        A scan, from whose centre patterns are taken, or groups of patterns that fit both.
     tolerance : float
         Largest allowed difference of the complex object.
     free : bool
-        Whether a complex factor is removed first.
+        Whether to remove a complex factor first.
     """
     counting = _Counting(engines[0]), _Counting(engines[1])
     if isinstance(where, PatternGroups):
@@ -103,7 +103,7 @@ def compare_patches(
 
 
 def _known(bundles: tuple[Bundle, Bundle], N: int) -> NDArray[np.bool_]:
-    """(N, N): the pixels of a patch of which both networks say something."""
+    """(N, N): the pixels of a patch that both networks predict."""
     everywhere = np.ones((N, N), np.float32)
     first, second = (patch_weight(conventions(bundle), everywhere) > 0 for bundle in bundles)
     return np.logical_and(first, second)
@@ -112,16 +112,16 @@ def _known(bundles: tuple[Bundle, Bundle], N: int) -> NDArray[np.bool_]:
 def _sentence(found: Difference, pixels: int, broken: tuple[int, int], passed: bool, tolerance: float) -> str:
     where = [f"{count:,} in {letter}" for letter, count in zip("AB", broken, strict=True) if count]
     if where:
-        return f"beyond any tolerance: pixels that are no numbers, {' and '.join(where)}"
+        return f"beyond any tolerance: non-finite pixels, {' and '.join(where)}"
     verdict = "within" if passed else "beyond"
     compared = f"{found.pixels:,} pixels compared"
     if found.pixels < pixels:
-        compared = f"{found.pixels:,} of {pixels:,} pixels compared, those of which both say something"
+        compared = f"{found.pixels:,} of {pixels:,} pixels compared: those that both predict"
     return f"{verdict} the tolerance: largest difference {found.maximum:.2g}, allowed {tolerance:.2g}; {compared}"
 
 
 class _Counting:
-    """An engine whose pixels that are no numbers are counted, and become zero for what follows."""
+    """An engine that counts its non-finite pixels and replaces them by zero."""
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.provider, self.activations = engine.name, engine.provider, engine.activations

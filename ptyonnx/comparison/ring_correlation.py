@@ -4,17 +4,16 @@ On every ring of spatial frequency, F and G being the transforms of the two imag
 
     FRC = Re(sum F G*) / sqrt(sum |F|**2 · sum |G|**2)
 
-which is 1 where they are equal. It is judged by the half-bit threshold [1]_, the curve on which a
-voxel carries half a bit of information,
+which is 1 for equal images. It is compared with the half-bit threshold [1]_, at which a pixel carries half a bit of
+information,
 
     T = (0.2071 + 1.9102 / sqrt(n)) / (1.2071 + 0.9102 / sqrt(n))
 
-with n the number of independent Fourier pixels of the ring. Images are complex, so all of a ring
-count and not half of it; their mean is removed, and a window lets them fall to zero at the edge of
-what is known, or the edge itself would be correlated. The window also makes neighbouring Fourier
-pixels alike: of n pixels, n (sum w²)² / (A sum w⁴) are independent, with A the area. With n near 1
-the threshold nears 1, which rounding alone falls below: rings of fewer than four independent pixels
-are joined with their neighbours.
+where n is the number of independent Fourier pixels of the ring. Since the images are complex, all pixels of a ring are
+counted, not half of them. The mean is removed and a window tapers the images to zero at the edge of the known region;
+otherwise the edge itself would correlate. The window w also correlates neighbouring Fourier pixels: of n pixels,
+n (sum w²)² / (A sum w⁴) are independent, where A is the area. For n near 1 the threshold approaches 1, and rounding
+alone would fall below it; rings with fewer than four independent pixels are therefore merged with their neighbours.
 
 References
 ----------
@@ -40,29 +39,28 @@ __all__ = ["RingAgreement", "RingCorrelation", "half_bit_threshold", "ring_corre
 RingAgreement = Literal["everywhere", "partly", "nowhere"]
 
 _NYQUIST = 0.5  # cycles per pixel
-_ROUNDING = 1e3  # times the expected power: below, a ring is empty
+_ROUNDING = 1e3  # times the rounding power: a ring with less is empty
 _FEWEST = 4  # independent pixels of a ring
-_SMALLEST = 8  # pixels: smaller images have no rings to speak of
+_SMALLEST = 8  # pixels: smaller images have too few rings
 
 
 @dataclass(frozen=True)
 class RingCorrelation:
     """Fourier ring correlation of two images.
 
-    The two agree where the correlation is at or above the threshold, from the lowest frequency on.
+    Two images agree from the lowest frequency up to the first at which the correlation falls below the threshold.
 
     Attributes
     ----------
     frequency : tuple of float
-        Middle of each ring, cycles per pixel, rising to 0.5.
+        Mean frequency of each ring, cycles per pixel, up to 0.5.
     correlation, half_bit : tuple of float
-        Of each ring.
+        Correlation and threshold of each ring.
     resolution_px : float or None
-        Period at which the correlation first falls below the threshold. None where it never does:
-        the images agree at every frequency. Infinite where the very first ring is below: they agree
-        at none.
+        Period at which the correlation first falls below the threshold. None where it never does: the images agree
+        at every frequency. Infinite where the first ring is below: they agree at none.
     resolution_m : float or None
-        The same in metres, where the size of a pixel is known.
+        The same in metres, if the pixel size is known.
     """
 
     frequency: tuple[float, ...]
@@ -76,14 +74,14 @@ class RingCorrelation:
 
     @property
     def agreement(self) -> RingAgreement:
-        """At which frequencies the two agree: ``"everywhere"``, ``"partly"``, down to the resolution, or ``"nowhere"``."""
+        """``"everywhere"`` (at every frequency), ``"partly"`` (down to the resolution) or ``"nowhere"``."""
         if self.resolution_px is None:
             return "everywhere"
         return "partly" if math.isfinite(self.resolution_px) else "nowhere"
 
     @property
     def sentence(self) -> str:
-        """How far the two agree."""
+        """Down to which period the two agree."""
         if self.resolution_px is None:
             return "they agree at every spatial frequency"
         if math.isinf(self.resolution_px):
@@ -93,7 +91,7 @@ class RingCorrelation:
         return f"they agree down to {self.resolution_px:.3g} px{metres}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Names and numbers, for JSON; the resolution is None unless the two agree partly: `agreement` tells why."""
+        """Names and numbers, for JSON; the resolution is None unless `agreement` is ``"partly"``."""
         values = {**asdict(self), "agreement": self.agreement}
         return values if self.agreement == "partly" else {**values, "resolution_px": None, "resolution_m": None}
 
@@ -104,13 +102,13 @@ def ring_correlation(image: Image, reference: Image, pixel_size_m: float | None 
     Parameters
     ----------
     image, reference : (y, x) complex
-        Aligned; NaN where nothing is known.
+        Aligned; NaN where unknown.
     pixel_size_m : float, optional
 
     Raises
     ------
     ObjectError
-        Different shapes, or too little in common.
+        Different shapes, or too few pixels in common.
     """
     if image.shape != reference.shape:
         raise ObjectError("images of different shapes", found=image.shape, expected=reference.shape)
@@ -130,7 +128,7 @@ def ring_correlation(image: Image, reference: Image, pixel_size_m: float | None 
     empty = [total(np.abs(each.spectrum) ** 2) <= _ROUNDING * pixels * each.rounding for each in (first, second)]
     power = np.sqrt(total(np.abs(first.spectrum) ** 2) * total(np.abs(second.spectrum) ** 2))
     shared = total((first.spectrum * second.spectrum.conj()).real)
-    # A ring that is empty in both holds nothing that could differ; one that is empty in one of them, everything.
+    # The correlation of a ring is 1 where both spectra are empty, and 0 where only one is.
     correlation = np.divide(shared, power, out=np.ones_like(shared), where=~(empty[0] | empty[1]))
     correlation[empty[0] ^ empty[1]] = 0
     independent = independence * pixels
@@ -147,14 +145,14 @@ def ring_correlation(image: Image, reference: Image, pixel_size_m: float | None 
 
 
 def half_bit_threshold(independent: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The half-bit curve of van Heel and Schatz for rings of so many independent pixels, at least 1."""
+    """The half-bit threshold of van Heel and Schatz for rings of `independent` pixels, at least 1."""
     root = 1 / np.sqrt(np.maximum(independent, 1.0))
     return np.asarray((0.2071 + 1.9102 * root) / (1.2071 + 0.9102 * root))
 
 
 class _Spectrum(NamedTuple):
     spectrum: NDArray[np.complex128]
-    rounding: float  # power that rounding leaves in every Fourier pixel
+    rounding: float  # power of rounding errors in each Fourier pixel
 
 
 def _spectrum(image: Image, known: NDArray[np.bool_], window: NDArray[np.float64]) -> _Spectrum:
@@ -165,9 +163,9 @@ def _spectrum(image: Image, known: NDArray[np.bool_], window: NDArray[np.float64
 
 
 def _rings(shape: tuple[int, ...], independence: float) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
-    """Middle of its thin ring and ring of every Fourier pixel, and the number of rings; ring 0 is none.
+    """Frequency and ring index of every Fourier pixel, and the number of rings; index 0 means no ring.
 
-    Rings are one pixel of the shorter axis wide, or more where that gives too few independent pixels.
+    Rings are one pixel of the shorter axis wide, or wider where that gives too few independent pixels.
     """
     shorter = min(shape)
     y, x = (np.fft.fftfreq(size) for size in shape)
@@ -181,15 +179,15 @@ def _rings(shape: tuple[int, ...], independence: float) -> tuple[NDArray[np.floa
         gathered += independence * pixels[ring]
         if gathered >= _FEWEST:
             number, gathered = number + 1, 0.0
-    if gathered and number > 1:  # what is left over joins the ring before it
+    if gathered and number > 1:  # the remainder is merged with the ring before it
         joined[joined == number] = number - 1
     if joined.max() == number == 1 and gathered:
-        raise ObjectError("too little in common for Fourier rings")
+        raise ObjectError("the two images have too few pixels in common for a Fourier ring correlation")
     return thin / shorter, joined[thin], int(joined.max())
 
 
 def _first_crossing(frequency: NDArray[np.float64], above: NDArray[np.float64]) -> float | None:
-    """Period at which a curve first falls below zero, by a straight line between two rings; infinite where it starts there."""
+    """Period at which a curve first falls below zero, by linear interpolation; infinite where it starts below."""
     below = np.flatnonzero(above < 0)
     if not below.size:
         return None

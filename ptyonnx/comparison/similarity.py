@@ -1,8 +1,7 @@
-"""How alike two real images are: differences, signal-to-noise ratio and structural similarity.
+"""Similarity of two real images: difference, peak signal-to-noise ratio (PSNR), structural similarity (SSIM).
 
-Both figures depend on the range of values that one takes for granted, so it is stated with them:
-from the first to the 99th percentile of the reference, which single pixels cannot move.
-SSIM [1]_ and PSNR are scikit-image's.
+PSNR and SSIM depend on the data range, which is therefore reported with them. It extends from the 1st to the 99th
+percentile of the reference, so that single pixels do not affect it. SSIM [1]_ is computed by scikit-image.
 
 References
 ----------
@@ -26,24 +25,23 @@ __all__ = ["Similarity", "compare_amplitudes", "compare_phases"]
 
 _WINDOW_PX = 7
 _PERCENTILES = (1.0, 99.0)
-_DARK = 0.1  # of the median amplitude: below, a pixel has no phase to speak of
+_DARK = 0.1  # fraction of the median amplitude below which the phase of a pixel is not used
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Two real images beside each other.
+    """Figures of similarity of two real images.
 
     Attributes
     ----------
     maximum, rms : float
-        Of the difference; radians for phases.
+        Largest and root mean square difference; radians for phases.
     data_range : float
-        Span of the reference's values between their 1st and 99th percentile.
+        Distance between the 1st and 99th percentile of the reference.
     psnr_db : float
         ``20 log10(data_range / rms)``; infinite for equal images.
     ssim : float or None
-        Mean over the windows all of whose pixels count; None where there is none, or no
-        contrast.
+        Mean over the windows whose pixels are all used; None without such a window or without contrast.
     """
 
     maximum: float
@@ -67,11 +65,11 @@ def compare_amplitudes(image: Image, reference: Image) -> Similarity:
 
 
 def compare_phases(image: Image, reference: Image) -> Similarity:
-    """Compare the phases of two aligned images, (y, x) complex, NaN where nothing is known.
+    """Compare the phases of two aligned images, (y, x) complex, NaN where unknown.
 
-    The difference is taken on the circle, so that a phase beyond pi does not count as one of -pi.
-    Pixels that are nearly dark in one of them have no phase: they do not count, neither for the differences
-    nor for SSIM. Where none is left the phases are infinitely far apart, unless the images are equal.
+    Differences are wrapped to the interval from -pi to pi. Pixels that are nearly dark in either image have no
+    defined phase and are used neither for the differences nor for SSIM. If no pixel is left, the difference is
+    infinite unless the images are equal.
     """
     known = np.isfinite(image) & np.isfinite(reference)
     first, second = (np.where(known, each, 1).astype(np.complex128) for each in (image, reference))
@@ -82,7 +80,7 @@ def compare_phases(image: Image, reference: Image) -> Similarity:
         apart = 0.0 if np.array_equal(first, second) else math.inf
         return Similarity(apart, apart, 0.0, -math.inf if apart else math.inf, None)
     middle = np.conj(np.mean(second[known] / np.maximum(np.abs(second[known]), np.finfo(np.float32).tiny)))
-    phase = np.angle(second * (middle if middle != 0 else 1))  # its jumps are as far from the values as can be
+    phase = np.angle(second * (middle if middle != 0 else 1))  # the branch cut lies opposite the mean phase
     return _compare(phase + np.angle(first * second.conj()), phase, bright)
 
 

@@ -1,4 +1,4 @@
-"""Level 4, images: two stitched objects of one scan, once what ptychography leaves free is removed."""
+"""Level 4, images: two stitched objects of one scan, after the ambiguities of ptychography have been removed."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ __all__ = ["ImageComparison", "Images", "compare_objects", "compare_stitched", "
 Mask = NDArray[np.bool_]
 
 _UNMOVED = Alignment(1.0, 0.0, (0.0, 0.0), (0.0, 0.0))
-_LEAST_IN_COMMON = 0.5  # of what either knows: on less, nothing is said about most of an image
+_LEAST_IN_COMMON = 0.5  # of the pixels that either knows: below, most of an image is not compared
 REMEDY = "pip install 'ptyonnx[compare]'"
 
 
 @dataclass(frozen=True, eq=False)
 class ImageComparison:
-    """Two images of one object, the fainter laid on the brighter one: a swap of the two changes nothing.
+    """Two images of one object. The fainter is aligned to the brighter, so that the order does not matter.
 
     Attributes
     ----------
     free : bool
-        Whether scale, phase, ramp and shift were removed; not between two engines of one function.
+        Whether scale, phase, ramp and shift were removed; they are not between two engines of one function.
     alignment : Alignment
-        What lays the first on the second.
+        The transformation that aligns A to B.
     difference : Difference
-        Of the complex images after that, where both are known. Infinite where they are beyond comparing.
+        Difference of the aligned complex images where both are known. Infinite where they cannot be compared.
     in_common, only_a, only_b : int
-        Pixels that both know, and that one of them knows and the other does not, before any is moved.
-        Probes reach differently far; of one function, the two must know the same.
+        Number of pixels known in both, in A only and in B only, before alignment. Two bundles may differ in the
+        extent of their probes; two engines of one function must know the same pixels.
     not_finite_a, not_finite_b : int
-        Pixels that it should know but that are not numbers.
+        Number of non-finite pixels outside the unknown region.
     rms_amplitude_a, rms_amplitude_b : float
-        Where both are known, as they came.
+        Over the pixels known in both, before alignment.
     amplitude, phase : Similarity
-        Their data range is that of the brighter image.
+        Similarities; the data range is that of the brighter image.
     ring : RingCorrelation
     phase_correlation : float
         Pearson, central part, see :func:`ptyonnx.comparison.images.phase_correlation`.
     r_factor_a, r_factor_b : float or None
-        Of the stitched objects against the measurement; None for images that come without one.
+        R-factors of the stitched objects; None for images without measured patterns.
     object_pixel_size_m : float or None
     object_a, object_b : (y, x) complex64
-        The images as they were compared; each NaN where it is not known. Not in the JSON.
+        The compared images, NaN where unknown. The JSON does not contain them.
     """
 
     free: bool
@@ -82,18 +82,18 @@ class ImageComparison:
 
     @property
     def unlike(self) -> tuple[str, ...]:
-        """Which pixels only one of the two knows, in words."""
+        """Sentences on the pixels that only one of the two knows."""
         return tuple(
-            f"{count:,} pixels known to {name} alone"
+            f"{count:,} pixels known in {name} only"
             for name, count in (("A", self.only_a), ("B", self.only_b))
             if count
         )
 
     @property
     def flaws(self) -> tuple[str, ...]:
-        """Why the two differ whatever the tolerance."""
+        """Why the two differ at any tolerance."""
         broken = (("A", self.not_finite_a), ("B", self.not_finite_b))
-        found = [f"{count:,} pixels that are no numbers in {name}" for name, count in broken if count]
+        found = [f"{count:,} non-finite pixels in {name}" for name, count in broken if count]
         if self.unlike and not self.free:
             found.extend(self.unlike)
         elif self.in_common < _LEAST_IN_COMMON * (self.in_common + max(self.only_a, self.only_b)):
@@ -103,7 +103,9 @@ class ImageComparison:
             faint, other = ("A", "B") if a < b else ("B", "A")
             values = f"the rms amplitude of A is {a:.2g}, that of B {b:.2g}"
             found.append(
-                f"{faint} is nearly zero beside {other}: {values}" if a + b > 0 else "both are zero everywhere"
+                f"{faint} is nearly zero compared to {other}: {values}"
+                if a + b > 0
+                else "both images are zero everywhere"
             )
         return tuple(found)
 
@@ -122,13 +124,13 @@ class ImageComparison:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The verdict on the stitched objects.
+    """Level 4: the stitched objects.
 
     Attributes
     ----------
     passed : bool or None
-        Whether no pixel differs by more than the tolerance and there are no flaws; None where nothing
-        was reconstructed.
+        Whether no pixel differs by more than the tolerance and the images have no flaws; None where nothing was
+        reconstructed.
     sentence : str
     image : ImageComparison or None
     """
@@ -146,10 +148,10 @@ class Images:
 
 
 def images_installed() -> bool:
-    """Whether scikit-image, which compares images, is installed."""
+    """Whether scikit-image, which this level requires, is installed."""
     try:
         return importlib.util.find_spec("skimage") is not None
-    except ValueError:  # None in sys.modules: a module that must not be found
+    except ValueError:  # sys.modules has None for a module that must not be imported
         return False
 
 
@@ -168,10 +170,10 @@ def compare_objects(
     a, b : (y, x) complex
     pixel_size_m : float, optional
     unknown : pair of (y, x) bool, optional
-        Where nothing is known of them, as :attr:`Reconstruction.mask` says it; by default where they
-        are NaN. Elsewhere, what is not a number is a difference.
+        The unknown pixels of each, as in :attr:`Reconstruction.mask`; by default those that are NaN. Elsewhere a
+        non-finite pixel counts as a difference.
     free : bool
-        Whether scale, phase, ramp and shift are removed.
+        Whether to remove scale, phase, ramp and shift.
 
     Raises
     ------
@@ -193,7 +195,7 @@ def compare_objects(
     amplitudes = rms(first[common]), rms(second[common])
     alignment = _UNMOVED
     if free:
-        alignment, first, second = _laid(first, second, common)
+        alignment, first, second = _aligned_pair(first, second, common)
     both = ~np.isnan(first) & ~np.isnan(second)
     distance = np.abs(first[both] - second[both]) / ((max(amplitudes) or 1.0) if free else 1.0)
     return ImageComparison(
@@ -223,15 +225,18 @@ def compare_objects(
 
 
 def _hidden(image: Image, unknown: Mask) -> Image:
-    """The image in double precision, NaN where it says nothing."""
+    """The image in double precision, NaN where it is unknown or non-finite."""
     return np.where(unknown | ~np.isfinite(image), complex(np.nan, np.nan), image).astype(np.complex128)
 
 
-def _laid(a: Image, b: Image, common: Mask) -> tuple[Alignment, Image, Image]:
-    """What lays A on B, and both, the fainter one laid on the brighter one."""
+def _aligned_pair(a: Image, b: Image, common: Mask) -> tuple[Alignment, Image, Image]:
+    """The transformation that aligns A to B, and both images, the fainter aligned to the brighter."""
 
     def rank(image: Image) -> tuple[float, bytes]:
-        return rms(image[common]), image.tobytes()  # of equally bright ones any, but always the same
+        return (
+            rms(image[common]),
+            image.tobytes(),
+        )  # equally bright images are ordered by their bytes, so that the order of A and B does not matter
 
     if rank(a) <= rank(b):
         alignment, moved = align(a, b)
@@ -249,15 +254,15 @@ def compare_stitched(
     *,
     free: bool = True,
 ) -> Images:
-    """Reconstruct a scan with both and compare what comes out.
+    """Reconstruct a scan with both and compare the objects.
 
     Parameters
     ----------
     a, b : Implementation
     engines : pair of Engine
-        Theirs.
+        The engines of A and B.
     scan : Scan
-        That fits both.
+        A scan that fits both.
     tolerance : float
         Largest allowed difference of the complex object.
     free : bool
@@ -266,7 +271,7 @@ def compare_stitched(
     if not images_installed():
         return Images(None, f"not compared: comparing images needs scikit-image; {REMEDY}")
     try:
-        first, second = (_stitch(subject, engine, scan) for subject, engine in zip((a, b), engines, strict=True))
+        first, second = (_stitch(each, engine, scan) for each, engine in zip((a, b), engines, strict=True))
         masks = first.mask, second.mask
         found = compare_objects(first.object, second.object, scan.object_pixel_size_m, unknown=masks, free=free)
     except NotFiniteError as error:
@@ -278,14 +283,14 @@ def compare_stitched(
     return Images(passed, _sentence(image, passed, tolerance), image)
 
 
-def _stitch(subject: Implementation, engine: Engine, scan: Scan) -> Reconstruction:
-    return reconstruct(subject.bundle, scan, engine)
+def _stitch(implementation: Implementation, engine: Engine, scan: Scan) -> Reconstruction:
+    return reconstruct(implementation.bundle, scan, engine)
 
 
 def _sentence(image: ImageComparison, passed: bool, tolerance: float) -> str:
     figures = (
         f"largest difference {image.difference.maximum:.2g}, allowed {tolerance:.2g}; "
-        f"rms {image.difference.rms:.2g}; {image.ring.sentence} (Fourier rings, half bit)"
+        f"rms {image.difference.rms:.2g}; {image.ring.sentence} (Fourier ring correlation, half-bit threshold)"
     )
     if image.flaws:
         return f"beyond any tolerance: {'; '.join((*image.flaws, figures))}"

@@ -1,4 +1,4 @@
-"""Level 2, weights: two sets of arrays side by side, by canonical name."""
+"""Level 2, weights: the arrays of two bundles, paired by canonical name."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class WeightDifference:
     shape_a, shape_b : tuple of int or None
         None where a bundle has no such array.
     differing : int or None
-        Elements whose bits differ; None, as all that follows, where the shapes differ.
+        Number of elements whose bits differ. This and all following fields are None where shapes or types differ.
     maximum, rms : float or None
-        Of the difference.
+        Largest and root mean square difference.
     relative : float or None
-        Root mean square of the difference over the larger one of the two arrays: 0 equal, 2 opposite.
+        Norm of the difference divided by the larger norm of the two arrays: 0 if equal, 2 if opposite.
     cosine : float or None
-        Of the angle between the two as vectors; None where one is zero.
+        Cosine of the angle between the two arrays as vectors; None where one is zero.
     where : tuple of int or None
         Index of the largest difference; kernels are (out, in, y, x).
     filters : tuple of int or None
-        Indices along the first axis at which anything differs.
+        Indices along the first axis at which any element differs.
     """
 
     name: str
@@ -66,11 +66,10 @@ class Weights:
     Attributes
     ----------
     passed : bool or None
-        Whether all are equal bit for bit; None where no array of one has a counterpart of its name
-        and shape in the other.
+        Whether all are equal bit for bit; None where no two arrays have the same name and shape.
     sentence : str
     arrays : tuple of WeightDifference
-        What cannot be compared first, then by falling relative difference.
+        Arrays without a counterpart first, then by decreasing relative difference.
     """
 
     passed: bool | None
@@ -88,7 +87,7 @@ class Weights:
 def compare_weights(
     a: Mapping[str, NDArray[np.generic]], b: Mapping[str, NDArray[np.generic]]
 ) -> tuple[WeightDifference, ...]:
-    """Compare every array of two sets, those that differ most first.
+    """Compare two sets of arrays; those that differ most come first.
 
     Parameters
     ----------
@@ -100,13 +99,13 @@ def compare_weights(
 
 
 def judge_weights(arrays: tuple[WeightDifference, ...]) -> Weights:
-    """Say in a sentence what a comparison of arrays found."""
+    """Summarise a comparison of arrays in a sentence."""
     compared = [entry for entry in arrays if entry.differing is not None]
     differing = [entry for entry in compared if not entry.equal]
     alone = len(arrays) - len(compared)
     if not compared:
         return Weights(None, "not comparable: no two arrays have the same name and shape", arrays)
-    without = f"{alone} of {len(arrays)} arrays {_has(alone)} no counterpart of {_their(alone)} name and shape"
+    without = f"{alone} of {len(arrays)} arrays {_has(alone)} no counterpart"
     if not differing:
         rest = f"the other {len(compared)} are" if len(compared) > 1 else "the other one is"
         every = f"all {len(compared)} arrays are" if len(compared) > 1 else "the one array is"
@@ -122,10 +121,6 @@ def _has(count: int) -> str:
     return "has" if count == 1 else "have"
 
 
-def _their(count: int) -> str:
-    return "its" if count == 1 else "their"
-
-
 def _describe(entry: WeightDifference) -> str:
     size = int(np.prod(entry.shape_a or ()))
     place = f"[{', '.join(map(str, entry.where))}]" if entry.where else ""
@@ -134,7 +129,7 @@ def _describe(entry: WeightDifference) -> str:
     where = (
         f", in filter{'s'[: len(filters) > 1]} {', '.join(map(str, filters))}" if several and len(filters) < 4 else ""
     )
-    return f"(relative {entry.relative:.2g}; {entry.differing} of {size} elements{where}; largest {entry.maximum:.2g} at {place or 'its one element'})"
+    return f"(relative {entry.relative:.2g}; {entry.differing} of {size} elements{where}; largest {entry.maximum:.2g}{f' at {place}' if place else ''})"
 
 
 def _compare(name: str, a: NDArray[Any] | None, b: NDArray[Any] | None) -> WeightDifference:
@@ -162,6 +157,6 @@ def _compare(name: str, a: NDArray[Any] | None, b: NDArray[Any] | None) -> Weigh
 
 
 def _bits(array: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
-    """The array's bits as whole numbers: -0 is not 0."""
+    """The array's bits as integers, so that -0 differs from 0."""
     bits: NDArray[np.unsignedinteger[Any]] = np.ascontiguousarray(array).view(f"u{array.itemsize}").reshape(array.shape)
     return bits

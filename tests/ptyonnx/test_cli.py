@@ -182,14 +182,14 @@ def test_verify_passes_a_sound_bundle_and_fails_one_that_computes_something_else
 
 def test_diff_says_the_same_function_or_exits_with_1(capsys: Output, bundle: Bundle, tmp_path: Path) -> None:
     assert main(["diff", str(bundle.path), str(bundle.path)]) == 0
-    assert "the same function" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1].startswith("same function")
     other = make_bundle(tmp_path / "other.onnx", bundle.manifest.recipe, seed=1)
     assert main(["diff", str(bundle.path), str(other.path)]) == 1
     text = capsys.readouterr().out
-    assert "different functions, beyond the tolerance: largest difference" in text.splitlines()[-1]
+    assert text.splitlines()[-1].startswith("different functions")
     verdicts = [line.split()[:2] for line in text.splitlines() if line.split()[1:2] in (["same"], ["differ"], ["–"])]
     assert verdicts[:4] == [["identity", "differ"], ["weights", "differ"], ["activations", "differ"], ["images", "–"]]
-    assert "the two part at encoder.0.conv.0" in " ".join(text.split())
+    assert "encoder.0.conv.0" in text
     assert "more that differ" in text
     assert main(["diff", str(bundle.path), str(other.path), "--tolerance", "inf", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_function"] is False

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,6 @@ def test_a_bundle_is_the_same_function_as_itself_and_as_its_twin(a: Bundle, tmp_
     assert all(entry.equal for entry in found.weights.arrays)
     assert (found.identity.passed, found.weights.passed) == (True, True)
     assert (found.activations.passed, found.images.passed) == (None, None)
-    assert found.identity.sentence.startswith("the same function: all ")
     assert (found.identity.weights_a, found.identity.graph_b) == (
         a.manifest.digests.weights,
         twin.manifest.digests.graph,
@@ -119,21 +119,18 @@ def test_bundles_of_two_gridsizes_meet_on_a_scan_only(a: Bundle, scan: Scan, tmp
     alone = compare(a, four)
     assert alone.patches is None
     assert not alone.passed
-    assert "A has gridsize 1 and B 2; a scan serves both" in alone.activations.sentence
     assert [level.passed for level in alone.levels.values()] == [False, False, None, None]
     together = compare(a, four, scan)
     assert together.patches is not None
     assert np.isfinite(together.largest)
     assert together.activations.passed is None
-    assert "the graphs differ" in together.activations.sentence
     assert together.images.passed is False
 
 
 def test_of_two_sizes_what_can_be_compared_is(a: Bundle, scan: Scan, tmp_path: Path) -> None:
     small = make_bundle(tmp_path / "small.onnx", Recipe(N=32, filters_scale=0.0625))
-    for data, said in ((None, "A is for N = 64 and B for N = 32"), (scan, "the scan has N = 64, B is for N = 32")):
+    for data in (None, scan):
         found = compare(a, small, data)
-        assert said in found.activations.sentence
         assert (found.patches, found.image, found.activations.passed, found.images.passed) == (None, None, None, None)
         assert not found.passed
         assert {entry.name for entry in found.weights.arrays if entry.differing is None} == {"whitening.mean"}
@@ -142,8 +139,9 @@ def test_of_two_sizes_what_can_be_compared_is(a: Bundle, scan: Scan, tmp_path: P
 
 def test_a_scan_that_fits_neither_is_refused(a: Bundle, b: Bundle, scan: Scan) -> None:
     small = replace(scan, diffraction=scan.diffraction[:, :32, :32], probe=None)
-    with pytest.raises(ScanError, match="fit neither bundle, found N = 32, expected N = 64"):
+    with pytest.raises(ScanError) as refusal:
         compare(a, b, small)
+    assert (refusal.value.key, refusal.value.found, refusal.value.expected) == ("diffraction", "N = 32", "N = 64")
 
 
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan")])
@@ -194,30 +192,26 @@ def test_weights_are_compared_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "second, passed, sentence",
-    [
-        ({"one": 1}, None, "not comparable: no two arrays have the same name and shape"),
-        ({"w": 3}, True, "the one array is equal bit for bit"),
-        ({"w": 3, "b": 1}, False, "1 of 2 arrays has no counterpart of its name and shape; the other one is equal bit for bit"),
-        ({"w": 3, "b": 1, "c": 2}, False, "2 of 3 arrays have no counterpart of their name and shape; the other one is equal bit for bit"),
-    ],
-)  # fmt: skip
-def test_equal_weights_without_counterparts_are_said_to_be_what_they_are(
-    second: dict[str, int], passed: bool | None, sentence: str
+    "second, passed, alone",
+    [({"one": 1}, None, ["one", "w"]), ({"w": 3}, True, []), ({"w": 3, "b": 1}, False, ["b"])],
+)
+def test_arrays_without_a_counterpart_are_listed_and_do_not_pass(
+    second: dict[str, int], passed: bool | None, alone: list[str]
 ) -> None:
     arrays = {name: np.ones(size, np.float32) for name, size in second.items()}
     found = judge_weights(compare_weights({"w": np.ones(3, np.float32)}, arrays))
-    assert (found.passed, found.sentence) == (passed, sentence)
-    assert repr(found) == f"<Weights: {sentence}>"
+    assert found.passed is passed
+    assert sorted(entry.name for entry in found.arrays if entry.differing is None) == alone
+    assert repr(found) == f"<Weights: {found.sentence}>"
 
 
-def test_differing_weights_are_counted_of_those_that_both_have() -> None:
+def test_differing_weights_are_counted_among_those_that_both_have() -> None:
     first = {"w": np.ones(3, np.float32), "b": np.ones(1, np.float32), "c": np.ones(2, np.float32)}
     found = judge_weights(compare_weights(first, {"w": np.zeros(3, np.float32), "b": np.ones(1, np.float32)}))
-    assert found.sentence.startswith("1 of 2 arrays that both have differs, most w (")
-    assert found.sentence.endswith("; 1 of 3 arrays has no counterpart of its name and shape")
+    assert found.passed is False
+    assert re.findall(r"\d+ of \d+ arrays", found.sentence) == ["1 of 2 arrays", "1 of 3 arrays"]
     found = judge_weights(compare_weights(first, {name: 2 * array for name, array in first.items()}))
-    assert found.sentence.startswith("3 of 3 arrays differ, most ")
+    assert re.findall(r"\d+ of \d+ arrays", found.sentence) == ["3 of 3 arrays"]
 
 
 def test_the_sign_of_a_zero_is_a_difference() -> None:
@@ -291,10 +285,6 @@ def test_patches_are_compared_where_both_say_something(
     assert found.patches.difference.maximum == pytest.approx(25 if everywhere else 0.25, rel=1e-5)
     assert found.patches.pixels == found.patches.patterns * 64**2
     assert found.patches.difference.pixels == found.patches.pixels // (1 if everywhere else 4)
-    compared = (
-        f"{found.patches.difference.pixels:,} {'' if everywhere else f'of {found.patches.pixels:,} '}pixels compared"
-    )
-    assert compared in found.patches.sentence
     assert found.to_dict()["patches"]["pixels"] == found.patches.pixels
 
 
@@ -370,7 +360,7 @@ def test_an_engine_that_gives_something_else_does_not_pass(
         assert found.patches is not None
         assert found.patches.passed is False
         assert found.activations.passed is False
-        assert f"what {letter} gives when it runs is not the object of its own layers" in found.activations.sentence
+        assert [output.passed for output in found.activations.outputs] == [letter != "A", letter != "B"]
         assert found.activations.first == "object"
         assert all(layer.passed for layer in found.activations.layers)
         assert found.images.passed is (False if data else None)
@@ -384,9 +374,9 @@ def test_pixels_that_are_no_numbers_are_counted(a: Bundle, scan: Scan, data: boo
         assert found.patches is not None
         pixels = 24 * 64 * found.patches.patterns
         assert found.patches.difference.maximum == np.inf
-        said = f"beyond any tolerance: pixels that are no numbers, {pixels:,} in {letter}"
-        assert said in found.patches.sentence
-        assert said in found.sentence
+        counts = {"A": found.patches.not_finite_a, "B": found.patches.not_finite_b}
+        assert {name: count for name, count in counts.items() if count} == {letter: pixels}
+        assert "non-finite" in found.sentence
         assert not found.passed
 
 
@@ -395,8 +385,8 @@ def test_both_may_give_what_is_no_number_and_are_not_the_same_for_it(a: Bundle) 
     found = compare(engines[0], engines[1], tolerance=1e30)
     assert not found.passed
     assert found.patches is not None
-    pixels = f"{24 * 64 * found.patches.patterns:,}"
-    assert f"pixels that are no numbers, {pixels} in A and {pixels} in B" in found.patches.sentence
+    pixels = 24 * 64 * found.patches.patterns
+    assert (found.patches.not_finite_a, found.patches.not_finite_b) == (pixels, pixels)
 
 
 def test_a_factor_counts_between_engines_of_one_function_and_not_between_functions(a: Bundle, tmp_path: Path) -> None:
@@ -425,12 +415,14 @@ def test_a_value_that_an_engine_does_not_give_is_where_the_two_part(a: Bundle, k
     for letter, found in _both_ways(a, _Engine(a, activations=left), None):
         assert found.activations.passed is False
         assert found.activations.first == first
-        assert f"the two part at {first}: {letter} gives no such value" in found.activations.sentence
+        problem = next(layer.problem for layer in found.activations.layers if layer.name == first)
+        assert problem.startswith(letter)
         assert [layer.name for layer in found.activations.layers] == [node.name for node in RECIPE.nodes()]
         assert not found.passed
     other = Implementation(a, "pytorch", opened=_Engine(a, activations=left))
     found = compare(other, Implementation(a, "tensorflow", opened=_Engine(a, activations=left)))
-    assert f"the two part at {first}: neither gives such a value" in found.activations.sentence
+    assert found.activations.first == first
+    assert all(layer.problem or layer.passed for layer in found.activations.layers)
 
 
 def test_engines_of_one_function_have_to_agree_in_every_layer(a: Bundle, b: Bundle) -> None:
@@ -443,9 +435,12 @@ def test_engines_of_one_function_have_to_agree_in_every_layer(a: Bundle, b: Bund
         assert found.largest <= found.tolerance
         assert found.activations.first == "encoder.1.pool"
         assert not found.passed
-        assert "but its engines part at encoder.1.pool" in found.sentence
+        assert found.engines_differ
+        assert found.deciding == ("activations", "images")
+        assert "encoder.1.pool" in found.sentence
     found = compare(a, b, tolerance=np.inf)  # two functions have to part: that does not count
     assert found.activations.passed is False
+    assert found.deciding == ("images",)
     assert found.passed
 
 
@@ -460,9 +455,7 @@ def test_the_exit_code_counts_the_layers_of_one_function(
         monkeypatch.setattr("ptyonnx.cli.framework.open_quietly", lambda *_, engine=engines[name], **__: engine)
         assert main(["diff", str(a.path), f"{a.path}@torch"]) == code
         text = capsys.readouterr().out
-        assert ("its engines part at encoder.1.pool" in text.splitlines()[-1]) is (name == "wrong")
-        assert "as they are" in text
-        assert "after one factor" not in text
+        assert ("encoder.1.pool" in text.splitlines()[-1]) is (name == "wrong")
 
 
 def test_what_is_no_number_fails_wherever_in_the_scan_it_lies(a: Bundle, b: Bundle, scan: Scan) -> None:
@@ -482,4 +475,4 @@ def test_what_is_no_number_fails_wherever_in_the_scan_it_lies(a: Bundle, b: Bund
     assert found.patches is not None
     assert found.patches.passed
     assert (found.images.passed, found.image, found.largest, found.passed) == (False, None, np.inf, False)
-    assert "beyond the tolerance" in found.sentence
+    assert "non-finite" in found.sentence

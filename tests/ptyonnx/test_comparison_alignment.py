@@ -124,10 +124,11 @@ def test_an_image_without_contrast_is_not_moved() -> None:
 
 def test_images_that_share_nothing_are_refused() -> None:
     image = _object(0)
-    with pytest.raises(ObjectError, match="no pixel in common"):
+    with pytest.raises(ObjectError):
         align(_masked(image, np.arange(96)[:, np.newaxis] < 40), _masked(image, np.arange(96)[:, np.newaxis] > 50))
-    with pytest.raises(ObjectError, match="different shapes"):
+    with pytest.raises(ObjectError) as refusal:
         align(image, image[1:])
+    assert refusal.value.expected == image[1:].shape
 
 
 def test_a_window_falls_to_zero_outside_and_is_one_inside() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +79,11 @@ def _check_attributed(found: Comparison, weight: str, layer: str) -> None:
     assert not found.same_function
     assert found.weights.passed is False
     assert [entry.name for entry in found.weights.arrays if not entry.equal] == [weight]
-    assert f"1 of {len(found.weights.arrays)} arrays differs, most {weight} " in found.weights.sentence
+    assert found.weights.arrays[0].name == weight
+    assert weight in found.weights.sentence
     assert found.activations.first == layer
     assert found.activations.passed is False
-    assert f"the two part at {layer}:" in found.activations.sentence
+    assert layer in found.activations.sentence
     before = found.activations.layers[: ORDER.index(layer)]
     assert all(entry.largest == 0 for entry in before)
 
@@ -96,7 +99,6 @@ def test_one_flipped_bit_is_named_with_its_place(good: Bundle, tmp_path: Path) -
     assert (entry.differing, entry.where, entry.filters) == (1, place, (1,))
     assert entry.maximum == pytest.approx(abs(float(flipped[place]) - float(weights[name][place])))
     assert not found.passed
-    assert "in filter 1;" in found.weights.sentence
 
 
 def test_the_lowest_bit_is_named_though_nothing_shows(good: Bundle, tmp_path: Path) -> None:
@@ -117,7 +119,6 @@ def test_two_swapped_filters_are_named(good: Bundle, tmp_path: Path) -> None:
     found = compare(good, make_bundle(tmp_path / "swapped.onnx", RECIPE, weights={**weights, name: swapped}))
     _check_attributed(found, name, "encoder.1.conv.1")
     assert found.weights.arrays[0].filters == (0, 3)
-    assert "in filters 0, 3;" in found.weights.sentence
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -195,19 +196,20 @@ class FaultyEngine:
 def test_a_fault_of_an_implementation_is_named(good: Bundle, fault: tuple[Any, ...], layer: str | None) -> None:
     """Weights and graph are the same: only the values can tell, and float64 whose are wrong."""
     sound, faulty = Implementation(good), Implementation(good, opened=FaultyEngine(good, *fault))
-    for letter, right, pair in (("B", "A", (sound, faulty)), ("A", "B", (faulty, sound))):
+    for letter, pair in (("B", (sound, faulty)), ("A", (faulty, sound))):
         found = compare(*pair)
         assert found.same_function
         assert found.weights.passed
         assert found.activations.first == layer
         assert found.activations.passed is (layer is None)
         assert found.passed is (layer is None)
-        assert (f"from its own input, {letter} errs " in found.activations.sentence) is (layer is not None)
-        assert f"{right} errs " not in found.activations.sentence
+        attribution = found.activations.attribution
+        assert (attribution and (attribution.layer, attribution.wrong)) == (layer and (layer, (letter,)))
+        assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["activations"]["first"] == layer
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_values_that_are_no_numbers_part(good: Bundle, number: float) -> None:
+def test_non_finite_values_differ(good: Bundle, number: float) -> None:
     class Broken(FaultyEngine):
         def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
             values = super().activations(diffraction)
@@ -219,7 +221,8 @@ def test_values_that_are_no_numbers_part(good: Bundle, number: float) -> None:
     for letter, pair in (("B", (sound, broken)), ("A", (broken, sound)), ("A and B", (broken, broken))):
         found = compare_activations(good.graph, *pair, patterns)
         assert found.first == "encoder.1.conv.0"
-        assert f"the two part at encoder.1.conv.0: not finite in {letter}" in found.sentence
+        problem = next(layer.problem for layer in found.layers if layer.name == "encoder.1.conv.0")
+        assert re.findall(r"\b[AB]\b", problem) == letter.split(" and ")
         layers = {layer["name"]: layer for layer in found.to_dict()["layers"]}
         assert layers["encoder.1.conv.0"]["largest"] is None
         assert [name for name, layer in layers.items() if not layer["passed"]] == ["encoder.1.conv.0"]

@@ -86,10 +86,11 @@ def test_what_is_no_number_is_infinitely_far_away(number: complex, free: bool) -
 def test_images_that_cannot_be_compared_are_refused() -> None:
     nothing = np.full((60, 70), np.nan, complex)
     for compare in (difference, phase_correlation):
-        with pytest.raises(ObjectError, match="no pixel in common"):
+        with pytest.raises(ObjectError):
             compare(_object(0), nothing)
-        with pytest.raises(ObjectError, match="different shapes"):
+        with pytest.raises(ObjectError) as refusal:
             compare(_object(0), _object(0)[1:])
+        assert refusal.value.expected == _object(0)[1:].shape
 
 
 def test_phase_correlation_is_that_of_numpy_on_the_central_part() -> None:
@@ -121,8 +122,9 @@ def test_an_image_is_laid_on_a_canvas_by_its_origin() -> None:
     assert np.isnan(canvas[:5]).all()
     assert np.isnan(canvas[25:]).all()
     assert np.isnan(on_canvas(image, (100, 0), (40, 40))).all()
-    with pytest.raises(ObjectError, match="between the pixels"):
+    with pytest.raises(ObjectError) as refusal:
         on_canvas(image, (0.5, 0), (40, 40))
+    assert "0.5" in str(refusal.value.found)
 
 
 @given(st.floats(1e-9, 1e9), st.floats(0, 10), st.integers(0, 9))

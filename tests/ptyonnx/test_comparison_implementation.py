@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -53,20 +54,22 @@ def test_an_at_in_a_folder_is_no_engine(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "a@b").mkdir()
     shutil.copy(bundle.path, tmp_path / "a@b" / "bundle.onnx")
     assert open_implementation(tmp_path / "a@b" / "bundle.onnx").engine == "onnxruntime"
-    with pytest.raises(BundleError, match=r"absent.onnx: cannot be read"):
+    with pytest.raises(BundleError) as refusal:
         open_implementation(tmp_path / "a@b" / "absent.onnx")
+    assert refusal.value.file == str(tmp_path / "a@b" / "absent.onnx")
 
 
 def test_what_is_neither_engine_nor_provider_is_refused_with_those_that_are(bundle: Bundle) -> None:
-    with pytest.raises(
-        SettingsError, match=r"'@jax': neither an engine nor a provider, expected @ and one of ort, .*cuda"
-    ):
+    with pytest.raises(SettingsError) as refusal:
         open_implementation(f"{bundle.path}@jax")
+    assert refusal.value.key == "@jax"
+    assert {"ort", "torch", "cuda"} <= set(re.findall(r"\w+", str(refusal.value.expected)))
 
 
 def test_a_file_that_is_absent_is_named_without_its_engine(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"absent.onnx: cannot be read"):
+    with pytest.raises(BundleError) as refusal:
         open_implementation(f"{tmp_path / 'absent.onnx'}@torch")
+    assert refusal.value.file == str(tmp_path / "absent.onnx")
 
 
 def test_a_subject_says_what_computes_it(bundle: Bundle) -> None:

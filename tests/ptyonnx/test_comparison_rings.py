@@ -38,7 +38,7 @@ def test_an_image_agrees_with_itself_on_every_ring() -> None:
     found = ring_correlation(_noise(0), (2 - 0j) * _noise(0), 1e-8)
     assert found.correlation == pytest.approx([1] * 80)
     assert (found.resolution_px, found.resolution_m) == (None, None)
-    assert (found.agreement, found.sentence) == ("everywhere", "they agree at every spatial frequency")
+    assert found.agreement == "everywhere"
     assert found.frequency[-1] == 0.5
     flat = np.ones((64, 64), complex)
     assert ring_correlation(flat, flat).correlation == pytest.approx([1] * 32)
@@ -52,8 +52,7 @@ def test_independent_images_agree_nowhere(pixel_size_m: float | None) -> None:
     assert found.resolution_px == math.inf
     assert found.resolution_m == (None if pixel_size_m is None else math.inf)
     assert found.agreement == "nowhere"
-    assert found.sentence.startswith("they agree at no spatial frequency: ")
-    assert f"{found.correlation[0]:.2g} on the first ring" in found.sentence
+    assert f"{found.correlation[0]:.2g}" in found.sentence
 
 
 def test_of_three_states_each_is_told_apart_in_json_and_in_one_line() -> None:
@@ -111,10 +110,11 @@ def test_a_common_edge_alone_is_no_agreement() -> None:
 
 
 def test_images_that_are_too_small_are_refused() -> None:
-    with pytest.raises(ObjectError, match="fewer than 8 x 8"):
+    with pytest.raises(ObjectError):
         ring_correlation(_noise(0, (7, 90)), _noise(0, (7, 90)))
-    with pytest.raises(ObjectError, match="different shapes"):
+    with pytest.raises(ObjectError) as refusal:
         ring_correlation(_noise(0), _noise(0)[1:])
+    assert refusal.value.expected == _noise(0)[1:].shape
 
 
 def test_a_flat_image_and_a_structured_one_agree_on_no_ring() -> None:

@@ -67,7 +67,7 @@ def test_images_of_one_brightness_are_the_same_from_both_sides_too() -> None:
 def test_a_dead_image_differs_even_if_a_factor_would_make_it_equal(scale: float) -> None:
     for found in _both_ways(_object(0), scale * _object(0)):
         assert found.difference.maximum == np.inf
-        assert any("is nearly zero beside" in flaw for flaw in found.flaws)
+        assert found.flaws
         json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -76,7 +76,7 @@ def test_a_dead_image_without_structure_differs(level: float) -> None:
     dead = np.full(SHAPE, level + 0j)
     for found, name in zip(_both_ways(_object(0), dead), "BA", strict=True):
         assert found.difference.maximum == np.inf
-        assert found.flaws[0].startswith(f"{name} is nearly zero")
+        assert found.flaws[0].split()[0] == name
         assert found.ring.resolution_px is not None
         assert found.phase.ssim is None or found.phase.ssim < 0.05
 
@@ -86,7 +86,7 @@ def test_two_dead_images_differ_by_what_they_hold() -> None:
     for found in _both_ways(1e-6 * _object(0), 1e-6 * _object(1)):
         assert found.difference.maximum > 0.5
     nothing = np.zeros(SHAPE, complex)
-    assert compare_objects(nothing, nothing).flaws == ("both are zero everywhere",)
+    assert len(compare_objects(nothing, nothing).flaws) == 1
     assert compare_objects(nothing, nothing, free=False).difference.maximum == 0
 
 
@@ -117,7 +117,8 @@ def test_what_is_no_number_outside_of_the_mask_is_a_difference(number: complex, 
     b[20:22, 20:25] = number
     for found, name in zip(_both_ways(a, b, unknown=(unknown, unknown), free=free), "BA", strict=True):
         assert found.difference.maximum == np.inf
-        assert found.flaws == (f"10 pixels that are no numbers in {name}",)
+        assert (found.not_finite_a, found.not_finite_b) == (10 * (name == "A"), 10 * (name == "B"))
+        assert len(found.flaws) == 1
         assert (found.only_a, found.only_b) == (0, 0)
         json.dumps(found.to_dict(), allow_nan=False)
     for found in _both_ways(b, b, unknown=(unknown, unknown), free=free):  # both of them
@@ -133,7 +134,8 @@ def test_pixels_that_one_alone_knows_are_counted_and_shown_and_of_one_function_a
     found, swapped = _both_ways(a, b, free=free)
     assert (found.only_a, found.only_b) == (swapped.only_b, swapped.only_a) == (45 * 6, 3 * 50)
     assert found.in_common == 45 * 50
-    assert found.unlike == ("270 pixels known to A alone", "150 pixels known to B alone")
+    assert (found.only_a, found.only_b) == (270, 150)
+    assert len(found.unlike) == 2
     assert found.flaws == (() if free else found.unlike)
     assert found.difference.maximum < 1e-9
     np.testing.assert_array_equal(np.isnan(found.object_a), np.isnan(a))
@@ -145,7 +147,8 @@ def test_images_most_of_which_is_known_to_one_alone_are_not_the_same() -> None:
     b[23:] = np.nan
     for found, name in zip(_both_ways(a, b), "AB", strict=True):
         assert found.difference.maximum < 1e-9
-        assert found.flaws == (f"1,288 pixels in common, 1,400 pixels known to {name} alone",)
+        assert (found.in_common, {"A": found.only_a, "B": found.only_b}[name]) == (1288, 1400)
+        assert len(found.flaws) == 1
 
 
 def test_a_shift_makes_no_pixel_unknown_to_one_alone() -> None:
