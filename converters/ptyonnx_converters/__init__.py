@@ -1,9 +1,8 @@
-"""From a native network to the one ONNX graph that its recipe stands for.
+"""Convert native networks to the ONNX graph of their recipe, and networks of other systems to and from bundles.
 
-Importing this loads neither a framework nor onnx. One file for each framework, the same
-verb in each:
+Importing this package loads neither a framework nor onnx. Each framework has one file with the same function:
 
     from_pytorch.convert(network, recipe) -> bytes
     from_tensorflow.convert(network, recipe) -> bytes
-    check.self_test(native, model, diffraction) -> SelfTest
+    selftest.make_selftest(native, model, diffraction) -> SelfTest
 """

@@ -1,11 +1,11 @@
-"""The canonical pass: prove that an exported graph is the recipe's, then write it the recipe's way.
+"""Canonicalize an exported graph: prove that it is the recipe's function, then write the recipe's own graph.
 
-Two exporters spell one network in two ways: other names, spelt-out defaults, empty reshapes,
-merged layers, dropped biases. Instead of mending one spelling after the other, the recipe's
-graph is built with the native weights, both graphs are brought into a normal form, and
-their outputs must be the same expression, down to the last bit of every weight. Only then is
-the recipe's spelling written. So nothing that an exporter wrote is ignored: an operator, an
-attribute or a weight that is not the recipe's ends in an error that names it.
+Two exporters write the same network differently: other names, explicit defaults, redundant reshapes,
+merged layers, dropped biases. Instead of undoing each of these, the recipe's graph is built with the
+native weights, both graphs are brought into a normal form, and their outputs must be the same expression,
+down to the last bit of every weight. Only then is the recipe's graph written. Nothing in the exported
+graph is ignored: an operator, an attribute or a weight that differs from the recipe is an error that
+names it.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _SHOWN_DIFFERENCES = 3
 
 
 def canonical_model(exported: onnx.ModelProto, recipe: Recipe, weights: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Turn an exporter's graph into the recipe's, having shown that they are one function.
+    """Return the recipe's graph after proving that the exported graph is the same function.
 
     Parameters
     ----------
     exported : ModelProto
-        What an exporter wrote.
+        From an exporter.
     recipe : Recipe
-        What the network is meant to be.
+        Of the network.
     weights : mapping of str to ndarray
-        What the native network holds: canonical name -> float32, whitening included.
+        Of the native network: canonical name -> float32, whitening included.
 
     Returns
     -------
     bytes
-        Serialised; equal recipes and weights give equal bytes.
+        The serialised model; equal recipes and weights give equal bytes.
 
     Raises
     ------
     ConversionError
-        The two are not the same; the first operator that differs is named.
+        The graphs differ; the error names the first operator that does.
     """
     canonical = build_model(recipe, weights)
     prove_equal(exported, canonical)
@@ -56,7 +56,7 @@ def canonical_model(exported: onnx.ModelProto, recipe: Recipe, weights: Mapping[
 
 
 def build_model(recipe: Recipe, weights: Mapping[str, NDArray[np.float32]]) -> onnx.ModelProto:
-    """Build the recipe's graph with these weights, raw data, no metadata."""
+    """Build the recipe's graph with these weights as raw data and without metadata."""
     arrays = {**_checked(recipe, weights), **recipe.graph_constants()}
     shape: list[str | int | None] = ["batch", recipe.channels, recipe.N, recipe.N]
     graph = onnx.helper.make_graph(
@@ -76,16 +76,16 @@ def prove_equal(exported: onnx.ModelProto, canonical: onnx.ModelProto) -> None:
     Raises
     ------
     ConversionError
-        They are not, or the exported model holds something whose meaning is not accounted for.
+        They are not, or the exported model contains something outside the normal form.
     """
     for model in (canonical, exported):
         _check_valid(model)
-    _check_plain(exported)
+    _check_single_graph(exported)
     for side in ("input", "output"):
         found, expected = _interface(exported, side), _interface(canonical, side)
         if found != expected:
             raise ConversionError(
-                f"the exporter wrote another {side}", key=expected[0][0], found=found, expected=expected
+                f"the exported graph has another {side}", key=expected[0][0], found=found, expected=expected
             )
     _check_all_used(exported.graph)
     numbering = Numbering()
@@ -97,7 +97,7 @@ def prove_equal(exported: onnx.ModelProto, canonical: onnx.ModelProto) -> None:
     if written.output != wanted.output:
         last = written.steps[-1] if written.steps else None
         raise ConversionError(
-            "the exporter's graph ends before the recipe's", key=last and last.name,
+            "the exported graph ends before the recipe's", key=last and last.name,
             found=last and last.operator, expected=wanted.steps[-1].name,
         )  # fmt: skip
 
@@ -108,7 +108,7 @@ def _build_node(node: Node) -> onnx.NodeProto:
 
 
 def _checked(recipe: Recipe, weights: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Weights in the recipe's order; all of them, and of its shapes."""
+    """Check names, dtypes and shapes of the weights, and return them in the recipe's order."""
     shapes = {**recipe.weight_shapes(), **recipe.constant_shapes()}
     different = sorted(set(shapes) ^ set(weights))
     if different:
@@ -124,27 +124,29 @@ def _checked(recipe: Recipe, weights: Mapping[str, NDArray[np.float32]]) -> dict
 
 
 def _check_valid(model: onnx.ModelProto) -> None:
-    """What onnx itself demands: known operators, their attributes, types and shapes, order of computation."""
+    """Run onnx's own check of operators, attributes, types, shapes and order of computation."""
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(f"not a valid ONNX model: {error}") from error
 
 
-def _check_plain(model: onnx.ModelProto) -> None:
-    """Nothing beside one plain graph of the operator set that both exporters write."""
+def _check_single_graph(model: onnx.ModelProto) -> None:
+    """Refuse another operator set, functions, sparse tensors, training information and external data."""
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     if opsets.get("", opsets.get("ai.onnx")) != OPSET:
-        raise ConversionError("the exporter wrote another operator set", found=opsets, expected=OPSET)
+        raise ConversionError("the exported graph has another operator set", found=opsets, expected=OPSET)
     if model.functions or model.graph.sparse_initializer or model.training_info:
-        raise ConversionError("the exporter wrote functions, sparse tensors or training", expected="one plain graph")
+        raise ConversionError(
+            "the exported model has functions, sparse tensors or training information", expected="a single graph"
+        )
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ConversionError("the exporter put a weight into another file", key=tensor.name)
+            raise ConversionError("the exporter stored a weight in another file", key=tensor.name)
 
 
 def _interface(model: onnx.ModelProto, side: str) -> list[tuple[str, str, tuple[int | str, ...]]]:
-    """Name, type and shape of inputs or outputs; the name of the free axis does not count."""
+    """List name, type and shape of inputs or outputs; the name of the batch axis is ignored."""
     values = model.graph.input if side == "input" else model.graph.output
     return [
         (
@@ -157,35 +159,35 @@ def _interface(model: onnx.ModelProto, side: str) -> list[tuple[str, str, tuple[
 
 
 def _check_all_used(graph: onnx.GraphProto) -> None:
-    """Every operator and every initializer leads to the output."""
+    """Check that the output depends on every operator and every initializer."""
     needed = {value.name for value in graph.output}
-    for node in reversed(graph.node):  # in order of computation, as the checker has seen
+    for node in reversed(graph.node):  # the checker has verified the order of computation
         if needed.isdisjoint(node.output):
             raise ConversionError(
-                "the exporter wrote an operator that leads nowhere",
-                key=node.name or node.output[0], found=node.op_type, expected="no more than the recipe's",
+                "the exported graph has an operator whose result is not used",
+                key=node.name or node.output[0], found=node.op_type, expected="only the recipe's operators",
             )  # fmt: skip
         needed.update(node.input)
     unused = [tensor.name for tensor in graph.initializer if tensor.name not in needed]
     if unused:
-        raise ConversionError("the exporter wrote a constant that nothing uses", key=unused[0])
+        raise ConversionError("the exported graph has an unused constant", key=unused[0])
 
 
 def _difference(step: Step, wanted: NumberedGraph, numbering: Numbering) -> ConversionError:
-    """Name the first operator that is not the recipe's, and what the recipe has in its place."""
+    """Make the error that names the first differing operator and the recipe's operator in its place."""
     data = {number for number in step.inputs if numbering.value(number) is None}
-    rivals = [rival for rival in wanted.steps if data & set(rival.inputs)]
-    alike = [rival for rival in rivals if rival.operator == step.operator] or rivals
-    expected = [_contrast(rival, step) for rival in alike[:_SHOWN_DIFFERENCES]]
+    candidates = [candidate for candidate in wanted.steps if data & set(candidate.inputs)]
+    alike = [candidate for candidate in candidates if candidate.operator == step.operator] or candidates
+    expected = [_describe_difference(candidate, step) for candidate in alike[:_SHOWN_DIFFERENCES]]
     return ConversionError(
-        "the exporter's graph is not that of the recipe",
-        key=step.name, found=_contrast(step, alike[0]) if alike else step.operator,
-        expected=" or ".join(expected) if expected else "nothing more",
+        "the exported graph is not that of the recipe",
+        key=step.name, found=_describe_difference(step, alike[0]) if alike else step.operator,
+        expected=" or ".join(expected) if expected else "no further operator",
     )  # fmt: skip
 
 
-def _contrast(step: Step, other: Step) -> str:
-    """Spell an operator as far as it differs from another one."""
+def _describe_difference(step: Step, other: Step) -> str:
+    """Describe how an operator differs from another one."""
     if step.operator != other.operator:
         return f"{step.operator} ({step.name})"
     attributes = [f"{name} {value}" for name, value in step.attributes if (name, value) not in other.attributes]

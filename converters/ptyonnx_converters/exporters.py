@@ -1,6 +1,6 @@
-"""What both exporters need around them: their packages, and silence.
+"""Helpers of both exporters: check that packages are installed, and silence their log output.
 
-Knows neither framework; what they export is judged in `canonical.py`.
+This file needs neither framework; `canonical.py` checks the exported graphs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["NativeNetwork", "quiet", "require"]
 
 
 class NativeNetwork(Protocol):
-    """What a converter asks of a network, beside being one of its framework."""
+    """The method that a converter needs of a network."""
 
     def weights_by_name(self) -> Mapping[str, NDArray[np.float32]]:
         """Return all weights: canonical name -> float32, kernels (out, in, y, x)."""
@@ -34,16 +34,16 @@ def require(extra: str, *packages: str) -> None:
     Parameters
     ----------
     extra : str
-        The extra of ptyonnx that brings them.
+        The extra of ptyonnx that installs them.
     *packages : str
         Import names.
 
     Raises
     ------
     MissingDependencyError
-        Names the first that is missing and the command that installs it.
+        Names the first missing package and the command that installs it.
     """
-    disable_telemetry()  # exporters load onnxruntime, too
+    disable_telemetry()  # exporters load onnxruntime as well
     for package in packages:
         if find_spec(package) is None:
             raise MissingDependencyError(
@@ -53,15 +53,14 @@ def require(extra: str, *packages: str) -> None:
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Silence what exporters say to each other; errors are still logged and still raised.
+    """Suppress warnings and log output of exporters below the level of errors.
 
-    Their warnings speak of deprecations inside their own code. What matters about the result
-    is proved afterwards, so nothing is lost.
+    Their warnings concern deprecations in their own code; the exported graph is proved correct afterwards.
 
     Parameters
     ----------
     *loggers : str
-        Names of the loggers that keep to errors meanwhile.
+        Names of the loggers whose level is raised to ERROR meanwhile.
     """
     levels = {name: logging.getLogger(name).level for name in loggers}
     try:

@@ -1,9 +1,8 @@
-"""Bring in any ONNX network that turns diffraction patterns into images.
+"""Convert any ONNX network that turns diffraction patterns into images.
 
-The file is opened without trust (`untrusted.py`), its conventions are declared (`declaration.py`),
-its batch is freed (`batch.py`), and operators around it give it the bundle's interface
-(`surround.py`). Nothing of that is believed: the result must give, for any number of patterns, what
-the original file gives.
+The file is read as untrusted (`safe_load.py`), the user declares its conventions (`declaration.py`), its
+batch is freed (`free_batch.py`), and adapters give it the bundle's interface (`io_adapters.py`). Finally
+`equivalence.py` checks that the result computes the same as the original file, for any number of patterns.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _CONFINEMENT = Confinement()
 
 
 class _Input(NamedTuple):
-    """The one input: its name, axes, size, and how many patterns it takes; 0: any number."""
+    """The input that takes the patterns: name, layout, size and batch; batch 0 stands for a free batch."""
 
     name: str
     layout: Layout
@@ -60,30 +59,30 @@ class _Input(NamedTuple):
 
 
 def convert(path: Path, declaration: Declaration, confinement: Confinement = _CONFINEMENT) -> ForeignNetwork:
-    """Bring in a network.
+    """Convert a network.
 
     Parameters
     ----------
     path : Path
         An ONNX file.
     declaration : Declaration
-        What its conventions are.
+        Its conventions.
     confinement : Confinement
-        What the file's graph may take while it is tried.
+        Limits on the time and memory of the file's graph.
 
     Returns
     -------
     ForeignNetwork
-        With `native`: the original in onnxruntime.
+        Its `native` runs the original in onnxruntime.
 
     Raises
     ------
     ConversionError
-        Not a network that can be a bundle; the message says why.
+        The network cannot become a bundle; the message says why.
     SettingsError
-        A convention is not declared, or does not fit the file.
+        A convention is not declared or does not fit the file.
     WorkerError
-        The graph killed the process that tried it, or took too long.
+        The graph crashed its process or exceeded the time limit.
     """
     file = str(path)
     content = read_bounded(path)
@@ -92,7 +91,7 @@ def convert(path: Path, declaration: Declaration, confinement: Confinement = _CO
     names = sorted({source.tensor for source in declared.sources().values()})
     given = _input(model, declared, required_inputs(model, names), file)
     standard = expand_functions(model, file)
-    check_memory(standard, _fed(model, given, file), given.N, given.batch or 1, file)
+    check_memory(standard, _input_shapes(model, given, file), given.N, given.batch or 1, file)
     original = OriginalNetwork(content, file, given.name, names, given.batch, confinement=confinement)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
     outputs = _outputs(original, model, declared, given)
@@ -118,27 +117,31 @@ def convert(path: Path, declaration: Declaration, confinement: Confinement = _CO
 
 
 def _complete(declaration: Declaration, model: onnx.ModelProto, file: str) -> Declaration:
-    """Fill in what the system's files always are; ask for the rest, all of it, by name."""
-    found = [value for value in model.graph.output if required_inputs(model, [value.name])]  # a probe says nothing
+    """Fill in the known conventions of the system; an error lists all that remain to be declared."""
+    found = [value for value in model.graph.output if required_inputs(model, [value.name])]  # without probes
     channels = {value.name: _channels(value) for value in found or model.graph.output}
-    filled = _named(declaration, tuple(channels), file)
+    filled = _name_tensors(declaration, tuple(channels), file)
     if filled.system is not None:
         filled = preset(filled.system, channels).fill(filled)
-    if isinstance(filled.phase, Source) and filled.amplitude is None and _alone(filled, filled.phase, channels):
+    if isinstance(filled.phase, Source) and filled.amplitude is None and _is_only_part(filled, filled.phase, channels):
         filled = replace(filled, amplitude=ONE)
-    elif isinstance(filled.amplitude, Source) and filled.phase is None and _alone(filled, filled.amplitude, channels):
+    elif (
+        isinstance(filled.amplitude, Source)
+        and filled.phase is None
+        and _is_only_part(filled, filled.amplitude, channels)
+    ):
         filled = replace(filled, phase=ZERO)
     missing = filled.missing()
     if missing:
         raise SettingsError(
-            "conventions that no file states have to be declared", file=file,
-            expected=", ".join(missing), remedy="docs/adopting.md says what each means",
+            "conventions that the file does not state must be declared", file=file,
+            expected=", ".join(missing), remedy="docs/adopting.md explains each",
         )  # fmt: skip
     return filled
 
 
-def _named(declaration: Declaration, outputs: tuple[str, ...], file: str) -> Declaration:
-    """Give every source the full name of its tensor."""
+def _name_tensors(declaration: Declaration, outputs: tuple[str, ...], file: str) -> Declaration:
+    """Complete every source with the name of its tensor."""
     changes: dict[str, Any] = {}
     for part in (*PARTS, "object"):
         source = getattr(declaration, part)
@@ -153,15 +156,15 @@ def _named(declaration: Declaration, outputs: tuple[str, ...], file: str) -> Dec
     return replace(declaration, **changes)
 
 
-def _alone(declared: Declaration, source: Source, channels: Mapping[str, int | None]) -> bool:
-    """Whether the file gives this part of the object and nothing else: then the other part is a constant."""
+def _is_only_part(declared: Declaration, source: Source, channels: Mapping[str, int | None]) -> bool:
+    """Whether the file outputs only this part of the object, so that the other part is a constant."""
     count = channels[source.tensor]
     whole = source.channel is None if count is None else count in {1, (declared.gridsize or 1) ** 2}
     return len(channels) == 1 and whole
 
 
 def _channels(value: onnx.ValueInfoProto) -> int | None:
-    """How many channels an output has, as far as its shape says; images alone count as one."""
+    """Number of channels of an output, None if its shape does not state it; an image without channels counts as one."""
     shape = _shape(value)
     if len(shape) == 3:
         return 1
@@ -172,7 +175,7 @@ def _channels(value: onnx.ValueInfoProto) -> int | None:
 
 
 def _input(model: onnx.ModelProto, declared: Declaration, needed: tuple[str, ...], file: str) -> _Input:
-    """Find the input, and what its shape says."""
+    """Find the input that takes the patterns, and read its shape."""
     weights = {tensor.name for tensor in model.graph.initializer}
     values = {value.name: value for value in model.graph.input if value.name not in weights}
     name = declared.input
@@ -180,7 +183,7 @@ def _input(model: onnx.ModelProto, declared: Declaration, needed: tuple[str, ...
         name = needed[0]
     if name is None:
         raise SettingsError(
-            "several inputs; which takes the patterns has to be declared", file=file, key="input",
+            "several inputs: declare which one takes the patterns", file=file, key="input",
             found=", ".join(values) or "none", expected="input=NAME",
         ) if needed else ConversionError("no input on which the declared outputs depend", file=file)  # fmt: skip
     if name not in values:
@@ -188,7 +191,7 @@ def _input(model: onnx.ModelProto, declared: Declaration, needed: tuple[str, ...
     others = [other for other in needed if other != name]
     if others or name not in needed:
         raise ConversionError(
-            "the declared outputs need other inputs" if others else "the declared outputs do not depend on this input",
+            "the declared outputs depend on other inputs" if others else "the declared outputs do not depend on this input",
             file=file, key=others[0] if others else name, expected=f"{name} alone: a bundle has one input",
             remedy="export the network with the others as constants, or declare other outputs",
         )  # fmt: skip
@@ -196,7 +199,7 @@ def _input(model: onnx.ModelProto, declared: Declaration, needed: tuple[str, ...
     if dtype not in _FLOATS:
         found = onnx.TensorProto.DataType.Name(dtype).lower()
         raise ConversionError(
-            "the input does not take real numbers", file=file, key=name, found=found, expected="float",
+            "the input is not an array of real numbers", file=file, key=name, found=found, expected="float",
             remedy="export the network with a float32 input",
         )  # fmt: skip
     axes, N, channels = _axes(shape, declared, file, name)
@@ -205,7 +208,7 @@ def _input(model: onnx.ModelProto, declared: Declaration, needed: tuple[str, ...
 
 
 def _axes(shape: tuple[int | str, ...], declared: Declaration, file: str, name: str) -> tuple[str, int, int]:
-    """Where channels and pixels lie, and how many there are."""
+    """Find the order of the axes, the size of the patterns and the number of channels."""
     squares = [size**2 for size in range(1, _MOST_GRIDSIZE + 1)]
     if len(shape) == 3:
         axes, channels, pixels = PLANES, 1, shape[1:]
@@ -215,32 +218,32 @@ def _axes(shape: tuple[int | str, ...], declared: Declaration, file: str, name: 
         axes, channels, pixels = LAST, int(shape[3]), shape[1:3]
     else:
         raise ConversionError(
-            "the input is no stack of patterns", file=file, key=name, found=shape,
+            "the input is not a stack of patterns", file=file, key=name, found=shape,
             expected="(batch, C, N, N), (batch, N, N, C) or (batch, N, N), C = 1, 4, 9 or 16",
         )  # fmt: skip
     if channels > 1 and declared.gridsize is None:
         raise SettingsError(
-            f"{channels} channels: neighbouring patterns of a grid?", file=file, key="gridsize",
+            f"{channels} channels: declare whether they are neighbouring patterns of a grid", file=file, key="gridsize",
             expected=f"gridsize={math.isqrt(channels)}",
         )  # fmt: skip
     if declared.gridsize is not None and declared.gridsize**2 != channels:
         raise SettingsError(
-            "another number of channels", file=file, key="gridsize", found=channels, expected=declared.gridsize**2
+            "wrong number of channels", file=file, key="gridsize", found=channels, expected=declared.gridsize**2
         )
     sizes = {size for size in pixels if isinstance(size, int)}
     if not sizes and declared.N is None:
-        raise SettingsError("the file does not say the size of a pattern", file=file, key="N", expected="N=…")
+        raise SettingsError("the file does not state the size of a pattern", file=file, key="N", expected="N=…")
     N = declared.N if declared.N is not None else next(iter(sizes))
     if sizes - {N} or N % 2 or not SMALLEST_N <= N <= LARGEST_FOREIGN_N:
         raise ConversionError(
-            "unusable size of patterns", file=file, key=name, found=shape,
+            "unusable pattern size", file=file, key=name, found=shape,
             expected=f"N x N pixels{f' with N = {declared.N}' if declared.N else ''}, N even, {SMALLEST_N} to {LARGEST_FOREIGN_N}",
         )  # fmt: skip
     return axes, N, channels
 
 
-def _fed(model: onnx.ModelProto, given: _Input, file: str) -> dict[str, tuple[int, ...]]:
-    """Shapes that the original is fed with: one pattern, or as many as it was exported for."""
+def _input_shapes(model: onnx.ModelProto, given: _Input, file: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the original's inputs for one pattern, or for its fixed batch."""
     batch, N, C = given.batch or 1, given.N, given.channels
     weights = {tensor.name for tensor in model.graph.initializer}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -251,7 +254,7 @@ def _fed(model: onnx.ModelProto, given: _Input, file: str) -> dict[str, tuple[in
         kind = value.type.tensor_type.elem_type
         if kind in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING) or any(size < 0 for size in shape):
             raise ConversionError(
-                "an input that is no array of numbers", file=file, key=value.name, found=shape,
+                "an input that is not an array of numbers", file=file, key=value.name, found=shape,
                 remedy="export the network without it",
             )  # fmt: skip
         shapes[value.name] = shape
@@ -262,7 +265,7 @@ def _fed(model: onnx.ModelProto, given: _Input, file: str) -> dict[str, tuple[in
 def _outputs(
     original: OriginalNetwork, model: onnx.ModelProto, declared: Declaration, given: _Input
 ) -> dict[str, Layout]:
-    """Run the original once, and see where the axes of its outputs lie."""
+    """Run the original once to find the layout of its outputs."""
     example = np.ones((given.batch or 2, given.channels, given.N, given.N), np.float32)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.layout.dtype)
     found, file = original.run(prepare_input(example, declared, given.layout, dtype)), original.file
@@ -271,31 +274,31 @@ def _outputs(
     for part, source in declared.sources().items():
         shape = found[source.tensor].shape
         if kinds[source.tensor] not in _FLOATS:
-            raise ConversionError("the output is not of real numbers", file=file, key=source.tensor)
-        axes, count = _places(shape, given.N, given.channels)
+            raise ConversionError("the output is not an array of real numbers", file=file, key=source.tensor)
+        axes, count = _output_axes(shape, given.N, given.channels)
         if axes is None:
             raise ConversionError(
-                "the output is no image of the size of a pattern", file=file, key=source.tensor, found=shape,
+                "the output is not an image of the size of a pattern", file=file, key=source.tensor, found=shape,
                 expected=f"({len(example)}, channels, {given.N}, {given.N}), with or without a last axis of 2",
             )  # fmt: skip
         if declared.object is not None and (shape[-1] != 2 or axes == FIRST):
             raise SettingsError(
-                "no complex object", file=file, key="object", found=shape,
+                "not a complex object", file=file, key="object", found=shape,
                 expected="the real and the imaginary part in a last axis of 2",
                 remedy="declare real and imaginary, or amplitude and phase",
             )  # fmt: skip
         wanted = given.channels if source.channel is None else (source.channel + 1) * given.channels
         if count < wanted or (source.channel is None and count != wanted):
             raise SettingsError(
-                f"which channels are the {part}?", file=file, key=part, found=f"{count} channel(s)",
+                f"declare which channels hold the {part}", file=file, key=part, found=f"{count} channel(s)",
                 expected=f"{source.tensor}@0 … {source.tensor}@{max(count // given.channels - 1, 0)}",
             )  # fmt: skip
         layouts[source.tensor] = Layout(axes, kinds[source.tensor])
     return layouts
 
 
-def _places(shape: tuple[int, ...], N: int, channels: int) -> tuple[str | None, int]:
-    """Where the axes of an output lie, and how many channels it has: None where it holds no images."""
+def _output_axes(shape: tuple[int, ...], N: int, channels: int) -> tuple[str | None, int]:
+    """Find axis order and number of channels of an output; None if it does not hold images."""
     if len(shape) == 3 and shape[1:] == (N, N):
         return PLANES, 1
     if len(shape) == 4 and shape[2:] == (N, N):
@@ -312,7 +315,7 @@ def _places(shape: tuple[int, ...], N: int, channels: int) -> tuple[str | None, 
 def _conventions(
     declared: Declaration, given: _Input, model: onnx.ModelProto, content: bytes, name: str
 ) -> dict[str, Any]:
-    """What the manifest says about the original."""
+    """Conventions of the original, for the manifest."""
     if declared.scale is None or declared.limit is None:
         raise TypeError("an incomplete declaration")
     parts: dict[str, Any] = {part: source.to_json() for part, source in declared.sources().items()}

@@ -1,7 +1,7 @@
-"""From a PyTorch network to canonical ONNX, by `torch.onnx` (dynamo).
+"""Convert a PyTorch network to canonical ONNX, by `torch.onnx` (dynamo).
 
-Twin of `from_tensorflow.py`. Only the export is here; that it is the recipe's graph with
-the network's weights is proved in `canonical.py`.
+The counterpart of `from_tensorflow.py`. This file only exports; `canonical.py` proves that the result is
+the recipe's graph with the network's weights.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ def convert(network: NativeNetwork, recipe: Recipe) -> bytes:
     Returns
     -------
     bytes
-        An ONNX model without metadata: the same bytes for the same weights, whatever
-        framework they come from.
+        An ONNX model without metadata: the same bytes for the same weights from either framework.
 
     Raises
     ------
     ConversionError
-        The exporter's graph is not that of the recipe, or holds other weights.
+        The exported graph is not that of the recipe, or has other weights.
     MissingDependencyError
         The exporter is not installed.
     """
@@ -48,13 +47,12 @@ def convert(network: NativeNetwork, recipe: Recipe) -> bytes:
 
 
 def export(network: NativeNetwork, recipe: Recipe) -> ModelProto:
-    """Let the exporter write the graph as it likes.
+    """Export the network; the result is not canonical yet.
 
-    Two patterns as example, since `torch.export` takes a batch of one for a constant.
-    Without `optimize`, which merges equal layers and folds constants; without external
-    data, which a bundle never has.
+    The example has two patterns, since `torch.export` treats a batch of one as a constant. `optimize`
+    would merge equal layers and fold constants, and a bundle never has external data: both are off.
     """
-    import torch  # whoever made the network has loaded it, and decided how
+    import torch  # already loaded by the caller
 
     assert isinstance(network, torch.nn.Module)
     device = next(network.parameters()).device

@@ -1,7 +1,7 @@
-"""From a Keras network to canonical ONNX, by tf2onnx.
+"""Convert a Keras network to canonical ONNX, by tf2onnx.
 
-Twin of `from_pytorch.py`. Only the export is here; that it is the recipe's graph with
-the network's weights is proved in `canonical.py`.
+The counterpart of `from_pytorch.py`. This file only exports; `canonical.py` proves that the result is the
+recipe's graph with the network's weights.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ def convert(network: NativeNetwork, recipe: Recipe) -> bytes:
     Returns
     -------
     bytes
-        An ONNX model without metadata: the same bytes for the same weights, whatever
-        framework they come from.
+        An ONNX model without metadata: the same bytes for the same weights from either framework.
 
     Raises
     ------
     ConversionError
-        The exporter's graph is not that of the recipe, or holds other weights.
+        The exported graph is not that of the recipe, or has other weights.
     MissingDependencyError
         The exporter is not installed.
     """
@@ -48,11 +47,11 @@ def convert(network: NativeNetwork, recipe: Recipe) -> bytes:
 
 
 def export(network: NativeNetwork, recipe: Recipe) -> ModelProto:
-    """Let the exporter write the graph as it likes.
+    """Export the network; the result is not canonical yet.
 
-    From a function, since `keras.Model.export` names inputs and outputs in its own way.
+    A function is exported, since `keras.Model.export` would choose the names of inputs and outputs.
     """
-    import tensorflow as tf  # whoever made the network has loaded it, and decided how
+    import tensorflow as tf  # already loaded by the caller
 
     assert isinstance(network, tf.keras.Model)
     signature = [tf.TensorSpec((None, recipe.channels, recipe.N, recipe.N), tf.float32, name="diffraction")]

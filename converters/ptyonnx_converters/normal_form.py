@@ -1,16 +1,14 @@
 """Number the values of a graph so that equal numbers mean equal computations.
 
-Every value is an expression: an operator with its attributes over other values, a constant
-with its bits, or the input. Expressions are brought into a normal form and numbered through
-one shared table, so two values, of one graph or of two, have the same number exactly when
-the same expression stands behind them. Whether two graphs are the same function is then
-whether their outputs have the same number (value numbering, as compilers do it).
+Every value is an expression: an operator with attributes applied to other values, a constant with its
+bits, or the input. Expressions are brought into a normal form and numbered through one shared table, so
+that two values, of one graph or of two, have the same number exactly if they are the same expression. Two
+graphs are the same function if their outputs have the same number (value numbering, as in compilers).
 
-The normal form forgets only what cannot change a result: names, order of independent
-operators, merged duplicates, spelt-out defaults, negative axes, the order of factors,
-`Constant` nodes instead of initializers, `Identity`, a `Reshape` to the shape that is there
-already, and an all-zero bias of a convolution. An operator or attribute that is not listed
-here has no normal form and is an error.
+The normal form ignores only what cannot change a result: names, the order of independent operators,
+merged duplicates, explicit defaults, negative axes, the order of factors, `Constant` nodes instead of
+initializers, `Identity`, a `Reshape` to the same shape, and an all-zero bias of a convolution. An operator
+or attribute that is not listed here has no normal form and is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ __all__ = ["OPERATORS", "NumberedGraph", "Numbering", "Step", "number_graph"]
 
 Attribute = float | int | str | tuple[float | int | str, ...]
 
-# Every attribute at opset 18 with its default; None where there is none to assume.
+# Every attribute at opset 18 with its default; None: it has no default.
 OPERATORS: dict[str, dict[str, Attribute | None]] = {
     "Concat": {"axis": None},
     "Conv": {
@@ -77,11 +75,11 @@ _CONSTANT_DTYPES = {
     "value_int": np.int64,
     "value_ints": np.int64,
 }
-_NOTHING = -1  # the number of an optional input that is not there
+_NOTHING = -1  # number of an absent optional input
 
 
 class Step(NamedTuple):
-    """One operator in normal form; `named_inputs` are as they were written, to speak of them."""
+    """One operator in normal form; `named_inputs` keeps the original inputs for error messages."""
 
     name: str
     operator: str
@@ -92,14 +90,14 @@ class Step(NamedTuple):
 
 
 class NumberedGraph(NamedTuple):
-    """The operators that compute something, in order, and the number of the output."""
+    """The operators in order of computation, and the number of the output."""
 
     steps: tuple[Step, ...]
     output: int
 
 
 class Numbering:
-    """The shared table: equal expressions get the same number."""
+    """The shared table, in which equal expressions have the same number."""
 
     def __init__(self) -> None:
         self._numbers: dict[Hashable, int] = {}
@@ -110,13 +108,13 @@ class Numbering:
         return self._numbers.setdefault(parts, len(self._numbers))
 
     def constant(self, array: NDArray[np.generic]) -> int:
-        """Number a constant: dtype, shape and every bit count."""
+        """Number a constant by dtype, shape and every bit."""
         number = self.expression("constant", array.dtype.str, array.shape, array.tobytes())
         self._constants[number] = array
         return number
 
     def value(self, number: int) -> NDArray[np.generic] | None:
-        """Return the constant of this number; None where it is not one."""
+        """Return the constant with this number; None if the number is not that of a constant."""
         return self._constants.get(number)
 
 
@@ -133,7 +131,7 @@ def number_graph(model: onnx.ModelProto, numbering: Numbering) -> NumberedGraph:
     Raises
     ------
     ConversionError
-        An operator, attribute or use of an operator without a normal form; it is named.
+        An operator, or one of its attributes, has no normal form; the error names it.
     """
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     shapes = {
@@ -161,7 +159,7 @@ class _Walk:
 
     def add(self, node: onnx.NodeProto) -> None:
         if node.domain not in {"", "ai.onnx"} or len(node.output) != 1:
-            raise _refusal(node, f"{node.domain}::{node.op_type} with {len(node.output)} outputs")
+            raise _unsupported(node, f"{node.domain}::{node.op_type} with {len(node.output)} outputs")
         if node.op_type == "Constant":
             self.numbers[node.output[0]] = self.numbering.constant(_constant(node))
             return
@@ -191,21 +189,20 @@ class _Walk:
         elif node.op_type == "Unsqueeze":
             axes, rank = self.numbering.value(inputs[1]), self._rank(node) + 1
             if axes is None:
-                raise _refusal(node, "Unsqueeze along computed axes")
+                raise _unsupported(node, "Unsqueeze along computed axes")
             inputs = (inputs[0], self.numbering.constant(np.asarray(axes, np.int64) % rank))
         elif node.op_type == "Concat":
             axis = attributes["axis"]
-            assert isinstance(axis, int)  # the checker has seen to it
+            assert isinstance(axis, int)  # verified by the checker
             attributes = {"axis": axis % self._rank(node)}
         return inputs, attributes
 
     def _keeps_shape(
         self, node: onnx.NodeProto, attributes: dict[str, Attribute | None], inputs: tuple[int, ...]
     ) -> bool:
-        """Whether a Reshape asks for the very shape that its input has.
+        """Whether the target of a Reshape equals the shape of its input.
 
-        Only the batch is not a number. Where all other sizes are equal, -1 in its place can
-        stand for nothing but itself.
+        Only the batch has no fixed size. If all other sizes are equal, a -1 in its place means the batch.
         """
         target, shape = self.numbering.value(inputs[1]), self.shapes.get(node.input[0])
         if target is None or shape is None or attributes["allowzero"]:
@@ -215,7 +212,7 @@ class _Walk:
     def _rank(self, node: onnx.NodeProto) -> int:
         shape = self.shapes.get(node.input[0])
         if shape is None:
-            raise _refusal(node, f"{node.op_type} of a value without a shape")
+            raise _unsupported(node, f"{node.op_type} of a value without a shape")
         return len(shape)
 
     def _is_zero(self, number: int) -> bool:
@@ -228,18 +225,18 @@ class _Walk:
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Attribute | None]:
-    """All attributes of a node, defaults filled in."""
+    """Return all attributes of a node, including defaults."""
     if node.op_type not in OPERATORS:
-        raise _refusal(node, node.op_type)
+        raise _unsupported(node, node.op_type)
     attributes = dict(OPERATORS[node.op_type])
     for attribute in node.attribute:
         if attribute.name not in attributes:
-            raise _refusal(node, f"{node.op_type} with the attribute '{attribute.name}'")
-        attributes[attribute.name] = _plain(onnx.helper.get_attribute_value(attribute))
+            raise _unsupported(node, f"{node.op_type} with the attribute '{attribute.name}'")
+        attributes[attribute.name] = _attribute_value(onnx.helper.get_attribute_value(attribute))
     return attributes
 
 
-def _plain(value: float | bytes | list[float] | list[bytes]) -> Attribute:
+def _attribute_value(value: float | bytes | list[float] | list[bytes]) -> Attribute:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, float | int):
@@ -253,12 +250,12 @@ def _constant(node: onnx.NodeProto) -> NDArray[np.generic]:
     if attribute.name == "value":
         return onnx.numpy_helper.to_array(value)
     if attribute.name not in _CONSTANT_DTYPES:
-        raise _refusal(node, f"Constant with the attribute '{attribute.name}'")
+        raise _unsupported(node, f"Constant with the attribute '{attribute.name}'")
     return np.asarray(value, _CONSTANT_DTYPES[attribute.name])
 
 
-def _refusal(node: onnx.NodeProto, found: str) -> ConversionError:
+def _unsupported(node: onnx.NodeProto, found: str) -> ConversionError:
     return ConversionError(
-        "the exporter wrote an operator that the recipe does not have",
-        key=node.name or node.output[0], found=found, expected=f"one of {', '.join(OPERATORS)}, used plainly",
+        "the exported graph has an operator that the recipe does not have",
+        key=node.name or node.output[0], found=found, expected=f"one of {', '.join(OPERATORS)}, with standard attributes",
     )  # fmt: skip

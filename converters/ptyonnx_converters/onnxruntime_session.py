@@ -1,7 +1,7 @@
-"""Run a model in onnxruntime on the CPU, to compare it with another: quietly, from bytes, without telemetry.
+"""Run a model in onnxruntime on the CPU, to compare it with another one: without output and telemetry.
 
-What was made of this project's own networks runs in this process. A stranger's graph runs in one of its own, with
-limits on memory and time. Reconstructing is the runtime's business; here graphs are only tried.
+A model of this project's own networks runs in this process; an untrusted graph runs in a separate process with limits
+on memory and time. The converters only test graphs here; `ptyonnx_runtime` reconstructs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
     "run_once",
 ]
 
-_LOG_FATAL = 4  # onnxruntime raises what it also logs
-_CONFINES = os.name == "posix"  # Windows hands no sockets on to children
+_LOG_FATAL = 4  # errors are raised as well
+_CAN_CONFINE = os.name == "posix"  # Windows does not pass sockets to child processes
 
 _logger = logging.getLogger(__name__)
 
@@ -48,12 +48,12 @@ def open_session(model: bytes, *, optimize: bool = True) -> Any:
     options.intra_op_num_threads = cores()
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Without fallback: it prints what it could not open, and opens it again.
+    # Its fallback would print the error and open the model again.
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
 
 
 def open_confined(model: bytes, name: str, confinement: Confinement, *, optimize: bool = True) -> Graph:
-    """Open a stranger's model in a process of its own; on Windows in this one, which is said aloud.
+    """Open an untrusted model in a separate process; on Windows in this one, with a warning.
 
     Parameters
     ----------
@@ -67,17 +67,17 @@ def open_confined(model: bytes, name: str, confinement: Confinement, *, optimize
     Returns
     -------
     ConfinedGraph or LocalGraph
-        `about` is what :func:`interface` says.
+        Its `about` is the result of :func:`interface`.
 
     Raises
     ------
     RuntimeError
-        onnxruntime does not open it.
+        onnxruntime cannot open it.
     WorkerError
-        It killed its process, or took too long.
+        It crashed its process or exceeded the time limit.
     """
-    if not _CONFINES:
-        _logger.warning("%s: here a foreign network runs without limits on its time and memory", name)
+    if not _CAN_CONFINE:
+        _logger.warning("%s: on this system a foreign network runs without limits on time and memory", name)
         try:
             return LocalGraph(model, optimize=optimize)
         except onnxruntime_errors() as error:
@@ -91,14 +91,14 @@ def open_confined(model: bytes, name: str, confinement: Confinement, *, optimize
 
 
 class LocalGraph:
-    """A model that is open in this process, as :class:`ConfinedGraph` is in another."""
+    """A model that is open in this process, with the methods of :class:`ConfinedGraph`."""
 
     def __init__(self, model: bytes, *, optimize: bool = True) -> None:
         self._session = open_session(model, optimize=optimize)
         self.about = interface(self._session)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run it."""
+        """Run the model."""
         found: list[NDArray[Any]] = self._session.run(list(outputs), dict(feeds))
         return found
 
@@ -112,34 +112,34 @@ Graph = ConfinedGraph | LocalGraph
 
 
 def interface(session: Any) -> dict[str, list[list[Any]]]:
-    """Inputs and outputs of an open model: name, type in onnxruntime's words, and shape of each."""
+    """List name, onnxruntime type and shape of every input and output of an open model."""
     sides = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
     return {side: [[value.name, value.type, list(value.shape)] for value in values] for side, values in sides.items()}
 
 
-def _read_interface(said: Any) -> dict[str, list[list[Any]]]:
-    """What :func:`interface` gave in another process."""
+def _read_interface(sent: Any) -> dict[str, list[list[Any]]]:
+    """Check and copy the result of :func:`interface` that another process sent."""
     return {
         side: [[str(name), str(kind), [size if size is None else _size(size) for size in shape]]
-               for name, kind, shape in said[side]]
+               for name, kind, shape in sent[side]]
         for side in ("inputs", "outputs")
     }  # fmt: skip
 
 
-def _size(said: Any) -> int | str:
-    if not isinstance(said, int | str):
-        raise TypeError("no length of an axis")
-    return said
+def _size(sent: Any) -> int | str:
+    if not isinstance(sent, int | str):
+        raise TypeError("not the length of an axis")
+    return sent
 
 
 def main() -> None:
-    """Serve as the child that a stranger's model runs in."""
+    """Run as the child process of :func:`open_confined`."""
     serve(_open)
 
 
 def _open(model: bytes, settings: Mapping[str, Any]) -> Opened:
     disable_telemetry()
-    import onnxruntime  # noqa: F401 - before memory is limited
+    import onnxruntime  # noqa: F401 - loaded before memory is limited
 
     limit_memory(settings["largest_bytes"], len(model), cores())
     raised: tuple[type[Exception], ...] = (MemoryError, *onnxruntime_errors())
@@ -151,7 +151,7 @@ def _open(model: bytes, settings: Mapping[str, Any]) -> Opened:
 
 
 def run_once(model: bytes, outputs: Sequence[str], feeds: Mapping[str, NDArray[np.float32]]) -> list[Any]:
-    """Open a model that was just made, and run it once.
+    """Open a model that this project has made, and run it once.
 
     Parameters
     ----------
@@ -163,26 +163,26 @@ def run_once(model: bytes, outputs: Sequence[str], feeds: Mapping[str, NDArray[n
     Returns
     -------
     list of ndarray
-        As many as `outputs`.
+        In the order of `outputs`.
 
     Raises
     ------
     ConversionError
-        onnxruntime does not open it, or does not run it.
+        onnxruntime cannot open or run it.
     """
     require("cpu", "onnxruntime")
     try:
         found: list[Any] = open_session(model).run(list(outputs), dict(feeds))
     except onnxruntime_errors() as error:
         raise ConversionError(
-            "onnxruntime does not run the graph", found=first_line(error),
+            "onnxruntime cannot run the graph", found=first_line(error),
             remedy="nothing was written; report this with the versions in use",
         ) from None  # fmt: skip
     return found
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: its own exceptions share no base class."""
+    """List the exceptions of onnxruntime, which have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
@@ -190,5 +190,5 @@ def onnxruntime_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: Exception) -> str:
-    """First line of what a library says."""
+    """Return the first line of an error message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

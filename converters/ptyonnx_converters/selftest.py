@@ -1,7 +1,7 @@
-"""Run a network natively and in onnxruntime on the same patterns, and keep that as self-test.
+"""Run a network natively and in onnxruntime on the same patterns, and make a self-test of the result.
 
-The canonical pass has proved that the graph is the recipe's. This shows that the recipe is
-what the native network computes, and that onnxruntime computes it too.
+`canonical.py` has proved that the graph is the recipe's. The self-test shows that the native network and
+onnxruntime compute the recipe.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ __all__ = ["TOLERANCE", "make_selftest"]
 
 # Largest absolute difference of the complex object. Measured over trained networks of this
 # recipe, the same weights in float32: any two of TensorFlow, PyTorch and onnxruntime differ by
-# up to 2.3e-6 in amplitude and 3.2e-5 rad in phase, and each by as much from float64: the sums
-# of up to 1152 products of a convolution are added in another order. On an object of amplitude
-# up to 1.5 that is sqrt((1.5 * 3.2e-5)² + (2.3e-6)²) = 4.8e-5. A flat 1e-5 would refuse correct
-# pairs; a wrong pixel shift, padding or activation differs by 1e-3 and more.
+# up to 2.3e-6 in amplitude and 3.2e-5 rad in phase, and each by as much from float64, because they
+# sum the up to 1152 products of a convolution in different orders. For an amplitude of up to 1.5 that is
+# sqrt((1.5 * 3.2e-5)² + (2.3e-6)²) = 4.8e-5. A tolerance of 1e-5 would refuse correct pairs; a wrong
+# pixel shift, padding or activation differs by 1e-3 and more.
 TOLERANCE = 5e-5
 
 
 def make_selftest(
     native: Callable[[NDArray[np.float32]], NDArray[np.complex64]], model: bytes, diffraction: NDArray[np.float32]
 ) -> SelfTest:
-    """Compare native network and ONNX model; what they agree on becomes the bundle's self-test.
+    """Compare native network and ONNX model, and return the result as the bundle's self-test.
 
     Parameters
     ----------
     native : callable
         The network in its framework: (B, C, N, N) float32 -> (B, C, N, N) complex64.
     model : bytes
-        The ONNX model made of it.
+        The ONNX model of the same network.
     diffraction : (B, C, N, N) float32, amplitude
-        Patterns such as the network has been trained on.
+        Patterns like those of the training.
 
     Returns
     -------
@@ -53,13 +53,15 @@ def make_selftest(
     expected = native(diffraction)
     if not np.isfinite(expected).all():
         raise ConversionError(
-            "the native network gives NaN or infinity on the patterns of the self-test",
-            remedy="train it again, with a smaller rate",
+            "the native network computes NaN or infinity from the self-test's patterns",
+            remedy="train it again with a smaller learning rate",
         )
     computed = _run(model, diffraction)
     if computed.shape != expected.shape:
         raise ConversionError(
-            "onnxruntime gives another shape than the native network", found=computed.shape, expected=expected.shape
+            "onnxruntime's output has another shape than the native network's",
+            found=computed.shape,
+            expected=expected.shape,
         )
     difference = float(np.abs(computed - expected).max())
     if not difference <= TOLERANCE:

@@ -254,15 +254,18 @@ def test_a_graph_that_ends_early_is_refused() -> None:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
 
     prove_equal(repeated("Relu", 2), repeated("Relu", 2))
-    with pytest.raises(ConversionError, match="ends before"):
+    with pytest.raises(ConversionError) as refusal:
         prove_equal(repeated("Relu", 1), repeated("Relu", 2))
+    assert (refusal.value.key, refusal.value.found, refusal.value.expected) == ("object", "Relu", "object")
 
 
 def test_an_unlisted_attribute_is_refused(exported: onnx.ModelProto, small: Any) -> None:
     node = nodes_of(exported, "Resize")[0]
     set_attribute(node, "axes", [0, 1, 2, 3])
-    with pytest.raises(ConversionError, match="axes"):
+    with pytest.raises(ConversionError) as refusal:
         canonical_model(exported, small.recipe, small.weights)
+    assert refusal.value.key == node.name
+    assert "axes" in str(refusal.value.found)
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
@@ -275,8 +278,9 @@ def test_a_fixed_batch_is_refused(side: str, exported: onnx.ModelProto, small: A
 
 def test_another_operator_set_is_refused(exported: onnx.ModelProto, small: Any) -> None:
     exported.opset_import[0].version = 19
-    with pytest.raises(ConversionError, match="operator set"):
+    with pytest.raises(ConversionError) as refusal:
         canonical_model(exported, small.recipe, small.weights)
+    assert refusal.value.expected == OPSET
 
 
 def test_weights_in_another_file_are_refused(exported: onnx.ModelProto, small: Any) -> None:

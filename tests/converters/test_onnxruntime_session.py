@@ -25,7 +25,7 @@ def model(operator: str) -> bytes:
 def test_a_foreign_graph_opens_everywhere(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, confines: bool
 ) -> None:
-    monkeypatch.setattr(onnxruntime_session, "_CONFINES", confines)
+    monkeypatch.setattr(onnxruntime_session, "_CAN_CONFINE", confines)
     with (
         caplog.at_level(logging.WARNING),
         onnxruntime_session.open_confined(model("Neg"), "net.onnx", Confinement(), optimize=False) as graph,

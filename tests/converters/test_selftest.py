@@ -46,25 +46,29 @@ def test_within_the_tolerance_the_native_object_is_kept(vacuum: bytes, differenc
 
 @pytest.mark.parametrize("difference", [1.2 * TOLERANCE, -1.2j * TOLERANCE, 0.8 * TOLERANCE * (1 + 1j), 1])
 def test_beyond_the_tolerance_it_refuses(vacuum: bytes, difference: complex) -> None:
-    with pytest.raises(ConversionError, match="expected at most 5e-05"):
+    with pytest.raises(ConversionError) as refusal:
         make_selftest(off_by(difference), vacuum, DIFFRACTION)
+    assert refusal.value.expected == "at most 5e-05"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_object_that_is_not_finite_is_refused(vacuum: bytes, value: float) -> None:
-    with pytest.raises(ConversionError, match="NaN or infinity"):
+    with pytest.raises(ConversionError) as refusal:
         make_selftest(off_by(value), vacuum, DIFFRACTION)
+    assert refusal.value.expected is None  # not the tolerance: it was never compared
 
 
 def test_another_shape_is_refused(vacuum: bytes) -> None:
-    with pytest.raises(ConversionError, match="shape"):
+    with pytest.raises(ConversionError) as refusal:
         make_selftest(lambda diffraction: np.ones(diffraction.shape[1:], np.complex64), vacuum, DIFFRACTION)
+    assert (refusal.value.found, refusal.value.expected) == (DIFFRACTION.shape, DIFFRACTION.shape[1:])
 
 
 def test_a_model_that_onnxruntime_does_not_run_is_refused_in_one_line(vacuum: bytes) -> None:
     for model, diffraction in ((b"no model", DIFFRACTION), (vacuum, DIFFRACTION[:, :1])):
-        with pytest.raises(ConversionError, match="onnxruntime does not run the graph") as refusal:
+        with pytest.raises(ConversionError) as refusal:
             make_selftest(lambda batch: np.ones(batch.shape, np.complex64), model, diffraction)
+        assert refusal.value.found
         assert "\n" not in str(refusal.value)
 
 

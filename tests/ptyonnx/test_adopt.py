@@ -287,12 +287,13 @@ def test_half_precision_and_gridsize_2_are_adopted(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proof is a proof: operators that do not do what was declared are found out."""
+    """The comparison notices adapters that do not implement the declaration."""
     given = from_onnx.add_io_adapters
     wrong = Declaration(**{**vars(PLAIN), "zero_frequency": "corner"})
     monkeypatch.setattr(from_onnx, "add_io_adapters", lambda model, _, *rest: given(model, wrong, *rest))
-    with pytest.raises(ConversionError, match="computes another object than the original, found a difference of"):
+    with pytest.raises(ConversionError) as refusal:
         adopted(ptychonn(), tmp_path, PLAIN)
+    assert str(refusal.value.found).startswith("a difference of ")
     assert not (tmp_path / "bundle.onnx").exists()
 
 

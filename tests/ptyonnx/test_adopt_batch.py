@@ -64,7 +64,7 @@ def test_operators_that_are_newer_than_the_bundles_are_written_out(name: str, op
 
 
 @pytest.mark.parametrize(
-    "shape, place, target, batch, expected",
+    "shape, axis, target, batch, expected",
     [
         ((5, 16, 32), BatchAxis(0), (80, 32), 5, BatchAxis(0, 16)),  # all tokens in one row
         ((80, 32), BatchAxis(0), (16, 5, 32), 5, BatchAxis(1)),  # sequence first: tokens outside
@@ -79,20 +79,20 @@ def test_operators_that_are_newer_than_the_bundles_are_written_out(name: str, op
     ],
 )  # fmt: skip
 def test_a_reshape_leaves_the_batch_where_its_elements_are(
-    shape: tuple[int, ...], place: BatchAxis, target: tuple[int, ...], batch: int, expected: BatchAxis | None
+    shape: tuple[int, ...], axis: BatchAxis, target: tuple[int, ...], batch: int, expected: BatchAxis | None
 ) -> None:
-    found = propagate_reshape(shape, place, target, batch)
+    found = propagate_reshape(shape, axis, target, batch)
     assert found == expected
     if found is not None and batch > 1:  # the elements of one pattern, before and after, by NumPy
         numbers = np.zeros(shape, int)
-        before, behind = place.split(shape, batch)
+        before, behind = axis.split(shape, batch)
         numbers.reshape(*before, batch, *behind)[...] = np.arange(batch).reshape(batch, *(1 for _ in behind))
         before, behind = found.split(target, batch)
         parts = np.moveaxis(numbers.reshape(*before, batch, *behind), len(before), 0)
         assert all((part == index).all() for index, part in enumerate(parts))
 
 
-def test_an_operator_that_mixes_the_batch_with_other_axes_has_no_place_for_it() -> None:
+def test_an_operator_that_mixes_the_batch_with_other_axes_has_no_batch_axis() -> None:
     assert propagate((5, 7), (10, 7), [((5, 3), BatchAxis(0))], 5) == BatchAxis(0)
     assert propagate((7, 20), (7, 40), [((20, 3), BatchAxis(0, 4))], 5) == BatchAxis(1, 4)
     assert propagate((5, 5), (10, 10), [((5, 3), BatchAxis(0))], 5) is None

@@ -110,9 +110,9 @@ def test_a_graph_that_would_take_gigabytes_is_refused_in_one_line(
     onnx.save(network(*BOMBS[name]), path)
     assert path.stat().st_size < MiB
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", *ALL)
-    said = "a size that only shows when the network is run" if "depends" in name else "takes too much memory"
     assert line.startswith(str(path))
-    assert said in line
+    assert ("expected at most " in line) != ("depends" in name)
+    assert ("expected sizes that follow" in line) == ("depends" in name)
 
 
 def test_memory_stays_small_while_a_bomb_is_refused(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ print("grown", peak() - before, "code", code)
 def test_a_file_that_fixes_a_huge_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx.save(network([node("Relu", "x", "z")], {}, batch=2**40), tmp_path / "m.onnx")
     line = refused(capsys, tmp_path, "adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", *ALL)
-    assert "the input': takes too much memory" in line
+    assert "'the input': " in line
     assert line.endswith("; export the network with a smaller batch")
 
 
@@ -151,7 +151,7 @@ def test_an_input_that_nothing_needs_is_not_fed_with_gigabytes(
     model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [2**20, 2**20]))
     onnx.save(model, tmp_path / "m.onnx")
     line = refused(capsys, tmp_path, "adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", *ALL)
-    assert "the input': takes too much memory" in line
+    assert "'the input': " in line
 
 
 FREE: dict[str, tuple[Nodes, Weights]] = {
@@ -186,9 +186,7 @@ def test_the_bound_is_as_stated() -> None:
         return lambda: check_memory(model, {"x": (1, 1, 64, 64)}, 64, 1, "f")
 
     taken(511)()
-    with pytest.raises(
-        ConversionError, match=r"'z': takes too much memory; .* MiB for 1 pattern\(s\), expected at most 512"
-    ):
+    with pytest.raises(ConversionError, match=r"'z': .* MiB for 1 pattern\(s\), expected at most 512"):
         taken(512)()
 
 
@@ -219,7 +217,7 @@ def test_a_declared_size_is_not_believed(tmp_path: Path, capsys: pytest.CaptureF
     model.graph.value_info.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1]))
     onnx.save(model, tmp_path / "m.onnx")
     line = refused(capsys, tmp_path, "adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", *ALL)
-    assert "'z': a size that only shows when the network is run (Expand)" in line
+    assert "(Expand)" in line
 
 
 @pytest.mark.parametrize(
@@ -246,7 +244,7 @@ def test_an_input_that_nothing_needs_is_fed_or_refused(
     onnx.save(model, tmp_path / "m.onnx")
     words = ("adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", *ALL)
     if code:
-        assert "'other': an input that is no array of numbers" in refused(capsys, tmp_path, *words)
+        assert "'other': " in refused(capsys, tmp_path, *words)
     else:
         assert main([str(word) for word in words]) == 0
 
@@ -254,4 +252,5 @@ def test_an_input_that_nothing_needs_is_fed_or_refused(
 def test_a_batch_below_zero_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx.save(network([node("Relu", "x", "z")], {}, batch=-3), tmp_path / "m.onnx")
     line = refused(capsys, tmp_path, "adopt", tmp_path / "m.onnx", "-o", tmp_path / "b.onnx", *ALL)
-    assert "'x': an input that is no array of numbers, found (-3, 1, 64, 64)" in line
+    assert "'x': " in line
+    assert "found (-3, 1, 64, 64)" in line

@@ -41,7 +41,7 @@ def test_everything_that_is_not_declared_is_asked_for_by_name(
         assert flag in line
     assert "…" not in line
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", "--system", "ptychonn", *REST[2:])
-    assert line.endswith("expected --zero-frequency centre|corner; docs/adopting.md says what each means")
+    assert "expected --zero-frequency centre|corner;" in line
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", "--real", "94", *ALL)
     assert "--imaginary" in line
 
@@ -118,19 +118,20 @@ def _nan(model: onnx.ModelProto) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.full(8, np.nan, np.float32), "e.b"))
 
 
+# A change of the file, and what the line names: the key, what was found, or the operator.
 REFUSED = {
-    "external data": (_external, "'e.w': the weights lie in another file (external data)"),
-    "control flow": (_control_flow, "control flow (If)"),
-    "unknown operator": (lambda m: setattr(m.graph.node[1], "op_type", "Evil"), "No Op registered for Evil"),
-    "foreign operator": (lambda m: setattr(m.graph.node[1], "domain", "com.evil"), "'com.evil::Relu' is not a standard one"),
-    "several inputs": (_second_input, "several inputs; which takes the patterns has to be declared"),
-    "integer input": (_integer_input, "'input.1': the input does not take real numbers, found int32, expected float"),
-    "batch statistics": (_batch_norm_in_training, "a pattern's object depends on the others of its batch"),
-    "fixed batch": (_fixed_reshape, "the batch is fixed at 8: a Reshape mixes it with other axes, found (8, 1, 64, 64) to (4, 2, 1, 64, 64)"),
+    "external data": (_external, "'e.w': "),
+    "control flow": (_control_flow, "(If)"),
+    "unknown operator": (lambda m: setattr(m.graph.node[1], "op_type", "Evil"), "Evil"),
+    "foreign operator": (lambda m: setattr(m.graph.node[1], "domain", "com.evil"), "'com.evil::Relu'"),
+    "several inputs": (_second_input, "found input.1, positions"),
+    "integer input": (_integer_input, "found int32, expected float"),
+    "batch statistics": (_batch_norm_in_training, "'batch': "),
+    "fixed batch": (_fixed_reshape, "found (8, 1, 64, 64) to (4, 2, 1, 64, 64)"),
     "random numbers": (_random, "RandomNormalLike"),
-    "smaller patches": (_cropped, "the output is no image of the size of a pattern, found (8, 1, 32, 32)"),
-    "nan": (_nan, "NaN or infinity"),
-    "no such opset": (lambda m: setattr(m.opset_import[0], "version", 5), "too old an operator set, found 5"),
+    "smaller patches": (_cropped, "found (8, 1, 32, 32)"),
+    "nan": (_nan, "'e.b': "),
+    "no such opset": (lambda m: setattr(m.opset_import[0], "version", 5), "found 5"),
     "training": (lambda m: m.training_info.add(), "training information"),
 }  # fmt: skip
 
@@ -149,30 +150,31 @@ def test_files_that_cannot_be_bundles_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "words, expected",
+    "words, key, details",
     [
-        (("--phase", "93"), "'--phase': no such output, found 93, expected 94"),
-        (("--phase", "94@1", "--amplitude", "one"), "which channels are the phase?, found 1 channel(s)"),
-        (("--phase", "94@x"), "not a channel, found 94@x"),
-        (("--phase", "94", "--real", "94"), "say the same in two ways"),
-        (("--phase", "94", "--scale", "factor=-1"), "'--scale': not a positive number, found -1"),
-        (("--phase", "94", "--scale", "norm=2"), "'--scale': 'times' is missing"),
-        (("--phase", "94", "--scale", "double"), "'--scale': not a rule, found double"),
-        (("--phase", "94", "--limit", "saturate"), "'--limit': not a rule"),
-        (("--phase", "94", "--values", "counts"), "'--values': no such choice, found counts"),
-        (("--phase", "94", "--zero-frequency", "left"), "'--zero-frequency': no such choice"),
-        (("--phase", "94", "--mean-photons", "many"), "'--mean-photons': not a positive number"),
-        (("--phase", "94", "--input", "x"), "'--input': no such input, found x, expected input.1"),
-        (("--phase", "94", "--gridsize", "2"), "'--gridsize': another number of channels, found 1, expected 4"),
-        (("--phase", "94", "--size", "128"), "unusable size of patterns"),
+        (("--phase", "93"), "--phase", "found 93, expected 94"),
+        (("--phase", "94@1", "--amplitude", "one"), "--phase", "found 1 channel(s)"),
+        (("--phase", "94@x"), "--phase", "found 94@x"),
+        (("--phase", "94", "--real", "94"), "--amplitude, --phase, --real, --imaginary, --object", ""),
+        (("--phase", "94", "--scale", "factor=-1"), "--scale", "found -1"),
+        (("--phase", "94", "--scale", "norm=2"), "--scale", "'times'"),
+        (("--phase", "94", "--scale", "double"), "--scale", "found double"),
+        (("--phase", "94", "--limit", "saturate"), "--limit", "found saturate"),
+        (("--phase", "94", "--values", "counts"), "--values", "found counts"),
+        (("--phase", "94", "--zero-frequency", "left"), "--zero-frequency", "found left"),
+        (("--phase", "94", "--mean-photons", "many"), "--mean-photons", "found many"),
+        (("--phase", "94", "--input", "x"), "--input", "found x, expected input.1"),
+        (("--phase", "94", "--gridsize", "2"), "--gridsize", "found 1, expected 4"),
+        (("--phase", "94", "--size", "128"), "input.1", "found (8, 1, 64, 64)"),
     ],
 )
 def test_declarations_that_do_not_fit_are_refused_in_one_line(
-    words: tuple[str, ...], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], key: str, details: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save(tmp_path, ptychonn())
     line = refused(capsys, tmp_path, "adopt", path, "-o", tmp_path / "b.onnx", *ALL, *words)
-    assert expected in line
+    assert f"'{key}': " in line
+    assert details in line
 
 
 @pytest.mark.parametrize(

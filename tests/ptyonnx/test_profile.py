@@ -18,7 +18,7 @@ from refusal import refused
 from ptyonnx.cli import main
 from ptyonnx.exchange.adopting import adopt
 from ptyonnx_bundles import Bundle, Recipe
-from ptyonnx_bundles.errors import SettingsError
+from ptyonnx_bundles.errors import ConversionError, SettingsError
 from ptyonnx_converters import to_ptychovit
 from ptyonnx_converters.foreign.declaration import Declaration, Limit, Scale, Source
 from ptyonnx_runtime.inference.session import Session
@@ -178,8 +178,9 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path, monk
     bundle = make_bundle(tmp_path / "b.onnx")
     given = to_ptychovit._front
     monkeypatch.setattr(to_ptychovit, "_front", lambda graph, factor, N, _: given(graph, factor, N, "corner"))
-    with pytest.raises(Exception, match="computes another object than the bundle"):
+    with pytest.raises(ConversionError) as refusal:
         to_ptychovit.convert(bundle, 2)
+    assert str(refusal.value.found).startswith("a difference of ")
 
 
 def test_the_middle_has_two_spellings_and_one_name() -> None:

@@ -1,9 +1,9 @@
-"""Where the batch lies in an array: along which axis, and with what it is joined there.
+"""Find the batch axis of every value of a graph, also where a reshape has merged it with another axis.
 
-An array of a network without a fixed batch would say so by a symbol in its shape. One of a fixed
-batch only has numbers. But an array at most reshapes what its inputs were, so the place of the batch
-can be followed from the input on: shape inference for two numbers of patterns says which axis it is
-in, and the order of the elements, which no reshape changes, says what it is joined with.
+A graph with a free batch has a symbol for it in every shape; a graph with a fixed batch has numbers only.
+The batch axis is therefore propagated from the input: shape inference for two numbers of patterns shows
+which axis contains the batch, and the order of the elements, which no reshape changes, shows with which
+other axes it is merged.
 """
 
 from __future__ import annotations
@@ -18,80 +18,80 @@ Shape = tuple[int, ...]
 
 
 class BatchAxis(NamedTuple):
-    """The batch in an axis of ``outer * batch * inner`` elements, ordered (outer, batch, inner).
+    """The axis that contains the batch; it has ``outer * batch * inner`` elements, ordered (outer, batch, inner).
 
     Attributes
     ----------
     axis : int
     inner : int
-        How many elements of the axis belong to one pattern and lie side by side: 1 where the batch is the
-        whole axis or the faster half of it.
+        Number of neighbouring elements along the axis that belong to one pattern: 1 if the batch is the
+        whole axis or its fastest-varying part.
     """
 
     axis: int
     inner: int = 1
 
     def split(self, shape: Shape, batch: int) -> tuple[Shape, Shape]:
-        """Sizes of everything before the batch, and of everything behind it, its own axis divided."""
+        """Split a shape at the batch: the sizes before it and the sizes after it."""
         outer = shape[self.axis] // (batch * self.inner)
         return (*shape[: self.axis], outer), (self.inner, *shape[self.axis + 1 :])
 
-    def free(self, shape: Shape) -> list[int]:
-        """The shape as Reshape takes it, for any number of patterns."""
+    def free_shape(self, shape: Shape) -> list[int]:
+        """Return the target of a Reshape for any number of patterns."""
         return [-1 if axis == self.axis else size for axis, size in enumerate(shape)]
 
-    def many(self, shape: Shape) -> Shape:
-        """The shape for twice as many patterns."""
+    def double_shape(self, shape: Shape) -> Shape:
+        """Return the shape for twice as many patterns."""
         return tuple(2 * size if axis == self.axis else size for axis, size in enumerate(shape))
 
 
-def propagate(few: Shape, many: Shape, inputs: Iterable[tuple[Shape, BatchAxis]], batch: int) -> BatchAxis | None:
-    """Batch axis in what an operator gives that keeps its axes whole, by the shapes of twice as many patterns.
+def propagate(single: Shape, double: Shape, inputs: Iterable[tuple[Shape, BatchAxis]], batch: int) -> BatchAxis | None:
+    """Find the batch axis of the output of an operator that neither merges nor splits axes.
 
     Parameters
     ----------
-    few, many : tuple of int
-        The shape for `batch` patterns and for twice as many.
+    single, double : tuple of int
+        The output's shape for `batch` and for ``2 * batch`` patterns.
     inputs : iterable of (tuple of int, BatchAxis)
-        What is known about the inputs.
+        Shape and batch axis of each input that has one.
     batch : int
 
     Returns
     -------
     BatchAxis or None
-        None: the batch is in no axis, in several, or in a part of one.
+        None if no axis, several axes or only a part of an axis depends on the batch.
     """
-    grown = [axis for axis, (size, larger) in enumerate(zip(few, many, strict=True)) if size != larger]
-    if len(grown) != 1 or many[grown[0]] != 2 * few[grown[0]]:
+    grown = [axis for axis, (size, larger) in enumerate(zip(single, double, strict=True)) if size != larger]
+    if len(grown) != 1 or double[grown[0]] != 2 * single[grown[0]]:
         return None
-    size = few[grown[0]]
-    for shape, place in inputs:
-        if shape[place.axis] == size:
-            return BatchAxis(grown[0], place.inner)
+    size = single[grown[0]]
+    for shape, known in inputs:
+        if shape[known.axis] == size:
+            return BatchAxis(grown[0], known.inner)
     return BatchAxis(grown[0]) if size == batch else None
 
 
-def propagate_reshape(shape: Shape, place: BatchAxis, target: Shape, batch: int) -> BatchAxis | None:
-    """Batch axis after a reshape, which leaves all elements in their order.
+def propagate_reshape(shape: Shape, before: BatchAxis, target: Shape, batch: int) -> BatchAxis | None:
+    """Find the batch axis after a reshape, which keeps the order of the elements.
 
-    A batch of one is no elements at all, and lies as well at the end of one axis as at the beginning of
-    the next. Then it is taken where it has an axis to itself, else as it is when heads are split off
-    and tokens are joined: with what follows it, unless that are the features.
+    A batch of one is ambiguous: it may be the end of one axis or the beginning of the next. An axis of its
+    own is then preferred; otherwise the batch is merged with the axis that follows it, as when attention
+    heads are split off or tokens are merged, unless that axis holds the features.
 
     Parameters
     ----------
     shape, target : tuple of int
-        Before and after.
-    place : BatchAxis
-        Before.
+        Before and after the reshape.
+    before : BatchAxis
+        Before the reshape.
     batch : int
 
     Returns
     -------
     BatchAxis or None
-        None: it would be divided between axes.
+        None if the batch would be split between axes.
     """
-    stride = math.prod(place.split(shape, batch)[1])  # elements between one pattern and the next
+    stride = math.prod(before.split(shape, batch)[1])  # elements from one pattern to the next
     found = []
     for axis, size in enumerate(target):
         start = math.prod(target[axis + 1 :])

@@ -1,6 +1,6 @@
-"""Constants that an exporter wrote out once for every pattern: class tokens, positions, masks, grids.
+"""Constants that an exporter repeated for every pattern of a fixed batch: class tokens, positions, masks, grids.
 
-Where all patterns have the same, it is kept once, and spread over as many patterns as there are.
+If the part of every pattern is the same, it is stored once and repeated at run time.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from onnx.reference import ReferenceEvaluator
 
 from ptyonnx_converters.foreign.batch_axis import BatchAxis
 
-__all__ = ["BROADCASTING", "fold", "once", "spread"]
+__all__ = ["BROADCASTING", "fold_constants", "repeat_over_batch", "shared_part"]
 
 BROADCASTING = frozenset(
     {"Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mul"}
     | {"Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"}
 )
-_LARGE = 4096  # elements; weights beyond this do not take part in shapes
+_LARGE = 4096  # elements; larger weights do not determine shapes
 _LARGEST_FOLDED = 2**22  # elements
-_FOLDED = frozenset(  # what shapes, and tokens before they are spread, are computed with
+_FOLDED = frozenset(  # operators that compute shapes, and tokens before they are repeated
     {"Add", "Cast", "Concat", "Div", "Equal", "Gather", "Identity", "Mul", "Neg", "Reshape", "Slice", "Squeeze", "Sub"}
     | {"Transpose", "Unsqueeze", "Where"}
 )
 
 
-def fold(model: onnx.ModelProto) -> None:
-    """Compute what only constants go into, where it is a shape or an expanded token: so exporters write them."""
+def fold_constants(model: onnx.ModelProto) -> None:
+    """Replace nodes with constant inputs by their results, as far as shapes and repeated tokens need it."""
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in list(model.graph.node):
         known = [arrays[name] for name in node.input if name in arrays]
@@ -41,7 +41,7 @@ def fold(model: onnx.ModelProto) -> None:
         try:
             result = _evaluated(node, known)
         except (ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            continue  # whatever it is, onnxruntime will say it
+            continue  # onnxruntime reports the fault when it opens the graph
         if result is not None:
             arrays[node.output[0]] = result
             model.graph.initializer.append(numpy_helper.from_array(np.array(result, order="C"), node.output[0]))
@@ -49,9 +49,9 @@ def fold(model: onnx.ModelProto) -> None:
 
 
 def _evaluated(node: onnx.NodeProto, inputs: list[NDArray[Any]]) -> NDArray[Any] | None:
-    """Result of one node, None where it is not one that shapes are made with, or large."""
+    """Evaluate one node; None if it does not compute shapes or its result is large."""
     if node.op_type == "Expand":
-        full = np.broadcast_shapes(inputs[0].shape, tuple(inputs[1].tolist()))  # in both directions, as Expand does
+        full = np.broadcast_shapes(inputs[0].shape, tuple(inputs[1].tolist()))  # Expand broadcasts in both directions
         return np.broadcast_to(inputs[0], full) if math.prod(full) <= _LARGEST_FOLDED else None
     if node.op_type == "Tile":
         size = inputs[0].size * math.prod(inputs[1].tolist())
@@ -62,43 +62,43 @@ def _evaluated(node: onnx.NodeProto, inputs: list[NDArray[Any]]) -> NDArray[Any]
     return None
 
 
-def once(array: NDArray[Any], place: BatchAxis, batch: int) -> NDArray[Any] | None:
-    """The part for one pattern, with axes (..., outer, 1, inner, ...); None where patterns have different ones."""
-    before, behind = place.split(array.shape, batch)
+def shared_part(array: NDArray[Any], axis: BatchAxis, batch: int) -> NDArray[Any] | None:
+    """Return the part of one pattern, with axes (..., outer, 1, inner, ...); None if the patterns' parts differ."""
+    before, behind = axis.split(array.shape, batch)
     parts = array.reshape(*before, batch, *behind)
     first = parts.take([0], axis=len(before))
     return first if (parts == first).all() else None
 
 
-def spread(
-    name: str, part: NDArray[Any], shape: tuple[int, ...], place: BatchAxis, source: str
+def repeat_over_batch(
+    name: str, part: NDArray[Any], shape: tuple[int, ...], batch_axis: BatchAxis, source: str
 ) -> tuple[list[onnx.NodeProto], Mapping[str, NDArray[Any]]]:
-    """Nodes that spread the part for one pattern over as many patterns as there are.
+    """Make nodes that repeat the part of one pattern for every pattern of the batch.
 
     Parameters
     ----------
     name : str
-        Of the result, and before all other names.
+        Of the result; prefix of all other names.
     part : ndarray
-        As :func:`once` gives it.
+        From :func:`shared_part`.
     shape : tuple of int
-        Of the result, whatever the size of the batch's axis.
-    place : BatchAxis
+        Of the result; the size of the batch axis does not matter.
+    batch_axis : BatchAxis
     source : str
-        A value whose first axis is the batch.
+        Name of a value whose first axis is the batch.
 
     Returns
     -------
     nodes : list of NodeProto
     arrays : mapping of str to ndarray
-        Their constants.
+        Their constants by name.
     """
-    axis = place.axis + 1
+    axis = batch_axis.axis + 1
     arrays: dict[str, NDArray[Any]] = {
         f"{name}.value": part,
         f"{name}.before": np.array(part.shape[:axis], np.int64),
         f"{name}.behind": np.array(part.shape[axis + 1 :], np.int64),
-        f"{name}.shape": np.array(place.free(shape), np.int64),
+        f"{name}.shape": np.array(batch_axis.free_shape(shape), np.int64),
     }
     parts = [f"{name}.before", f"{name}.batch", f"{name}.behind"]
     nodes = [

@@ -1,7 +1,7 @@
-"""What has to be declared about somebody else's network: what goes in, what comes out.
+"""The conventions of a foreign network that the user has to declare: its input and its output.
 
-No model file of the field says which normalisation, which place of the zero frequency or which order
-of channels it was trained with. Every one of these is asked for by name; nothing is guessed.
+No model file in this field states the normalisation, the position of the zero frequency or the channel
+order that the network was trained with. Each of these must be declared by name; none is guessed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ptyonnx_bundles.zero_frequency import PLACES
 
 __all__ = ["ONE", "PARTS", "UNKNOWN", "ZERO", "Declaration", "Limit", "Scale", "Source", "positive"]
 
-ONE = "one"  # an amplitude that the network does not give
-ZERO = "zero"  # a phase that the network does not give
+ONE = "one"  # the network has no amplitude output: the amplitude is 1
+ZERO = "zero"  # the network has no phase output: the phase is 0
 UNKNOWN = "unknown"
 PARTS = ("amplitude", "phase", "real", "imaginary")
 _VALUES = ("amplitude", "intensity")
@@ -32,9 +32,9 @@ class Scale(NamedTuple):
     Attributes
     ----------
     kind : str
-        "factor": values times `number`. "norm": counts divided by `number`, times `times` (and then
-        the square root, where the network wants amplitudes). "maximum": every pattern divided by its
-        own maximum.
+        "factor": values times `number`. "norm": counts divided by `number` and multiplied by `times`, then
+        the square root if the network takes amplitudes. "maximum": every pattern divided by its own
+        maximum.
     number, times : float
     """
 
@@ -45,7 +45,6 @@ class Scale(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Scale:
         """Read ``factor=0.01``, ``norm=25000,times=10000`` or ``maximum``."""
-        said = "scale"
         expected = "factor=NUMBER, norm=NUMBER,times=NUMBER, or maximum"
         if text == "maximum":
             return cls("maximum")
@@ -53,33 +52,33 @@ class Scale(NamedTuple):
         for part in text.split(","):
             name, equals, number = part.partition("=")
             if not equals or name in numbers:
-                raise SettingsError("not a rule", key=said, found=text, expected=expected)
-            numbers[name] = positive(number, said)
+                raise SettingsError("not a valid rule", key="scale", found=text, expected=expected)
+            numbers[name] = positive(number, "scale")
         if set(numbers) == {"factor"}:
             return cls("factor", numbers["factor"])
         if set(numbers) == {"norm", "times"}:
             return cls("norm", numbers["norm"], numbers["times"])
         missing = "times" if set(numbers) == {"norm"} else None
         raise SettingsError(
-            f"'{missing}' is missing" if missing else "not a rule", key=said, found=text, expected=expected
+            f"'{missing}' is missing" if missing else "not a valid rule", key="scale", found=text, expected=expected
         )
 
     def to_json(self) -> JsonValue:
-        """Say it for the manifest."""
+        """Return the form that the manifest stores."""
         if self.kind == "norm":
             return {"divided_by": self.number, "times": self.times, "of": "counts"}
         return "each pattern divided by its maximum" if self.kind == "maximum" else {"times": self.number}
 
 
 class Limit(NamedTuple):
-    """What is done about counts that are too large: hot pixels, saturation.
+    """The treatment of counts that are too large, such as hot pixels and saturation.
 
     Attributes
     ----------
     kind : str
-        "none", "zero-above" (larger counts become 0) or "clip" (they become `counts`).
+        "none", "zero-above" (larger counts become 0) or "clip" (larger counts become `counts`).
     counts : float
-        Photons, also where the network wants amplitudes.
+        Limit in photons, also if the network takes amplitudes.
     """
 
     kind: str
@@ -93,25 +92,25 @@ class Limit(NamedTuple):
             return cls("none")
         if kind not in ("zero-above", "clip") or not equals:
             raise SettingsError(
-                "not a rule", key="limit", found=text, expected="none, zero-above=COUNTS or clip=COUNTS"
+                "not a valid rule", key="limit", found=text, expected="none, zero-above=COUNTS or clip=COUNTS"
             )
         return cls(kind, positive(number, "limit"))
 
     def to_json(self) -> JsonValue:
-        """Say it for the manifest."""
+        """Return the form that the manifest stores."""
         return "none" if self.kind == "none" else {"kind": self.kind, "counts": self.counts}
 
 
 class Source(NamedTuple):
-    """Where a part of the object comes from.
+    """The output and channel that hold a part of the object.
 
     Attributes
     ----------
     tensor : str
-        Name of an output; empty: the only one.
+        Name of an output; empty: the only output.
     channel : int or None
-        Which channel of it, or which block of C channels; where a last axis holds the parts, which of
-        them. None: all there are.
+        Index of the channel, of the block of C channels or, if a last axis holds the parts, along that
+        axis. None: all channels.
     """
 
     tensor: str
@@ -119,7 +118,7 @@ class Source(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, key: str) -> Source:
-        """Read ``output@1``, ``output`` or ``@1``; names may hold colons, so a channel follows an @."""
+        """Read ``output@1``, ``output`` or ``@1``; the separator is @ because names may contain colons."""
         tensor, at, channel = text.rpartition("@")
         if not at:
             return cls(text, None)
@@ -130,39 +129,39 @@ class Source(NamedTuple):
         return cls(tensor, int(channel))
 
     def to_json(self) -> JsonValue:
-        """Say it for the manifest."""
+        """Return the form that the manifest stores."""
         return {"tensor": self.tensor, "channel": self.channel}
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What was said about a network; None where nothing was.
+    """The declared conventions of a network; None stands for one that is not declared.
 
     Attributes
     ----------
     system : str or None
-        Who trained it.
+        The system that trained it.
     values : {"amplitude", "intensity"} or None
-        What the network wants.
+        What the network takes.
     zero_frequency : {"centre", "corner"} or None
-        Where it wants it.
+        Its position in the network's input.
     scale : Scale or None
     limit : Limit or None
     transform : {"none", "log1p", "log10p"} or None
-        Last, outside of the network: nothing, ``log(1 + x)`` or ``log10(1 + x)``.
+        Applied last, before the network: nothing, ``log(1 + x)`` or ``log10(1 + x)``.
     mean_photons : float or "unknown" or None
         Per pattern of the scans that it was trained on.
     amplitude, phase : Source or None
-        The phase in rad. Where the network gives only one of them, the other is :data:`ONE` or :data:`ZERO`.
+        The phase is in rad. If the network outputs only one of them, the other is :data:`ONE` or :data:`ZERO`.
     real, imaginary : Source or None
         Instead of amplitude and phase.
     object : Source or None
         Instead of all four: an output with the real and the imaginary part in a last axis of 2, as
-        ONNX writes complex numbers and as a bundle gives the object.
+        ONNX stores complex numbers and as a bundle outputs the object.
     input : str or None
-        Name of the tensor; needed only where there are several.
+        Name of the tensor; needed only if there are several.
     N, gridsize : int or None
-        Needed only where the file does not say.
+        Needed only if the file does not state them.
     """
 
     system: str | None = None
@@ -194,7 +193,7 @@ class Declaration:
         ways = (self.amplitude or self.phase, self.real or self.imaginary, self.object)
         if sum(way is not None for way in ways) > 1:
             raise SettingsError(
-                "say the same in two ways", key="amplitude, phase, real, imaginary, object",
+                "declare the object in two ways", key="amplitude, phase, real, imaginary, object",
                 remedy="declare amplitude and phase, or real and imaginary part, or the complex object",
             )  # fmt: skip
         for part, constant in (("amplitude", ONE), ("phase", ZERO)):
@@ -203,13 +202,13 @@ class Declaration:
                 raise SettingsError("no such output", key=part, found=value, expected=f"an output, or {constant}")
         if self.amplitude == ONE and self.phase == ZERO:
             raise SettingsError(
-                "leave nothing for the network to say", key="amplitude, phase", found=f"{ONE}, {ZERO}",
+                "take nothing from the network", key="amplitude, phase", found=f"{ONE}, {ZERO}",
                 expected="at least one OUTPUT@CHANNEL",
             )  # fmt: skip
         self._check_channels()
 
     def _check_channels(self) -> None:
-        """Refuse one channel for two parts; where no channel is said, there is only the first."""
+        """Refuse one channel for two parts; a source without a channel has only the first."""
         seen: dict[tuple[str, int], str] = {}
         for part, source in self.sources().items():
             place = (source.tensor, source.channel or 0)
@@ -222,7 +221,7 @@ class Declaration:
             seen[place] = part
 
     def missing(self) -> tuple[str, ...]:
-        """Name what is not declared and cannot be known otherwise, with what can be said of it."""
+        """List the missing declarations, each with the values that it may take."""
         asked: dict[str, object] = {
             "system=NAME": self.system,
             "values=amplitude|intensity": self.values,
@@ -239,22 +238,22 @@ class Declaration:
         return tuple(name for name, value in asked.items() if value is None)
 
     def sources(self) -> Mapping[str, Source]:
-        """Parts of the object that come out of the network, by name: those of `object`, too."""
+        """Parts of the object that the network outputs, by name; `object` is listed as its two parts."""
         if self.object is not None:
             real, imaginary = (Source(self.object.tensor, index) for index in range(2))
             return {"real": real, "imaginary": imaginary}
         parts = {part: getattr(self, part) for part in PARTS}
         return {part: source for part, source in parts.items() if isinstance(source, Source)}
 
-    def filled(self, known: Mapping[str, Any]) -> Declaration:
-        """Complete with what is known; what was declared stays, but for the system's name, which becomes the full one."""
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
-        new = {name: value for name, value in known.items() if said[name] is None or name == "system"}
-        return Declaration(**{**said, **new})
+    def fill_in(self, known: Mapping[str, Any]) -> Declaration:
+        """Fill in known conventions; declared ones stay, except that the system's name becomes its full name."""
+        declared = {field.name: getattr(self, field.name) for field in fields(self)}
+        new = {name: value for name, value in known.items() if declared[name] is None or name == "system"}
+        return Declaration(**{**declared, **new})
 
 
 def positive(text: str, key: str) -> float:
-    """Read a positive number; `key` is named where it is none."""
+    """Read a positive number; an error names `key`."""
     try:
         number = float(text)
     except ValueError:

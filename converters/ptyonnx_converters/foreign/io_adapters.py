@@ -1,8 +1,8 @@
-"""Put operators around somebody else's graph until it has the bundle's interface.
+"""Add input and output adapters to a foreign graph, so that it has the bundle's interface.
 
-In front: from measured amplitudes, zero frequency in the centre, to what the network wants. Behind:
-from what it gives to the complex object. `native_values.py` is the same in NumPy, written
-independently, and what the self-test compares with.
+The input adapter turns measured amplitudes, zero frequency in the centre, into the network's input; the
+output adapter turns the network's output into the complex object. `reference_run.py` implements both
+independently in NumPy, and the self-test compares the two.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ptyonnx_converters.foreign.simplify import ORIGINAL_PREFIX, required_nodes
 
 __all__ = ["FIRST", "FIRST_PARTS", "LAST", "LAST_PARTS", "PLANES", "Layout", "add_io_adapters"]
 
-# Where the axes of an array lie: (batch, channel, y, x), (batch, y, x, channel) or (batch, y, x).
+# Order of the axes of an array: (batch, channel, y, x), (batch, y, x, channel) or (batch, y, x).
 FIRST, LAST, PLANES = "channels first", "channels last", "no channels"
-# The same, and a last axis for the parts of the object: what lies there comes before the channels.
+# The same with a last axis for the parts of the object, which the adapter moves before the channels.
 FIRST_PARTS, LAST_PARTS = "channels first, parts last", "channels last, parts last"
 _PARTS_FIRST = {FIRST_PARTS: [0, 4, 1, 2, 3], LAST_PARTS: [0, 4, 3, 1, 2]}  # (batch, part, channel, y, x)
-_LEAST = np.float32(np.finfo(np.float32).tiny)  # instead of the maximum of a pattern without photons
+_LEAST = np.float32(np.finfo(np.float32).tiny)  # divisor for a pattern without photons, whose maximum is 0
 
 
 class Layout(NamedTuple):
-    """Where the axes of an input or output lie, and what its numbers are.
+    """Axis order and dtype of an input or output.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Layout(NamedTuple):
 
 
 class _Chain:
-    """Nodes one after the other, and the constants that they use."""
+    """A list of new nodes; their constants go into the graph."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
@@ -75,12 +75,12 @@ def add_io_adapters(
     layout: Layout,
     outputs: Mapping[str, Layout],
 ) -> bytes:
-    """Add what is missing in front of a graph and behind it.
+    """Add input and output adapters to a graph.
 
     Parameters
     ----------
     model : ModelProto
-        As `plain` leaves it, with a free batch and one input.
+        From `simplify`, with a free batch and one input.
     declaration : Declaration
         Complete.
     size : (int, int)
@@ -88,7 +88,7 @@ def add_io_adapters(
     layout : Layout
         Of the original's input.
     outputs : mapping of str to Layout
-        Of the outputs that the declaration names, by the original's name.
+        Of the declared outputs, by their names in the original.
 
     Returns
     -------
@@ -101,17 +101,17 @@ def add_io_adapters(
     graph = result.graph
     own, inner = list(graph.node), graph.input[0].name
     front, back = _Chain(result), _Chain(result)
-    value = _scaled(front, _counted(front, declaration), declaration)
-    value = _laid_out(front, _placed(front, value, declaration, N), layout)
+    value = _scale(front, _limit_counts(front, declaration), declaration)
+    value = _to_layout(front, _shift_zero_frequency(front, value, declaration, N), layout)
     renamed = {inner: value}
     for node in own:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     parts = {}
     for part, source in declaration.sources().items():
         value = renamed.get(ORIGINAL_PREFIX + source.tensor, ORIGINAL_PREFIX + source.tensor)
-        value = _first(back, part, value, outputs[source.tensor], N)
-        parts[part] = value if source.channel is None else _block(back, part, value, source.channel, channels)
-    _complex(back, parts)
+        value = _to_channels_first(back, part, value, outputs[source.tensor], N)
+        parts[part] = value if source.channel is None else _channel_block(back, part, value, source.channel, channels)
+    _complex_object(back, parts)
     nodes = required_nodes([*front.nodes, *own, *back.nodes], ["object"])
     used = {name for node in nodes for name in node.input}
     shape: list[str | int | None] = ["batch", channels, N, N]
@@ -128,10 +128,10 @@ def add_io_adapters(
     return serialised
 
 
-def _counted(chain: _Chain, declaration: Declaration) -> str:
-    """Amplitudes or intensities, without the counts that are too large.
+def _limit_counts(chain: _Chain, declaration: Declaration) -> str:
+    """Apply the declared limit on counts, then square the amplitudes if the network takes intensities.
 
-    Amplitudes are compared, not their squares: the square of a rounded root may lie above the count
+    Amplitudes are compared with the root of the limit: the square of a rounded root may exceed the count
     that was measured.
     """
     limit = declaration.limit or Limit("none")
@@ -146,7 +146,7 @@ def _counted(chain: _Chain, declaration: Declaration) -> str:
     return chain.add("Mul", [value, value], "input.intensity") if declaration.values == "intensity" else value
 
 
-def _scaled(chain: _Chain, value: str, declaration: Declaration) -> str:
+def _scale(chain: _Chain, value: str, declaration: Declaration) -> str:
     scale = declaration.scale or Scale("factor")
     if scale.kind == "maximum":
         axes = chain.axes("input.axes", 2, 3)
@@ -168,8 +168,8 @@ def _scaled(chain: _Chain, value: str, declaration: Declaration) -> str:
     return value
 
 
-def _placed(chain: _Chain, value: str, declaration: Declaration, N: int) -> str:
-    """Bring the zero frequency from the centre to where the network wants it."""
+def _shift_zero_frequency(chain: _Chain, value: str, declaration: Declaration, N: int) -> str:
+    """Move the zero frequency from the centre to the corner if the network was trained so."""
     if declaration.zero_frequency != "corner":
         return value
     index = chain.constant("input.corner", np.roll(np.arange(N), N // 2))
@@ -177,7 +177,7 @@ def _placed(chain: _Chain, value: str, declaration: Declaration, N: int) -> str:
     return chain.add("Gather", [rows, index], "input.placed", axis=3)
 
 
-def _laid_out(chain: _Chain, value: str, layout: Layout) -> str:
+def _to_layout(chain: _Chain, value: str, layout: Layout) -> str:
     if layout.axes == PLANES:
         value = chain.add("Squeeze", [value, chain.axes("input.channel", 1)], "input.planes")
     elif layout.axes == LAST:
@@ -187,8 +187,8 @@ def _laid_out(chain: _Chain, value: str, layout: Layout) -> str:
     return value
 
 
-def _first(chain: _Chain, part: str, value: str, layout: Layout, N: int) -> str:
-    """An output as float32 (batch, channel, y, x)."""
+def _to_channels_first(chain: _Chain, part: str, value: str, layout: Layout, N: int) -> str:
+    """Convert an output to float32 (batch, channel, y, x)."""
     if layout.dtype != TensorProto.FLOAT:
         value = chain.add("Cast", [value], f"{part}.cast", to=TensorProto.FLOAT)
     if layout.axes == PLANES:
@@ -201,15 +201,15 @@ def _first(chain: _Chain, part: str, value: str, layout: Layout, N: int) -> str:
     return value
 
 
-def _block(chain: _Chain, part: str, value: str, channel: int, channels: int) -> str:
-    """One block of C channels."""
+def _channel_block(chain: _Chain, part: str, value: str, channel: int, channels: int) -> str:
+    """Take one block of C channels."""
     start = chain.axes(f"{part}.from", channel * channels)
     end = chain.axes(f"{part}.to", (channel + 1) * channels)
     return chain.add("Slice", [value, start, end, chain.axes("output.channel", 1)], part)
 
 
-def _complex(chain: _Chain, parts: Mapping[str, str]) -> None:
-    """Real and imaginary part, side by side in a last axis."""
+def _complex_object(chain: _Chain, parts: Mapping[str, str]) -> None:
+    """Combine the parts into real and imaginary part along a last axis."""
     if "phase" in parts:
         real = chain.add("Cos", [parts["phase"]], "phase.cos")
         imaginary = chain.add("Sin", [parts["phase"]], "phase.sin")

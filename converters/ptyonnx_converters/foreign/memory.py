@@ -1,9 +1,9 @@
-"""How much memory a stranger's graph takes, found out before it is run.
+"""Estimate the memory that an untrusted graph needs before it is run, and refuse too much.
 
-The size of every value is inferred, node by node, from the size of the input. Nothing of the graph
-is computed but the few numbers that shapes are made of. A size that is not known this way is
-refused: a network of images has no need of sizes that depend on what was measured. What onnxruntime
-needs beside the values is added (`workspace.py`); the weights, which are in the file, are not.
+The size of every value is inferred, node by node, from the size of the input; only the small arrays that
+determine shapes are computed. A size that cannot be inferred is refused: an image network has no need of
+sizes that depend on the measured data. The estimate includes the workspace of onnxruntime's kernels
+(`kernel_workspace.py`), but not the weights, whose size is that of the file.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ptyonnx_converters.foreign.simplify import required_nodes
 
 __all__ = ["check_memory"]
 
-# A U-Net of 64 channels holds 384 MiB at N = 512, where it is widest, and 1.5 GiB at N = 1024.
+# The widest layer of a U-Net with 64 channels holds 384 MiB at N = 512 and 1.5 GiB at N = 1024.
 _LARGEST_PER_PATTERN = 2**29  # bytes
-_LARGEST_PER_PIXEL = 2**12  # bytes; more than the above where N > 362
-_LARGEST = 2**32  # bytes, of the whole batch that a file may fix
+_LARGEST_PER_PIXEL = 2**12  # bytes; the larger limit of the two if N > 362
+_LARGEST = 2**32  # bytes, of the whole fixed batch of a file
 _COPIES = 6  # of the input in float32, while it is prepared in float64
 
 
 def check_memory(
     model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]], N: int, batch: int, file: str | None
 ) -> None:
-    """Refuse a graph that takes too much memory to run, or nobody knows how much.
+    """Refuse a graph that needs too much memory to run, or an amount that cannot be inferred.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ def check_memory(
     inputs : mapping of str to tuple of int
         The shape of every input.
     N, batch : int
-        Width of a pattern, pixels, and how many these shapes hold.
+        Width of a pattern in pixels, and number of patterns in these shapes.
     file : str, optional
-        Named in errors. Without it, the graph is the one that was made of the file.
+        Named in errors. None: the graph is the one that was made from the file.
 
     Raises
     ------
     ConversionError
-        At some step more than 512 MiB for each pattern (where N > 362: 4 KiB for each of its pixels) or
-        4 GiB for all of them, or a value whose size does not follow from the size of the input.
+        Some step needs more than 512 MiB per pattern (4 KiB per pixel if N > 362) or 4 GiB in all, or the
+        size of a value does not follow from the size of the input.
     """
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     known = {tensor.name: constant_value(tensor) for tensor in model.graph.initializer}
@@ -67,16 +67,16 @@ def check_memory(
         for name in node.output:
             if name in last and name not in new:
                 raise ConversionError(
-                    f"a size that only shows when the network is run ({node.op_type})", file=file, key=name,
+                    f"a size that is only known when the network runs ({node.op_type})", file=file, key=name,
                     expected="sizes that follow from the size of the input",
                     remedy="export the network with fixed shapes" if file else "export the network with a dynamic batch",
                 )  # fmt: skip
         known |= new
-        # Opening a graph computes what is constant in it, and keeps it; its weights are in the file already.
+        # onnxruntime computes constants when it opens the graph, and keeps them; weights count with the file.
         held += 0 if node.op_type == "Constant" else sum(layouts.held_bytes(name, known[name]) for name in new)
-        taken = held + workspace_bytes(node, known)
-        if taken > allowed:
-            raise _too_large(node.output[0], taken, allowed, batch, file)
+        needed = held + workspace_bytes(node, known)
+        if needed > allowed:
+            raise _too_large(node.output[0], needed, allowed, batch, file)
         if not varying.isdisjoint(node.input):
             varying.update(new)
         done = {name for name in {*node.input, *new} & varying if last.get(name, index) <= index}
@@ -85,7 +85,7 @@ def check_memory(
 
 def _too_large(name: str, found: int, allowed: int, batch: int, file: str | None) -> ConversionError:
     return ConversionError(
-        "takes too much memory; it was not run", file=file, key=name,
+        "needs too much memory; it was not run", file=file, key=name,
         found=f"{found / 2**20:.4g} MiB for {batch} pattern(s)", expected=f"at most {allowed // 2**20}",
         remedy="export the network with a smaller batch" if batch > 1 else None,
     )  # fmt: skip

@@ -15,7 +15,7 @@ Native = Callable[[NDArray[np.float32]], NDArray[np.complex64]]
 
 
 class ForeignNetwork(NamedTuple):
-    """What a converter made of a file.
+    """The result of a converter: an ONNX model with the bundle's interface, and what is known about it.
 
     Attributes
     ----------
@@ -23,20 +23,20 @@ class ForeignNetwork(NamedTuple):
         ONNX, operator set 18, IR version 10, one input `diffraction` float32 [batch, C, N, N], one
         output `object` float32 [batch, C, N, N, 2].
     system : str
-        Who trained it: "PtychoNN", "PtychoPINN (TensorFlow)" …
+        The system that trained it: "PtychoNN", "PtychoPINN (TensorFlow)" …
     N : int
         Width and height of patterns and patches, pixels.
     gridsize : int
-        C = gridsize squared patterns enter together.
+        C = gridsize squared patterns enter the network together.
     notes : str
         One sentence.
     conventions : mapping of str to JSON
-        What was declared, or is known, about input and output of the original.
+        Declared or known properties of the original's input and output.
     mean_photons : float or None
-        Mean of ``sum(diffraction**2)`` per pattern at which the graph wants its input; None: unknown.
+        Mean of ``sum(diffraction**2)`` per pattern that the graph expects; None: unknown.
     native : callable, optional
-        What the original computes, found without the graph above: (B, C, N, N) float32 amplitude ->
-        (B, C, N, N) complex64. Without it, the graph can only be compared with itself.
+        The original network, computed independently of `model`: (B, C, N, N) float32 amplitude ->
+        (B, C, N, N) complex64. Without it, `model` can only be compared with itself.
     """
 
     model: bytes

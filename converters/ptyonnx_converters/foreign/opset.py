@@ -1,7 +1,7 @@
-"""Bring a model into this project's operator set, the older one that every reader knows.
+"""Convert a model to the operator set of bundles, 18, which every supported onnxruntime reads.
 
-onnx does it: its own definitions say what newer operators consist of, and its version converter
-rewrites the others. Only its gaps are filled here.
+onnx does the work: its inliner expands operators that ONNX defines by functions, and its version
+converter rewrites the others. This file only fills the converter's gaps.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ptyonnx_converters.onnxruntime_session import first_line
 
 __all__ = ["convert_opset", "expand_functions"]
 
-# What the version converter has no way down for, though nothing but names and permitted types has changed.
+# The version converter cannot downgrade these, although only names and permitted types have changed.
 _UNCHANGED = frozenset({"ConstantOfShape", "GridSample"})
 _OLD_MODES = {b"linear": b"bilinear", b"cubic": b"bicubic"}  # of GridSample, before operator set 20
-_RESIZE_CHANGED = 11  # operator set in which Resize began to say where pixels lie
-_ASIDE = "aside"  # a domain: what is in none of its own the version converter leaves alone
+_RESIZE_CHANGED = 11  # the first operator set whose Resize states its coordinate transformation
+_ASIDE = "aside"  # a domain of its own: the version converter skips nodes of other domains
 _FAILURES = (RuntimeError, ValueError, onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError)
 
 
 def expand_functions(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
-    """Replace operators that a bundle does not hold, such as Gelu, GroupNormalization or Attention, by their definition.
+    """Replace operators that a bundle may not contain, such as Gelu or Attention, by the functions that define them.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def expand_functions(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     Raises
     ------
     ConversionError
-        onnx's inliner cannot.
+        onnx's inliner fails.
     """
     version = model.opset_import[0].version
     names = {node.op_type for node in model.graph.node} - FOREIGN_OPERATORS
@@ -51,7 +51,7 @@ def expand_functions(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     try:
         typed = onnx.shape_inference.infer_shapes(model)
         described = {value.name for value in (*typed.graph.value_info, *typed.graph.input)}
-        typed.graph.value_info.extend(  # definitions may depend on the types of what goes in
+        typed.graph.value_info.extend(  # the definition may depend on the types of the inputs
             helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             for tensor in typed.graph.initializer
             if tensor.name not in described
@@ -65,7 +65,7 @@ def expand_functions(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
 
 
 def _make_finite(model: onnx.ModelProto, given: set[str]) -> None:
-    """Where a definition brings an infinity with it, as Attention for its masks, the largest number does as well."""
+    """Replace infinities that a definition introduces, as Attention does in masks, by the largest finite number."""
     for node in model.graph.node:
         if node.op_type != "Constant" or node.output[0] in given or node.attribute[0].name != "value":
             continue
@@ -80,14 +80,14 @@ def convert_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     Parameters
     ----------
     model : ModelProto
-        As :func:`expand_functions` gives it.
+        From :func:`expand_functions`.
     file : str
         Named in errors.
 
     Raises
     ------
     ConversionError
-        onnx's version converter cannot.
+        onnx's version converter fails.
     """
     version = model.opset_import[0].version
     try:
@@ -95,7 +95,7 @@ def convert_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     except _FAILURES as error:
         raise _inconvertible(version, error, file) from None
     if version < _RESIZE_CHANGED:
-        _keep_places(result.graph)
+        _keep_coordinates(result.graph)
     result.ir_version = IR_VERSION
     del result.opset_import[:]
     result.opset_import.append(helper.make_opsetid("", OPSET))
@@ -110,7 +110,7 @@ def _inconvertible(version: int, error: Exception, file: str) -> ConversionError
 
 
 def _is_composed(name: str, version: int) -> bool:
-    """Whether ONNX defines an operator by others, without control flow."""
+    """Whether ONNX defines an operator by a function of others, without control flow."""
     schema: Any = onnx.defs.get_schema(name, version)
     if schema.has_function:
         return not any(attribute.HasField("g") for node in schema.function_body.node for attribute in node.attribute)
@@ -118,7 +118,7 @@ def _is_composed(name: str, version: int) -> bool:
 
 
 def _other_version(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Run the version converter on all that it knows."""
+    """Run the version converter on all operators that it can convert."""
     given = onnx.ModelProto()
     given.CopyFrom(model)
     if given.opset_import[0].version > OPSET:
@@ -140,11 +140,11 @@ def _rename_mode(node: onnx.NodeProto) -> None:
             attribute.s = _OLD_MODES.get(attribute.s, attribute.s)
 
 
-def _keep_places(graph: onnx.GraphProto) -> None:
-    """Make every Resize look where Upsample and the first Resize looked, which the version converter forgets.
+def _keep_coordinates(graph: onnx.GraphProto) -> None:
+    """Give every Resize the coordinates of Upsample and of Resize before operator set 11.
 
-    Before operator set 11, pixel i of the result lay at i / scale. Between two pixels, "nearest" took the
-    one before where an axis grows, and the one behind where it shrinks. This is what onnxruntime does.
+    The version converter omits this. Before operator set 11, pixel i of the output lay at i / scale, and
+    "nearest" rounded down along an enlarged axis and up along a reduced one, as onnxruntime implements it.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
@@ -171,7 +171,7 @@ def _keep_places(graph: onnx.GraphProto) -> None:
 
 
 def _resize(node: onnx.NodeProto, mode: bytes, nearest: str) -> onnx.NodeProto:
-    """The node with its places written out."""
-    said: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
-    said |= {"nearest_mode": nearest} if mode == b"nearest" else {}
-    return helper.make_node("Resize", list(node.input), list(node.output), node.name, **said)
+    """Copy the node with explicit coordinates."""
+    attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+    attributes |= {"nearest_mode": nearest} if mode == b"nearest" else {}
+    return helper.make_node("Resize", list(node.input), list(node.output), node.name, **attributes)

@@ -1,8 +1,8 @@
-"""What is known about the files of systems in the field: it fills a declaration in, and leaves the rest to be asked for.
+"""Known conventions of systems in the field, which complete a declaration.
 
-Facts only, each with its place. The scale, the place of the zero frequency and the photons differ from
-training to training, and stand in no file: no preset knows them. What the file or the user says
-against a preset is never overruled: then the preset says nothing about the outputs.
+A preset contains facts only. Scale, position of the zero frequency and photons differ from training to
+training and are stated in no file, so no preset contains them. A preset never overrides the file or the
+user: if they contradict it, it says nothing about the outputs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["PTYCHOVIT_TIMES", "SYSTEMS", "Preset", "preset"]
 
 SYSTEMS = {"ptychonn": "PtychoNN", "ptychovit": "PtychoViT"}
 PTYCHOVIT_TIMES = 1e4  # ptychoml and holoptycho: sqrt(counts / norm * 1e4)
-_PTYCHOVIT_LARGEST = 50_000  # counts above become 0 there
-_AMPLITUDES = ("amp", "abs", "mag", "mod")  # an output that is called so is no phase
+_PTYCHOVIT_LARGEST = 50_000  # larger counts become 0 in its pipelines
+_AMPLITUDES = ("amp", "abs", "mag", "mod")  # an output with such a name is not a phase
 
 Polar = Mapping[str, Source | str]
 
@@ -28,11 +28,11 @@ class Preset(NamedTuple):
     Attributes
     ----------
     name : str
-        Of the system, in full.
+        Full name of the system.
     known : mapping of str to object
         Fields of a declaration that concern the input.
     ways : tuple of mapping
-        What the outputs may be, amplitude and phase: none, one, or several where such files differ.
+        Possible outputs, amplitude and phase: several if files of the system differ.
     """
 
     name: str
@@ -40,31 +40,31 @@ class Preset(NamedTuple):
     ways: tuple[Polar, ...]
 
     def fill(self, declared: Declaration) -> Declaration:
-        """Complete a declaration whose sources have their tensor's name; what was declared stays.
+        """Complete a declaration whose sources name their tensors; declared conventions stay.
 
-        The outputs are completed where one way, and no other, has every part where it was declared.
+        The outputs are completed only if exactly one way agrees with every declared part.
         """
         agreeing = [way for way in self.ways if _agree(way, declared)]
         outputs = agreeing[0] if len(agreeing) == 1 else {}
-        return declared.filled({**self.known, **outputs, "system": self.name})
+        return declared.fill_in({**self.known, **outputs, "system": self.name})
 
 
 def preset(system: str, channels: Mapping[str, int | None]) -> Preset:
-    """Give what is known about a system's files.
+    """Return the known conventions of a system's files.
 
     Parameters
     ----------
     system : str
-        A key of :data:`SYSTEMS`, whatever the case, or any other name.
+        A key of :data:`SYSTEMS` in upper or lower case, or any other name.
     channels : mapping of str to int or None
-        Outputs of the file and how many channels each has, as far as it says.
+        Outputs of the file and their numbers of channels; None: not stated.
     """
     key = system.lower()
     if key not in SYSTEMS:
         return Preset(system, {}, ())
     output = next(iter(channels)) if len(channels) == 1 else "output" if "output" in channels else None
     count = None if output is None else channels[output]
-    if key == "ptychonn":  # channel 0 is the phase; the edge's file has nothing else; raw counts go in
+    if key == "ptychonn":  # channel 0 is the phase, in the edge's file the only one; the input is raw counts
         known = {"values": "intensity", "limit": Limit("none"), "transform": "none"}
         return Preset(SYSTEMS[key], known, _ptychonn(output, count))
     known = {"values": "amplitude", "limit": Limit("zero-above", _PTYCHOVIT_LARGEST), "transform": "none"}
@@ -80,7 +80,7 @@ def _ptychonn(output: str | None, count: int | None) -> tuple[Polar, ...]:
 
 
 def _ptychovit(output: str | None, count: int | None) -> tuple[Polar, ...]:
-    """Its exporter writes amplitude and phase, or either of them alone under the same name."""
+    """PtychoViT's exporter writes amplitude and phase, or one of them alone under the same name."""
     if output is not None and count == 2:
         return ({"amplitude": Source(output, 0), "phase": Source(output, 1)},)
     if output is not None and count == 1:
@@ -92,12 +92,12 @@ def _ptychovit(output: str | None, count: int | None) -> tuple[Polar, ...]:
 
 
 def _agree(way: Polar, declared: Declaration) -> bool:
-    """Whether everything that was declared about the outputs is as a preset has it."""
+    """Whether the declared outputs agree with a preset."""
     if declared.real or declared.imaginary or declared.object:
         return False
-    said = {"amplitude": declared.amplitude, "phase": declared.phase}
-    return all(value is None or _place(value) == _place(way[part]) for part, value in said.items())
+    outputs = {"amplitude": declared.amplitude, "phase": declared.phase}
+    return all(value is None or _position(value) == _position(way[part]) for part, value in outputs.items())
 
 
-def _place(value: Source | str) -> tuple[str, int] | str:
+def _position(value: Source | str) -> tuple[str, int] | str:
     return (value.tensor, value.channel or 0) if isinstance(value, Source) else value

@@ -1,7 +1,7 @@
-"""What somebody else's network computes, from its own file and by the declaration, in NumPy and float64.
+"""The reference for an adopted network: run the original file, with its input and output handled in NumPy, in float64.
 
-Written independently of `surround.py`, which adds the same as operators: the two must agree. The file
-is run as it came: its own operator set, its own batch.
+It is independent of `io_adapters.py`, which does the same with ONNX operators; the two must agree. The
+file is run unchanged, with its own operator set and its own batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["OriginalNetwork", "combine_outputs", "prepare_input"]
 
 
 class OriginalNetwork:
-    """The file as it came, in onnxruntime, in a process of its own.
+    """The unchanged file, open in onnxruntime in a separate process.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ class OriginalNetwork:
     file : str
         Named in errors.
     name : str
-        The input that takes patterns; others, on which nothing depends, get zeros.
+        The input that takes patterns; the outputs depend on no other input, so the others get zeros.
     outputs : sequence of str
     batch : int
-        The number of patterns that it takes; 0: any.
+        The fixed number of patterns per run; 0: any number.
     confinement : Confinement
     """
 
@@ -47,14 +47,25 @@ class OriginalNetwork:
             raise self._failure("cannot be opened by onnxruntime", error) from None
 
     def run(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Outputs by name, for any number of patterns."""
+        """Run the network on any number of patterns; a last, incomplete batch is padded.
+
+        Parameters
+        ----------
+        values : ndarray
+            From :func:`prepare_input`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The outputs by name, one entry per pattern along the first axis.
+        """
         parts = []
         step = self._batch or len(values)
         for start in range(0, len(values), step):
             part = values[start : start + step]
             short = step - len(part)
-            filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
-            parts.append([array[: len(part)] for array in self._run(filled)])
+            padded = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
+            parts.append([array[: len(part)] for array in self._run(padded)])
         return {name: np.concatenate([part[index] for part in parts]) for index, name in enumerate(self._outputs)}
 
     def _run(self, values: NDArray[Any]) -> list[NDArray[Any]]:
@@ -83,7 +94,7 @@ class OriginalNetwork:
 def prepare_input(
     diffraction: NDArray[np.float32], declaration: Declaration, layout: Layout, dtype: Any
 ) -> NDArray[Any]:
-    """Turn amplitudes, zero frequency in the centre, into what the network wants.
+    """Turn amplitudes, zero frequency in the centre, into the network's input.
 
     Parameters
     ----------
@@ -91,9 +102,14 @@ def prepare_input(
     declaration : Declaration
     layout : Layout
     dtype
-        What the network takes.
+        Of the network's input.
+
+    Returns
+    -------
+    ndarray
+        In the order of axes that `layout` states.
     """
-    values = _scaled(_limited(diffraction, declaration), declaration)
+    values = _scaled(_limited_counts(diffraction, declaration), declaration)
     if declaration.transform == "log1p":
         values = np.log1p(values)
     elif declaration.transform == "log10p":
@@ -107,8 +123,8 @@ def prepare_input(
     return np.ascontiguousarray(values, dtype)
 
 
-def _limited(diffraction: NDArray[np.float32], declaration: Declaration) -> NDArray[np.float64]:
-    """Counts, without those that are too large; which ones are is decided by the float32 amplitude."""
+def _limited_counts(diffraction: NDArray[np.float32], declaration: Declaration) -> NDArray[np.float64]:
+    """Apply the declared limit, comparing float32 amplitudes, and return counts."""
     limit = declaration.limit or Limit("none")
     largest = np.float32(np.sqrt(limit.counts))
     if limit.kind == "zero-above":
@@ -134,7 +150,7 @@ def _scaled(counts: NDArray[np.float64], declaration: Declaration) -> NDArray[np
 def combine_outputs(
     found: Mapping[str, NDArray[Any]], declaration: Declaration, outputs: Mapping[str, Layout], channels: int
 ) -> NDArray[np.complex64]:
-    """Turn what the network gave into the complex object.
+    """Combine the network's outputs into the complex object.
 
     Returns
     -------
@@ -160,6 +176,6 @@ def combine_outputs(
 
 
 def _dtype(name: str) -> Any:
-    """NumPy's name of onnxruntime's ``tensor(float)``."""
+    """Translate onnxruntime's ``tensor(float)`` to a NumPy dtype."""
     kind = name.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))

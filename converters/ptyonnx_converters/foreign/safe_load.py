@@ -1,7 +1,6 @@
-"""Open somebody else's ONNX file without trusting it: bounded, plain, standard.
+"""Read an untrusted ONNX file: limit its size, and refuse external data, custom operators and control flow.
 
-`older.py` brings it into this project's operator set. What it computes is nobody's promise yet;
-`from_onnx.py` finds out.
+`opset.py` then converts it to the bundles' operator set, and `from_onnx.py` checks what it computes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["EVALUATION_REMEDY", "LARGEST_FILE_BYTES", "load_untrusted", "read_bo
 
 LARGEST_FILE_BYTES = 2**30  # as for a bundle
 _STANDARD = ("", "ai.onnx")
-_NUMBERS = frozenset(  # contents of a tensor: no text, and large
+_NUMBERS = frozenset(  # large fields of tensors, which contain no text
     {
         "raw_data",
         "float_data",
@@ -34,12 +33,12 @@ _NUMBERS = frozenset(  # contents of a tensor: no text, and large
         "ints",
     }
 )
-_TEXTS = frozenset({"s", "strings"})  # of attributes: bytes by their type, text by their meaning
+_TEXTS = frozenset({"s", "strings"})  # fields of attributes that hold text, although their type is bytes
 _SHOWN = 40  # bytes of a text
 EVALUATION_REMEDY = (
     "export the network in evaluation: call model.eval() before (PyTorch), or give training=False (Keras)"
 )
-_OLDEST_OPSET = 7  # below, operators mean other things and the version converter has gaps
+_OLDEST_OPSET = 7  # older operators differ in meaning, and the version converter has gaps there
 
 
 def read_bounded(path: Path) -> bytes:
@@ -48,7 +47,7 @@ def read_bounded(path: Path) -> bytes:
     Raises
     ------
     ConversionError
-        Missing, no ordinary file, or too large.
+        The file is missing, too large or not a regular file.
     """
     try:
         if not path.is_file():
@@ -74,7 +73,7 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
     Returns
     -------
     ModelProto
-        Valid, in its own operator set; functions of its own are written out.
+        Valid, in its own operator set; its local functions are expanded.
 
     Raises
     ------
@@ -84,16 +83,18 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError:
-        raise ConversionError("not an ONNX model", file=file, remedy="the file is damaged or something else") from None
+        raise ConversionError(
+            "not an ONNX model", file=file, remedy="the file is damaged or has another format"
+        ) from None
     if not model.HasField("graph") or not model.opset_import:
-        raise ConversionError("not an ONNX model", file=file, remedy="the file is damaged or something else")
+        raise ConversionError("not an ONNX model", file=file, remedy="the file is damaged or has another format")
     _refuse_bytes(model, file)
     _refuse_external(model, file)
     if model.functions:
         try:
             model = onnx.inliner.inline_local_functions(model)
         except (RuntimeError, ValueError) as error:
-            raise ConversionError(f"functions that cannot be written out ({first_line(error)})", file=file) from None
+            raise ConversionError(f"functions that cannot be expanded ({first_line(error)})", file=file) from None
     _refuse_unusual(model, file)
     _free_unsized(model.graph)
     try:
@@ -104,7 +105,7 @@ def load_untrusted(content: bytes, file: str) -> onnx.ModelProto:
 
 
 def _refuse_bytes(message: Message, file: str) -> None:
-    """Refuse names and other text that are no UTF-8: protobuf hands them on as bytes, and nothing else takes those."""
+    """Refuse names and other text that are not UTF-8: protobuf returns them as bytes, which later code cannot handle."""
     for field, value in message.ListFields():
         if field.name in _NUMBERS:
             continue
@@ -134,13 +135,13 @@ def _refuse_external(model: onnx.ModelProto, file: str) -> None:
     for name, tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ConversionError(
-                "the weights lie in another file (external data)", file=file, key=name,
+                "the weights are in another file (external data)", file=file, key=name,
                 remedy="save the model as a single file: onnx.save(onnx.load(FILE), NEW)",
             )  # fmt: skip
 
 
 def _free_unsized(graph: onnx.GraphProto) -> None:
-    """Leave an axis of size -1 without a size: so older exporters write one that is free."""
+    """Clear axes of size -1, which older exporters write for a free axis."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_value == -1:
@@ -180,22 +181,24 @@ def _refuse_unusual(model: onnx.ModelProto, file: str) -> None:
     del model.opset_import[:]
     model.opset_import.extend(used)
     if len(used) != 1:
-        raise ConversionError("no operator set, or two", file=file, expected="one of the standard domain")
+        raise ConversionError(
+            "not exactly one standard operator set", file=file, expected="one operator set of the standard domain"
+        )
     if used[0].version < _OLDEST_OPSET:
         raise ConversionError(
-            "too old an operator set", file=file, found=used[0].version, expected=f"{_OLDEST_OPSET} or newer",
+            "the operator set is too old", file=file, found=used[0].version, expected=f"{_OLDEST_OPSET} or newer",
             remedy="export the network again",
         )  # fmt: skip
 
 
 def _refuse_training(graph: onnx.GraphProto, file: str) -> None:
-    """Refuse what was exported as it is while it is trained: with the statistics of its batch, and at random."""
+    """Refuse a graph that was exported in training mode: it uses batch statistics or random numbers."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
     for node in graph.node:
         if node.op_type == "BatchNormalization":
-            said = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
-            training = said or any(node.output[1:])  # before operator set 14 the statistics are outputs
+            flagged = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+            training = flagged or any(node.output[1:])  # before operator set 14 the statistics are outputs
         elif node.op_type == "Dropout" and len(node.input) > 2:
             flag = constants.get(node.input[2])
             training = flag is not None and bool(numpy_helper.to_array(flag).any())

@@ -1,6 +1,6 @@
-"""Which size the values of a graph have, found out node by node, before anything of it is run.
+"""Infer the shape of every value of a graph, node by node, before the graph is run.
 
-Nothing is computed but the few numbers that shapes are made of.
+Only the small integer arrays that determine shapes are computed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 
 __all__ = ["Value", "constant_value", "infer_outputs"]
 
-_FEW = 256  # elements; what has more is no shape
-# What shapes are computed with, where they and what they are made of are few numbers.
+_FEW = 256  # elements; a larger array is not a shape
+# Operators that exporters use to compute shapes; they are evaluated if inputs and outputs are small.
 _ARITHMETIC = frozenset(
     {"Abs", "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Floor"}
     | {"Gather", "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Range"}
@@ -33,26 +33,39 @@ class Value(NamedTuple):
 
     dtype: int
     shape: tuple[int, ...]
-    numbers: NDArray[Any] | None = None  # where the value is constant and has few of them
+    numbers: NDArray[Any] | None = None  # of a small constant
 
     @property
     def size_bytes(self) -> int:
-        """Of all elements."""
+        """Size of all elements in bytes."""
         try:
             element = np.dtype(helper.tensor_dtype_to_np_dtype(self.dtype)).itemsize
-        except KeyError:  # no tensor; onnxruntime will say what it is
+        except KeyError:  # not a tensor; onnxruntime will report it
             element = 8
         return math.prod(self.shape) * element
 
 
 def constant_value(tensor: onnx.TensorProto) -> Value:
-    """What is known about a constant."""
+    """Describe a constant."""
     few = math.prod(tensor.dims) <= _FEW
     return Value(tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor) if few else None)
 
 
 def infer_outputs(node: onnx.NodeProto, known: Mapping[str, Value], opset: int) -> dict[str, Value]:
-    """What is known about the outputs of a node: all of it, or the output is missing."""
+    """Infer dtype and shape of the outputs of a node, and their numbers if they are small constants.
+
+    Parameters
+    ----------
+    node : NodeProto
+    known : mapping of str to Value
+        Every input of the node.
+    opset : int
+
+    Returns
+    -------
+    dict of str to Value
+        Without the outputs whose shape cannot be inferred.
+    """
     names = [name for name in dict.fromkeys(node.input) if name]
     graph = onnx.GraphProto(name="node", node=[node])
     for name in names:
@@ -86,7 +99,7 @@ def _static(kind: TypeProto) -> Value | None:
 
 
 def _computed(graph: onnx.GraphProto, inputs: Mapping[str, Value], opset: int) -> dict[str, Value]:
-    """Compute a node on few numbers; what only has its shape asked for needs none."""
+    """Evaluate a node on small arrays; zeros stand for inputs of which only the shape matters."""
     names = [value.name for value in graph.output]
     try:
         feeds = {

@@ -1,7 +1,7 @@
-"""Write a graph plainly: only what leads to the wanted outputs, constants among the weights, every node named.
+"""Simplify a graph: drop nodes that the wanted outputs do not need, turn constants into weights, name every node.
 
-Nothing that is computed changes; the format's rules for foreign graphs are met (see "Recipe
-`foreign`" in `bundles/README.md`).
+The result computes the same and follows the format's rules for foreign graphs (see "Recipe `foreign`"
+in `bundles/README.md`).
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from ptyonnx_bundles.errors import ConversionError
 
 __all__ = ["ORIGINAL_PREFIX", "required_inputs", "required_nodes", "simplify"]
 
-ORIGINAL_PREFIX = "network/"  # before every name of the original: what is added around it has others
+ORIGINAL_PREFIX = "network/"  # prefix of every name of the original, so that added nodes cannot collide with it
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
 def simplify(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onnx.ModelProto:
-    """Rewrite a model plainly.
+    """Simplify a model.
 
     Parameters
     ----------
     model : ModelProto
         Valid, operator set 18, without control flow.
     outputs : collection of str
-        The outputs that are wanted.
+        The outputs to keep.
     file : str
         Named in errors.
 
     Returns
     -------
     ModelProto
-        All names of the original begin with :data:`ORIGINAL_PREFIX`; initializers are raw data and no inputs.
+        All names of the original begin with :data:`ORIGINAL_PREFIX`; initializers are raw data and not inputs.
 
     Raises
     ------
     ConversionError
-        An operator, or a constant of a kind, that a bundle does not hold.
+        An operator, or a kind of constant, that a bundle may not contain.
     """
     nodes = required_nodes(model.graph.node, outputs)
     arrays = {tensor.name: _array(tensor, tensor.name, file) for tensor in model.graph.initializer}
@@ -59,9 +59,9 @@ def simplify(model: onnx.ModelProto, outputs: Collection[str], file: str) -> onn
         else:
             kept.append(_without_tensors(node, arrays, file))
     graph = onnx.GraphProto(name="foreign")
-    taken: set[str] = set()
+    used_names: set[str] = set()
     for index, node in enumerate(kept):
-        graph.node.append(_renamed(node, index, taken))
+        graph.node.append(_renamed(node, index, used_names))
     used = {name for node in kept for name in node.input}
     for name, array in arrays.items():
         if name in used or name in outputs:
@@ -81,7 +81,7 @@ def required_inputs(model: onnx.ModelProto, outputs: Collection[str]) -> tuple[s
 
 
 def required_nodes(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
-    """Nodes that some values need, in order of computation; `nodes` stand in that order."""
+    """Select the nodes that some values depend on; `nodes` and the result are in order of computation."""
     needed, kept = set(outputs), []
     for node in reversed(nodes):
         if not needed.isdisjoint(name for name in node.output if name):
@@ -100,7 +100,7 @@ def _constant(node: onnx.NodeProto, file: str) -> NDArray[Any]:
 
 
 def _without_tensors(node: onnx.NodeProto, arrays: dict[str, NDArray[Any]], file: str) -> onnx.NodeProto:
-    """A tensor as an attribute becomes a weight: ConstantOfShape is Expand of one number."""
+    """Turn a tensor attribute into a weight: ConstantOfShape becomes Expand of one number."""
     tensors = [attribute for attribute in node.attribute if attribute.type == onnx.AttributeProto.TENSOR]
     if not tensors:
         return node
@@ -113,16 +113,16 @@ def _without_tensors(node: onnx.NodeProto, arrays: dict[str, NDArray[Any]], file
     return helper.make_node("Expand", [name, node.input[0]], list(node.output), name=node.name)
 
 
-def _renamed(node: onnx.NodeProto, index: int, taken: set[str]) -> onnx.NodeProto:
-    """Node with names of its own: readable where the original had one, unique in any case."""
+def _renamed(node: onnx.NodeProto, index: int, used_names: set[str]) -> onnx.NodeProto:
+    """Copy a node under a unique name, that of the original if it has one."""
     result = onnx.NodeProto()
     result.CopyFrom(node)
     for field in ("doc_string", "metadata_props", "overload", "domain"):
         result.ClearField(field)
     name = ORIGINAL_PREFIX + (node.name or f"{node.op_type}_{index}")
-    while name in taken:
+    while name in used_names:
         name += "_"
-    taken.add(name)
+    used_names.add(name)
     result.name = name
     result.input[:] = [ORIGINAL_PREFIX + value if value else "" for value in node.input]
     result.output[:] = [ORIGINAL_PREFIX + value if value else "" for value in node.output]
@@ -132,7 +132,7 @@ def _renamed(node: onnx.NodeProto, index: int, taken: set[str]) -> onnx.NodeProt
 
 
 def _array(tensor: onnx.TensorProto, name: str, file: str) -> NDArray[Any]:
-    """Decode a tensor of a kind that a bundle holds."""
+    """Decode a tensor of a dtype that a bundle may contain."""
     try:
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError):
@@ -146,7 +146,7 @@ def _array(tensor: onnx.TensorProto, name: str, file: str) -> NDArray[Any]:
 
 
 def _tensor(name: str, array: NDArray[Any], file: str) -> onnx.TensorProto:
-    """Initializer as raw data; a weight that is not finite is named as the original names it."""
+    """Make an initializer of raw data; an error names the weight as the original does."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ConversionError(
             "NaN or infinity among the weights", file=file, key=name.removeprefix(ORIGINAL_PREFIX),

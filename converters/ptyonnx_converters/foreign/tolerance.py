@@ -1,9 +1,9 @@
-"""How far the numbers that a graph computes in may move its object, without anything being wrong.
+"""The tolerance of a self-test, by the number format in which a graph computes.
 
-In float32 every order of summation gives nearly the same. In 8-bit integers a value that lies between two
-steps goes to either, as another release, processor or optimisation adds up in another order, and what
-follows goes with it. How far is found out by moving: the graph is run on patterns that differ by less than
-they are known, and without optimisation.
+In float32, every order of summation gives nearly the same result. In 8-bit integers, a value near the
+middle between two steps may be rounded to either, since another release, processor or optimisation sums in
+another order, and the difference propagates. How far is measured: the graph is run on patterns that differ
+by roundings only, and without optimisation.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["is_coarse", "is_quantised", "relative_tolerance", "rounding_sensitiv
 # Largest absolute difference of the complex object, relative to the larger of 1 and its largest
 # amplitude. The graph scales in float32 what NumPy scales in float64, and onnxruntime fuses the
 # converted graph in another way than the original: a few float32 roundings (6e-8) that a deep
-# network enlarges a hundredfold. A channel, a shift, a scale or a sign that is wrong differs by 1e-2
-# and more.
+# network amplifies a hundredfold. A wrong channel, shift, scale or sign changes the object by 1e-2 and
+# more.
 _TOLERANCE = 1e-4
-# Roundings of a coarser format that may add up, in units of half its last place at 1.
+# Accumulated rounding errors of a coarser format, in units of half its last place at 1.
 _ROUNDINGS = 10
 _HALF_PLACES = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
 _NUDGE = 2.0**-22  # relative: two float32 roundings
 _NUDGES = 4
-# What does not add up values of several places: a step of one is a step of what they give.
-_PLACEWISE = frozenset(
+# Operators that do not sum over pixels or channels: one step of an input is one step of the output.
+_ELEMENTWISE = frozenset(
     {"Add", "Cast", "Clip", "Concat", "Cos", "DepthToSpace", "Div", "Exp", "Expand", "Flatten", "Gather", "Identity"}
     | {"LeakyRelu", "Mul", "Neg", "Pad", "Relu", "Reshape", "Sigmoid", "Sin", "Slice", "Split", "Squeeze", "Sub"}
     | {"Tanh", "Transpose", "Unsqueeze"}
@@ -42,7 +42,7 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.complex64]]
 
 
 def relative_tolerance(model: onnx.ModelProto) -> float:
-    """Give the tolerance of the complex object, relative to its largest amplitude, of a graph that is not quantised."""
+    """Return the tolerance of the object relative to its largest amplitude, for a graph that is not quantised."""
     kinds = {tensor.data_type for tensor in model.graph.initializer} | set(_casts(model))
     return max(_TOLERANCE, *(_ROUNDINGS * place for kind, place in _HALF_PLACES.items() if kind in kinds), 0.0)
 
@@ -53,7 +53,7 @@ def is_quantised(model: onnx.ModelProto) -> bool:
 
 
 def is_coarse(model: onnx.ModelProto) -> bool:
-    """Whether a self-test of this graph may have the wide tolerance of coarse numbers."""
+    """Whether a self-test of this graph may have the wide tolerance of coarse number formats."""
     return is_quantised(model) or TensorProto.BFLOAT16 in set(_casts(model))
 
 
@@ -64,19 +64,19 @@ def _casts(model: onnx.ModelProto) -> Iterator[int]:
 
 
 def rounding_sensitivity(diffraction: NDArray[np.float32], run: Run, found: NDArray[np.complex64]) -> float:
-    """Run a graph on patterns that differ by roundings.
+    """Measure how far roundings of the patterns change the object.
 
     Parameters
     ----------
     diffraction : (B, C, N, N) float32, amplitude
     run : callable
     found : (B, C, N, N) complex64
-        What it gives for `diffraction`.
+        The result of `run` for `diffraction`.
 
     Returns
     -------
     float
-        The largest difference of the object.
+        The largest absolute difference of the object.
     """
     generator = np.random.default_rng(0)
     largest = 0.0
@@ -87,28 +87,28 @@ def rounding_sensitivity(diffraction: NDArray[np.float32], run: Run, found: NDAr
 
 
 def shift_quantised_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Move the last quantised values before the object by one step, where nothing adds them up any more.
+    """Shift the last quantised values before the object by one step; nothing sums them any more.
 
     Returns
     -------
     ModelProto
-        Equal to `model` where there are no such values.
+        Equal to `model` if it has no such values.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    makers = {name: node for node in result.graph.node for name in node.output}
+    producers = {name: node for node in result.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in result.graph.initializer}
     last: dict[str, NDArray[Any]] = {}
     waiting, seen = [value.name for value in result.graph.output], set[str]()
     while waiting:
         name = waiting.pop()
-        node = makers.get(name)
+        node = producers.get(name)
         if node is None or name in seen:
             continue
         seen.add(name)
         if node.op_type == "DequantizeLinear" and node.input[0] not in constants and node.input[1] in constants:
             last[name] = numpy_helper.to_array(constants[node.input[1]])
-        elif node.op_type in _PLACEWISE:
+        elif node.op_type in _ELEMENTWISE:
             waiting.extend(node.input)
     nodes = list(result.graph.node)
     del result.graph.node[:]
