@@ -57,7 +57,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, **options: A
 
     if report is not None:
         from ptyonnx.report import check_report_path, write_report
-        from ptyonnx.report.of_comparison import report_of
+        from ptyonnx.report.comparison_report import build_report
         from ptyonnx_bundles import check_apart
 
         check_apart(report, a, b, data)
@@ -71,7 +71,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, **options: A
     with stage("comparing"):
         found = compare(first, second, scan, tolerance=tolerance)
     if report is not None:
-        write_report(report, report_of(found, first, second, None if scan is None else scan.name))
+        write_report(report, build_report(found, first, second, None if scan is None else scan.name))
     answer(found.to_dict(), lambda: "\n\n".join(_sections(found)))
     return 0 if found.passed else _BEYOND
 

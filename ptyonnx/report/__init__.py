@@ -1,7 +1,7 @@
-"""The page of a comparison: one HTML file that opens anywhere, without a network.
+"""The page of a comparison: one HTML file that opens in any browser, without a network.
 
-`content.py` says what a report holds, `page.py` makes the page of it, `of_comparison.py` makes
-a report of a comparison. Jinja2 is in the extra `compare`.
+`comparison_report.py` describes a comparison as a `Report`, whose contents are defined in `content.py`; `page.py`
+renders it. Jinja2 is in the extra `compare`.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def check_report_path(path: str | PathLike[str]) -> None:
     MissingDependencyError
         Jinja2 is not installed.
     OutputError
-        Another suffix than .html or .htm, or the file cannot be written.
+        The suffix is neither .html nor .htm, or the file cannot be written.
     """
     try:
-        import jinja2  # noqa: F401 - whether it is there
+        import jinja2  # noqa: F401 - raises if it is not installed
     except ImportError:
         raise MissingDependencyError("the report needs Jinja2", remedy="pip install 'ptyonnx[compare]'") from None
     if Path(path).suffix.lower() not in _SUFFIXES:

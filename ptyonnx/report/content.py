@@ -1,7 +1,6 @@
-"""What a report says, as plain data: strings, numbers and arrays.
+"""The contents of a report as plain data: strings, numbers and arrays.
 
-Nothing here knows where the numbers come from (`of_comparison.py` does) or how they look
-(`page.py` does).
+`comparison_report.py` computes them from a comparison, `page.py` renders them.
 """
 
 from __future__ import annotations
@@ -29,12 +28,18 @@ class Verdict:
     passed : bool or None
         None where the level was not compared.
     sentence : str
-        Why, in one sentence.
+        The answer, in one sentence.
+    question : str
+        What `passed` answers; may be empty.
+    must_pass : bool
+        Whether False is a fault. Two computations of one function must agree; two networks need not.
     """
 
     level: str
     passed: bool | None
     sentence: str
+    question: str = ""
+    must_pass: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,9 @@ class Table:
     title : str
     header : tuple of str
     rows : tuple of tuple
-        Strings, numbers, or None where there is nothing; as many as the header has.
+        Strings, numbers, or None for an empty cell; as many as the header has.
     section : Section
-        The part of the page in which it stands.
+        The part of the page that shows the table.
     """
 
     title: str
@@ -59,16 +64,16 @@ class Table:
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far two networks are apart behind one layer.
+    """Difference of two networks after one layer.
 
     Attributes
     ----------
     name : str
-        Canonical.
+        Canonical name.
     largest, rms : float
-        Of the difference; may be NaN or infinite.
+        Largest absolute and rms difference; may be NaN or infinite.
     tolerance : float
-        Of the largest difference.
+        For the largest difference.
     """
 
     name: str
@@ -78,13 +83,13 @@ class LayerError:
 
     @property
     def passed(self) -> bool:
-        """Whether the layer is within its tolerance; NaN is not."""
+        """Whether the layer is within its tolerance; never for NaN."""
         return self.largest <= self.tolerance
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A figure over the epochs of a training.
+    """A quantity by epoch of a training.
 
     Attributes
     ----------
@@ -92,9 +97,9 @@ class Curve:
     x, y : (epoch,) float
         Epoch and value.
     side : Side
-        Of which of the two; chooses the colour.
+        The network that was trained, A or B; determines the colour.
     dashed : bool
-        For a second curve of the same side.
+        Drawn dashed: the second curve of the same side.
     """
 
     label: str
@@ -111,12 +116,12 @@ class RingCorrelation:
     Attributes
     ----------
     frequency : (ring,) float
-        1 / pixel, rising.
+        1 / pixel, ascending.
     correlation, half_bit : (ring,) float
         Correlation of each ring, and the half-bit threshold.
     resolution_px, resolution_m : float or None
-        Full period at which the curve falls below the threshold: None where it never does, infinite
-        where it starts there.
+        Full period at which the curve falls below the threshold; None if it never does, infinite
+        if its first ring is below.
     """
 
     frequency: NDArray[np.floating]
@@ -134,7 +139,7 @@ class Picture:
     ----------
     label : str
     object : (y, x) complex64
-        NaN where nothing is known.
+        NaN where unknown.
     """
 
     label: str
@@ -143,13 +148,13 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All that a page shows.
+    """Everything that a page shows.
 
     Attributes
     ----------
     title, subtitle : str
     outcome : Verdict or None
-        Of all levels together.
+        The outcome of all levels together.
     verdicts : tuple of Verdict
         One for each level.
     tables : tuple of Table
@@ -158,7 +163,7 @@ class Report:
     curves : tuple of Curve
     ring : RingCorrelation or None
     picture_a, picture_b : Picture or None
-        Aligned, on the same pixels; both or none.
+        Aligned, on the same pixels; both or neither.
     object_pixel_size_m : float or None
     """
 
@@ -175,7 +180,7 @@ class Report:
     object_pixel_size_m: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could not be drawn: a bug of the caller."""
+        """Refuse contents that cannot be drawn; they are a bug of the caller."""
         if (self.picture_a is None) != (self.picture_b is None):
             raise ValueError("one picture alone cannot be compared")
         if self.picture_a is not None and self.picture_b is not None:

@@ -1,8 +1,8 @@
-"""A report as HTML: text, tables, plots as SVG, and the objects' pixels for the page's script.
+"""A report as HTML: text, tables, plots as SVG, previews of both objects, and their pixels for the page's script.
 
-The page is closed: its policy (Content-Security-Policy) allows the one style sheet and the one
-script that stand in it, by digest, and nothing from anywhere else. Text may come from a
-stranger's bundle: Jinja2 escapes it, and what a screen would obey is shown instead.
+The page is closed: its policy (Content-Security-Policy) allows the one style sheet and the one script that it
+contains, by digest, pictures that it contains, and nothing from anywhere else. Text may come from a bundle of
+unknown origin: Jinja2 escapes it, and control characters are shown as escapes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ptyonnx.report.content import Report, Section, Table, Verdict
-from ptyonnx.report.pixels import Pixels, encode_pixels
-from ptyonnx.report.plots import draw_curves, draw_layers, draw_ring
+from ptyonnx.report.pixels import LARGEST_BYTES, encode_pixels
+from ptyonnx.report.plots import NARROW, WIDE, draw_curves, draw_layers, draw_ring
+from ptyonnx.report.previews import make_previews
 from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = ["render"]
 
 _SCRIPTS = ("pixels.js", "panels.js", "page.js")
 _COLOURS = ("gray", "viridis", "twilight", "RdBu_r")  # matplotlib's names
-_MOST_ROWS = 1000  # of one table; a page is to be read
-_LONGEST_CELL = 400  # characters; a stranger's manifest may hold a book
-# Class of the style sheet, and word. That two functions or sets of weights differ is a fact, no fault.
+_MOST_ROWS = 1000  # of one table
+_LONGEST_CELL = 400  # characters; text in a manifest has no limit
+# Class of the style sheet, and word. A difference between functions or weights is a fact, not a fault.
 _FACTS = {True: ("passed", "equal"), False: ("differs", "differ"), None: ("unknown", "not compared")}
 _JUDGEMENTS = {
     True: ("passed", "within tolerance"),
@@ -62,33 +63,41 @@ def render(report: Report) -> str:
     environment.filters["word"] = _word
     environment.filters["sentence"] = _sentence
     environment.filters["numeric"] = _numeric
-    pixels = _pixels(report)
     style, script = _resource("page.css"), "\n".join(_resource(name) for name in _SCRIPTS)
     return environment.get_template("page.html.j2").render(
         report=report,
-        pixels=None if pixels is None else pixels.data,
-        colours={name: _colour_table(name) for name in _COLOURS},
-        layers=draw_layers(report.layers) if report.layers else None,
-        curves=draw_curves(report.curves) if report.curves else None,
-        ring=draw_ring(report.ring) if report.ring is not None else None,
+        **_images(report),
+        layers=[draw_layers(report.layers, frame) for frame in (WIDE, NARROW)] if report.layers else None,
+        curves=[draw_curves(report.curves, frame) for frame in (WIDE, NARROW)] if report.curves else None,
+        ring=[draw_ring(report.ring, frame) for frame in (WIDE, NARROW)] if report.ring is not None else None,
         tables=_by_section(report.tables),
         most_rows=_MOST_ROWS,
         style=style,
         script=script,
-        policy=f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
+        policy=f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'",
     )
 
 
-def _pixels(report: Report) -> Pixels | None:
+def _images(report: Report) -> dict[str, Any]:
+    """What the template needs to show the objects: previews, pixels, colours."""
     if report.picture_a is None or report.picture_b is None:
-        return None
-    return encode_pixels(report.picture_a, report.picture_b, report.object_pixel_size_m)
+        return {"pixels": None, "binning": 1, "previews": {}, "colours": {}}
+    previews = make_previews(report.picture_a, report.picture_b)
+    room = LARGEST_BYTES - sum(preview.bytes for preview in previews.values())
+    pixels = encode_pixels(report.picture_a, report.picture_b, report.object_pixel_size_m, room)
+    return {
+        "pixels": pixels.data,
+        "binning": pixels.binning,
+        "previews": previews,
+        "colours": {name: _colour_table(name) for name in _COLOURS},
+    }
 
 
 def _word(verdict: Verdict) -> tuple[str, str]:
     """Class of the style sheet and word of a verdict."""
-    return _LEVELS.get(verdict.level, _JUDGEMENTS)[verdict.passed]
+    style, word = _LEVELS.get(verdict.level, _JUDGEMENTS)[verdict.passed]
+    return ("differs" if style == "failed" and not verdict.must_pass else style), word
 
 
 def _sentence(verdict: Verdict) -> str:

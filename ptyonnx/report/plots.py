@@ -1,7 +1,7 @@
-"""Plots as plain shapes in a fixed frame; the template turns them into SVG, the style sheet into colours.
+"""Plots as plain shapes in a fixed frame. The template turns them into SVG, the style sheet adds the colours.
 
-Three of them: error over layers, loss over epochs, correlation over rings. Numbers are turned into
-places here, so that the page needs no script for its plots.
+Three plots: difference by layer, loss by epoch, correlation by spatial frequency. Coordinates are computed here, so
+that the plots need no script. Each plot is drawn twice: in a wide frame, and in a narrow one for telephones.
 """
 
 from __future__ import annotations
@@ -10,31 +10,59 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from ptyonnx.report.content import Curve, LayerError, RingCorrelation
 
-__all__ = ["Label", "Line", "Marker", "Plot", "draw_curves", "draw_layers", "draw_ring"]
+__all__ = ["NARROW", "WIDE", "Frame", "Label", "Line", "Marker", "Plot", "draw_curves", "draw_layers", "draw_ring"]
 
-WIDTH, HEIGHT = 960.0, 340.0
-LEFT, RIGHT, TOP, BOTTOM = 74.0, 18.0, 26.0, 52.0
-_DECADES = 0.5  # added above and below what is drawn on a logarithmic axis
-_LINE = 12.0  # height of one, the same
-_LETTER = 6.4  # width of one at the size of labels, about
+_Ticks: TypeAlias = "tuple[list[Line], list[Label]]"
+
+_DECADES = 0.5  # margin above and below the values on a logarithmic axis
+_LINE_HEIGHT = 12.0  # of tick labels, in units of the frame
+_LETTER_WIDTH = 6.4  # of tick labels, approximate, in units of the frame
+_TICK_SPACING = 110.0  # between labelled ticks of the horizontal axis, at least, in units of the frame
 _LAYER_KEY = (
     ("dot", "largest"),
     ("cross", "largest, beyond the tolerance"),
     ("ring", "rms"),
     ("tolerance", "tolerance"),
 )
-_FLOOR = 1e-12  # relative to the largest: zero and what is smaller stand on the lower edge
+_FLOOR = 1e-12  # relative to the largest value: smaller values, and zero, are drawn on the lower edge
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Size of a plot and edges of its axes, in CSS pixels where the plot is shown unscaled.
+
+    Attributes
+    ----------
+    name : str
+        A class of the style sheet, which decides on which screens the plot is shown.
+    width, height : float
+    left, right, top, bottom : float
+        Edges of the axes.
+    """
+
+    name: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
+WIDE = Frame("wide", width=960.0, height=340.0, left=74.0, right=942.0, top=26.0, bottom=288.0)
+NARROW = Frame("narrow", width=358.0, height=286.0, left=48.0, right=348.0, top=26.0, bottom=230.0)
 
 
 @dataclass(frozen=True)
 class Label:
-    """Words at a place; `anchor` is SVG's: start, middle, end."""
+    """Text at a position; `anchor` is SVG's text-anchor: start, middle or end."""
 
     x: float
     y: float
@@ -53,7 +81,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Marker:
-    """A symbol with what is said when one points at it: dot, ring or cross."""
+    """A symbol (dot, ring or cross) with the text of its tooltip."""
 
     x: float
     y: float
@@ -63,125 +91,128 @@ class Marker:
 
 @dataclass(frozen=True)
 class Plot:
-    """Shapes in a frame of `WIDTH` times `HEIGHT`.
+    """Shapes in a frame.
 
     Attributes
     ----------
     name : str
-        Unique on the page.
+        Unique on the page, apart from the frame.
     description : str
-        What a reader who cannot see it is told.
+        Text for screen readers.
+    frame : Frame
     bands : tuple of (x, width)
-        Shaded.
+        Shaded columns.
+    key : tuple of (style, text)
+        The legend.
     """
 
     name: str
     description: str
+    frame: Frame
     lines: tuple[Line, ...] = ()
     markers: tuple[Marker, ...] = ()
     labels: tuple[Label, ...] = ()
     bands: tuple[tuple[float, float], ...] = ()
     key: tuple[tuple[str, str], ...] = ()
-    width: float = WIDTH
-    height: float = HEIGHT
-    left: float = LEFT
-    right: float = WIDTH - RIGHT
-    top: float = TOP
-    bottom: float = HEIGHT - BOTTOM
 
 
-def draw_layers(layers: Sequence[LayerError]) -> Plot:
-    """Largest and rms difference behind every layer, in order of computation, with the tolerance."""
+def draw_layers(layers: Sequence[LayerError], frame: Frame = WIDE) -> Plot:
+    """Largest and rms difference after every layer, in order of computation, with the tolerance."""
     finite = [value for layer in layers for value in (layer.largest, layer.tolerance) if 0 < value < math.inf]
     rms = [layer.rms for layer in layers if 0 < layer.rms < math.inf]
-    top = max(finite, default=1.0)
-    low, high = max(min(finite + rms, default=1.0), top * _FLOOR), top
-    y = _logarithmic(low, high)
-    step = (WIDTH - LEFT - RIGHT) / len(layers)
-    places = [LEFT + (index + 0.5) * step for index in range(len(layers))]
+    high = max(finite, default=1.0)
+    low = max(min(finite + rms, default=1.0), high * _FLOOR)
+    y = _logarithmic(low, high, frame)
+    step = (frame.right - frame.left) / len(layers)
+    x = [frame.left + (index + 0.5) * step for index in range(len(layers))]
     first = next((index for index, layer in enumerate(layers) if not layer.passed), None)
-    bands, labels = _groups([layer.name for layer in layers], step)
+    bands, labels = _network_parts([layer.name for layer in layers], step, frame)
     markers = []
-    for x, layer in zip(places, layers, strict=True):
-        said = f"{layer.name}: largest {layer.largest:.3g}, rms {layer.rms:.3g}, allowed {layer.tolerance:.3g}"
-        markers.append(Marker(x, y(layer.rms), "ring", said))
-        markers.append(Marker(x, y(layer.largest), "dot" if layer.passed else "cross", said))
+    for place, layer in zip(x, layers, strict=True):
+        tooltip = f"{layer.name}: largest {layer.largest:.3g}, rms {layer.rms:.3g}, tolerance {layer.tolerance:.3g}"
+        markers.append(Marker(place, y(layer.rms), "ring", tooltip))
+        markers.append(Marker(place, y(layer.largest), "dot" if layer.passed else "cross", tooltip))
     tolerance = [
-        (x + side * step / 2, y(layer.tolerance)) for x, layer in zip(places, layers, strict=True) for side in (-1, 1)
+        (place + side * step / 2, y(layer.tolerance))
+        for place, layer in zip(x, layers, strict=True)
+        for side in (-1, 1)
     ]
     lines = [Line(_points(tolerance), "tolerance")]
-    said = f"{len(layers)} layers, all within the tolerance"
+    summary = f"{len(layers)} layers, all within the tolerance"
     if first is not None:
-        lines.append(Line(_points([(places[first], TOP), (places[first], HEIGHT - BOTTOM)]), "parting"))
-        anchor = "end" if places[first] > WIDTH / 2 else "start"
-        labels.append(
-            Label(places[first] + (-6 if anchor == "end" else 6), TOP + 14, layers[first].name, anchor, "callout")
-        )
-        said = f"{len(layers)} layers; the first beyond the tolerance is {layers[first].name}"
-    axis = _log_ticks(low, high, y)
+        lines.append(_upright_line(x[first], frame))
+        labels.append(_callout(x[first], layers[first].name, frame))
+        summary = f"{len(layers)} layers; the first beyond the tolerance is {layers[first].name}"
+    grid, ticks = _log_ticks(low, high, y, frame)
     if any(value == 0 for layer in layers for value in (layer.largest, layer.rms)):
-        zero = Label(LEFT - 8, y(0) + 4, "0", "end")
-        axis = axis[0], [zero, *(label for label in axis[1] if zero.y - label.y > _LINE)]
+        zero = Label(frame.left - 8, y(0) + 4, "0", "end")
+        ticks = [zero, *(label for label in ticks if zero.y - label.y > _LINE_HEIGHT)]
     return Plot(
-        "layers", f"Difference of every layer on a logarithmic axis: {said}",
-        (*axis[0], *lines), tuple(markers), (*axis[1], *labels, _upright("largest and rms difference")), tuple(bands),
-        tuple((style, text) for style, text in _LAYER_KEY if style != "cross" or first is not None),
+        "layers", f"Difference after every layer on a logarithmic axis: {summary}", frame,
+        (*grid, *lines), tuple(markers), (*ticks, *labels, _vertical_title("largest and rms difference", frame)),
+        tuple(bands), tuple((style, text) for style, text in _LAYER_KEY if style != "cross" or first is not None),
     )  # fmt: skip
 
 
-def draw_curves(curves: Sequence[Curve]) -> Plot:
-    """Losses over epochs; logarithmic where all are positive."""
+def draw_curves(curves: Sequence[Curve], frame: Frame = WIDE) -> Plot:
+    """Losses by epoch; the axis is logarithmic where all losses are positive."""
     values = np.concatenate([np.asarray(curve.y, float) for curve in curves])
     epochs = np.concatenate([np.asarray(curve.x, float) for curve in curves])
     values, epochs = values[np.isfinite(values)], epochs[np.isfinite(epochs)]
-    x = _linear(float(epochs.min(initial=0)), float(epochs.max(initial=1)), LEFT, WIDTH - RIGHT)
+    begin, end = float(epochs.min(initial=0)), float(epochs.max(initial=1))
+    x = _linear(begin, end, frame.left, frame.right)
     if values.size and values.min() > 0 and values.max() > 2 * values.min():
         low, high = float(values.min()), float(values.max())
-        y = _logarithmic(low, high, margin=0.08)
-        ticks = _log_ticks(low, high, y, margin=0.08)
+        y = _logarithmic(low, high, frame, margin=0.08)
+        grid, ticks = _log_ticks(low, high, y, frame, margin=0.08)
     else:
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
         margin = 0.06 * (high - low or 1.0)
         low, high = low - margin, high + margin
-        y = _linear(low, high, HEIGHT - BOTTOM, TOP)
-        ticks = _ticks(low, high, y, across=True)
+        y = _linear(low, high, frame.bottom, frame.top)
+        grid, ticks = _vertical_ticks(low, high, y, frame)
     lines = tuple(
         Line(_points(zip(map(x, curve.x), map(y, curve.y), strict=True)), _curve_style(curve)) for curve in curves
     )
-    across = _ticks(float(epochs.min(initial=0)), float(epochs.max(initial=1)), x, across=False, whole=True)
     return Plot(
-        "curves", f"Loss over epochs: {'; '.join(curve.label for curve in curves)}",
-        (*ticks[0], *lines), labels=(*ticks[1], *across[1], _along("epoch"), _upright("loss")),
+        "curves", f"Loss by epoch: {'; '.join(curve.label for curve in curves)}", frame, (*grid, *lines),
+        labels=(
+            *ticks, *_horizontal_ticks(begin, end, x, frame, whole=True),
+            _horizontal_title("epoch", frame), _vertical_title("loss", frame),
+        ),
         key=tuple((_curve_style(curve), curve.label) for curve in curves),
     )  # fmt: skip
 
 
-def draw_ring(ring: RingCorrelation) -> Plot:
+def draw_ring(ring: RingCorrelation, frame: Frame = WIDE) -> Plot:
     """Fourier ring correlation with the half-bit threshold."""
     largest = float(max(0.5, np.max(ring.frequency, initial=0.5)))
     lowest = min(0.0, float(np.nanmin(ring.correlation, initial=0.0)))
-    x, y = _linear(0, largest, LEFT, WIDTH - RIGHT), _linear(lowest, 1.05, HEIGHT - BOTTOM, TOP)
-    ticks, across = _ticks(lowest, 1.05, y, across=True), _ticks(0, largest, x, across=False)
+    x, y = _linear(0, largest, frame.left, frame.right), _linear(lowest, 1.05, frame.bottom, frame.top)
+    grid, ticks = _vertical_ticks(lowest, 1.05, y, frame)
     lines = [
         Line(_points(zip(map(x, ring.frequency), map(y, ring.half_bit), strict=True)), "tolerance"),
         Line(_points(zip(map(x, ring.frequency), map(y, ring.correlation), strict=True)), "curve a"),
     ]
-    labels = [*ticks[1], *across[1], _along("spatial frequency (1/pixel)"), _upright("correlation")]
-    said = "the curve does not fall below the threshold: A and B agree at every frequency"
+    labels = [
+        *ticks, *_horizontal_ticks(0, largest, x, frame),
+        _horizontal_title("spatial frequency (1/pixel)", frame), _vertical_title("correlation", frame),
+    ]  # fmt: skip
+    summary = "the curve stays above the threshold: A and B agree at every frequency"
     if ring.resolution_px is not None and math.isinf(ring.resolution_px):
-        said = "below the threshold from the first ring on: A and B agree at no frequency"
-        labels.append(Label(LEFT + 8, TOP + 14, said, "start", "callout"))
+        summary = "below the threshold from the first ring on: A and B agree at no frequency"
+        short = "A and B agree at no frequency" if frame is NARROW else summary
+        labels.append(Label(frame.left + 8, frame.top + 14, short, "start", "callout"))
     elif ring.resolution_px is not None:
         place = x(1 / ring.resolution_px)
-        said = f"resolution {ring.resolution_px:.3g} px"
+        summary = f"resolution {ring.resolution_px:.3g} px"
         if ring.resolution_m is not None:
-            said += f" = {_length(ring.resolution_m)}"
-        lines.append(Line(_points([(place, TOP), (place, HEIGHT - BOTTOM)]), "parting"))
-        anchor = "end" if place > WIDTH / 2 else "start"
-        labels.append(Label(place + (-6 if anchor == "end" else 6), TOP + 14, said, anchor, "callout"))
+            summary += f" = {_length(ring.resolution_m)}"
+        lines.append(_upright_line(place, frame))
+        labels.append(_callout(place, summary, frame))
     return Plot(
-        "ring", f"Fourier ring correlation with the half-bit threshold: {said}",
-        (*ticks[0], *lines), labels=tuple(labels),
+        "ring", f"Fourier ring correlation with the half-bit threshold: {summary}", frame,
+        (*grid, *lines), labels=tuple(labels),
         key=(("curve a", "correlation of A and B"), ("tolerance", "half-bit threshold")),
     )  # fmt: skip
 
@@ -197,58 +228,75 @@ def _curve_style(curve: Curve) -> str:
     return f"curve {curve.side}{' dashed' if curve.dashed else ''}"
 
 
+def _upright_line(x: float, frame: Frame) -> Line:
+    return Line(_points([(x, frame.top), (x, frame.bottom)]), "parting")
+
+
+def _callout(x: float, text: str, frame: Frame) -> Label:
+    """Text beside an upright line, on the side with more room."""
+    if x > (frame.left + frame.right) / 2:
+        return Label(x - 6, frame.top + 14, text, "end", "callout")
+    return Label(x + 6, frame.top + 14, text, "start", "callout")
+
+
 def _linear(low: float, high: float, first: float, last: float) -> Callable[[float], float]:
     span = high - low or 1.0
     return lambda value: first + (last - first) * (float(value) - low) / span
 
 
-def _logarithmic(low: float, high: float, margin: float = _DECADES) -> Callable[[float], float]:
-    """Height of a value; zero and less stand on the lower edge, NaN and infinity on the upper."""
+def _logarithmic(low: float, high: float, frame: Frame, margin: float = _DECADES) -> Callable[[float], float]:
+    """Map a value to a height; values up to zero lie on the lower edge, NaN and infinity on the upper."""
     bottom, top = math.log10(low) - margin, math.log10(high) + margin
 
-    def place(value: float) -> float:
+    def height(value: float) -> float:
         if not math.isfinite(value):
-            return TOP
+            return frame.top
         fraction = (math.log10(value) - bottom) / (top - bottom) if value > 0 else 0.0
-        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * min(max(fraction, 0.0), 1.0)
+        return frame.bottom - (frame.bottom - frame.top) * min(max(fraction, 0.0), 1.0)
 
-    return place
+    return height
 
 
-def _log_ticks(
-    low: float, high: float, y: Callable[[float], float], margin: float = _DECADES
-) -> tuple[list[Line], list[Label]]:
-    bottom, top = low * 10**-margin, high * 10**margin
-    few = math.log10(top / bottom) < 2  # decades alone would be one line or none
-    locator = LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=9)
-    values = [float(value) for value in locator.tick_values(bottom, top) if bottom <= value <= top]
+def _grid(values: Sequence[float], texts: Sequence[str], y: Callable[[float], float], frame: Frame) -> _Ticks:
     return (
-        [Line(_points([(LEFT, y(value)), (WIDTH - RIGHT, y(value))]), "grid") for value in values],
-        [Label(LEFT - 8, y(value) + 4, _power(value), "end") for value in values],
+        [Line(_points([(frame.left, y(value)), (frame.right, y(value))]), "grid") for value in values],
+        [Label(frame.left - 8, y(value) + 4, text, "end") for value, text in zip(values, texts, strict=True)],
     )
 
 
-def _ticks(
-    low: float, high: float, place: Callable[[float], float], *, across: bool, whole: bool = False
-) -> tuple[list[Line], list[Label]]:
-    locator = MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=whole)
+def _log_ticks(low: float, high: float, y: Callable[[float], float], frame: Frame, margin: float = _DECADES) -> _Ticks:
+    bottom, top = low * 10**-margin, high * 10**margin
+    few = math.log10(top / bottom) < 2  # decades alone would give at most one line
+    locator = LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=9)
+    values = [float(value) for value in locator.tick_values(bottom, top) if bottom <= value <= top]
+    return _grid(values, list(map(_power, values)), y, frame)
+
+
+def _vertical_ticks(low: float, high: float, y: Callable[[float], float], frame: Frame) -> _Ticks:
+    values = _round_values(low, high, 8)
+    return _grid(values, _with_equal_decimals(values), y, frame)
+
+
+def _horizontal_ticks(
+    low: float, high: float, x: Callable[[float], float], frame: Frame, *, whole: bool = False
+) -> list[Label]:
+    values = _round_values(low, high, max(3, int((frame.right - frame.left) / _TICK_SPACING)), whole=whole)
+    texts = _with_equal_decimals(values)
+    return [Label(x(value), frame.bottom + 18, text) for value, text in zip(values, texts, strict=True)]
+
+
+def _round_values(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
+    locator = MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=whole)
     edge = 1e-9 * (high - low)
-    values = [float(value) for value in locator.tick_values(low, high) if low - edge <= value <= high + edge]
-    texts = _alike(values)
-    if across:
-        lines = [Line(_points([(LEFT, place(value)), (WIDTH - RIGHT, place(value))]), "grid") for value in values]
-        return lines, [
-            Label(LEFT - 8, place(value) + 4, text, "end") for value, text in zip(values, texts, strict=True)
-        ]
-    return [], [Label(place(value), HEIGHT - BOTTOM + 18, text) for value, text in zip(values, texts, strict=True)]
+    return [float(value) for value in locator.tick_values(low, high) if low - edge <= value <= high + edge]
 
 
 def _short(value: float) -> str:
     return f"{value:.6g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 
-def _alike(values: Sequence[float]) -> list[str]:
-    """Numbers with as many decimals as tell neighbours apart; zero has none."""
+def _with_equal_decimals(values: Sequence[float]) -> list[str]:
+    """Numbers with just as many decimals as distinguish neighbours; zero has none."""
     step = min(np.diff(values), default=1.0)
     if not 1e-4 <= step < 1e5:
         return [_short(value) for value in values]
@@ -260,38 +308,38 @@ def _power(value: float) -> str:
     return _short(value) if 0.01 <= value < 1e4 else f"{value:.0e}".replace("e-0", "e−").replace("e+0", "e")
 
 
-def _groups(names: Sequence[str], step: float) -> tuple[list[tuple[float, float]], list[Label]]:
-    """Shaded bands for the parts of the network, every second one, with their names where they fit."""
+def _network_parts(names: Sequence[str], step: float, frame: Frame) -> tuple[list[tuple[float, float]], list[Label]]:
+    """Shade every second part of the network, and label the parts that are wide enough."""
     bands, labels, start = [], [], 0
-    for index, (part, members) in enumerate(groupby(names, key=_part)):
+    for index, (part, members) in enumerate(groupby(names, key=lambda name: _part(name, levels=frame is WIDE))):
         count = len(list(members))
-        x, width = LEFT + start * step, count * step
+        x, width = frame.left + start * step, count * step
         if index % 2 == 0:
             bands.append((x, width))
-        if width >= _LETTER * max(map(len, part.split())):
+        if width >= _LETTER_WIDTH * max(map(len, part.split())):
             for line, word in enumerate(part.split()):
-                labels.append(Label(x + width / 2, HEIGHT - BOTTOM + 16 + 13 * line, word, style="part"))
+                labels.append(Label(x + width / 2, frame.bottom + 16 + 13 * line, word, style="part"))
         start += count
     return bands, labels
 
 
-def _part(name: str) -> str:
-    """Encoder 0, decoder.phase 1, …: what a layer's canonical name says of its place."""
+def _part(name: str, *, levels: bool) -> str:
+    """Name the part of the network that a layer's canonical name states: "encoder 0", "decoder phase 1", …."""
     words = name.split(".")
     if words[0] == "encoder" and len(words) > 2:
-        return f"encoder {words[1]}"
+        return f"encoder {words[1]}" if levels else "encoder"
     if words[0] == "decoder" and len(words) > 3:
-        return f"decoder {words[1]} {words[2]}"
+        return f"decoder {words[1]} {words[2]}" if levels else f"decoder {words[1]}"
     return "in" if words[0] == "whitening" else "out"
 
 
-def _points(places: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places if math.isfinite(x) and math.isfinite(y))
+def _points(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points if math.isfinite(x) and math.isfinite(y))
 
 
-def _along(text: str) -> Label:
-    return Label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, text, style="axis")
+def _horizontal_title(text: str, frame: Frame) -> Label:
+    return Label((frame.left + frame.right) / 2, frame.height - 8, text, style="axis")
 
 
-def _upright(text: str) -> Label:
-    return Label(LEFT, TOP - 10, text, "start", "axis")
+def _vertical_title(text: str, frame: Frame) -> Label:
+    return Label(frame.left, frame.top - 10, text, "start", "axis")

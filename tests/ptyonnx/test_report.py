@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import io
 import json
 import math
 import re
 import sys
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,29 @@ from typing import Any
 import numpy as np
 import pytest
 from float32_bounds import of_polar, of_roundings
-from report_factory import HOSTILE, LAYERS, SQUARE, make_report, objects
+from matplotlib import colormaps
+from PIL import Image
+from report_factory import (
+    HOSTILE,
+    INSIDE,
+    LAYERS,
+    SHAPE,
+    SQUARE,
+    UNKNOWN_A,
+    UNKNOWN_B,
+    A,
+    B,
+    make_report,
+    objects,
+    shown,
+)
 from skimage.transform import downscale_local_mean
 
-from ptyonnx.report import LayerError, Picture, Report, RingCorrelation, Table, write_report
+from ptyonnx.report import LayerError, Picture, Report, RingCorrelation, Table, Verdict, write_report
 from ptyonnx.report.page import render
 from ptyonnx.report.pixels import encode_pixels
-from ptyonnx.report.plots import HEIGHT, draw_layers, draw_ring
+from ptyonnx.report.plots import NARROW, WIDE, Frame, Label, draw_curves, draw_layers, draw_ring
+from ptyonnx.report.previews import make_previews
 from ptyonnx_bundles.errors import MissingDependencyError, OutputError
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
@@ -85,7 +103,7 @@ def test_all_tags_are_closed_and_every_part_is_there() -> None:
     assert words == ["not compared", "differ", "beyond tolerance", "within tolerance"]
     assert [text for _, text in page.all("strong")] == ["B.onnx is beyond the tolerance"]
     drawings = [attributes for attributes, _ in page.all("svg") if attributes.get("role") == "img"]
-    assert len(drawings) == 3
+    assert len(drawings) == 6  # three plots, for wide and for narrow screens
     assert all(attributes["aria-label"] for attributes in drawings)
 
 
@@ -106,6 +124,7 @@ def test_the_policy_allows_exactly_the_style_sheet_and_the_script_that_stand_in_
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{kind} 'sha256-{digest}';" in policy
     assert policy.startswith("default-src 'none';")
+    assert "img-src data:;" in policy
     assert "unsafe" not in policy
 
 
@@ -113,13 +132,16 @@ def test_nothing_in_the_page_points_outside() -> None:
     text = render(make_report())
     assert not re.search(r"(?i)\w:/|url\(|@import", text)
     page = Elements(text)
-    assert not [attributes for _, attributes, _ in page.found if {"src", "href", "action", "style"} & attributes.keys()]
+    assert not [attributes for _, attributes, _ in page.found if {"href", "action", "style"} & attributes.keys()]
+    sources = [(tag, attributes["src"]) for tag, attributes, _ in page.found if "src" in attributes]
+    assert len(sources) == 6
+    assert all(tag == "img" and (source or "").startswith("data:image/png;base64,") for tag, source in sources)
 
 
 def test_a_hostile_name_is_shown_and_not_obeyed() -> None:
     page = Elements(render(make_report(HOSTILE)))
     assert len(page.all("script")) == 3
-    assert page.all("img") == []
+    assert all("onerror" not in attributes and attributes["src"] != "x" for attributes, _ in page.all("img"))
     assert not [name for _, attributes, _ in page.found for name in attributes if name.startswith("on")]
     shown = HOSTILE.replace("\u202e", "\\u202e")  # would turn the direction of the text
     assert f"a.onnx and {shown}" in [text for _, text in page.all("h1")]
@@ -233,7 +255,7 @@ def test_errors_of_layers_stand_at_their_logarithm_and_the_first_beyond_is_named
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf, 1e-300, 1e300])
 def test_a_layer_of_any_error_stands_in_the_frame(value: float) -> None:
     plot = draw_layers([LayerError("a", value, value, 1e-4), LayerError("b", 1e-5, 1e-6, 1e-4)])
-    assert all(0 < marker.y < HEIGHT and math.isfinite(marker.y) for marker in plot.markers)
+    assert all(0 < marker.y < WIDE.height and math.isfinite(marker.y) for marker in plot.markers)
     beyond = [label.text for label in plot.labels if label.style == "callout"]
     assert beyond == ([] if value <= 1e-4 else ["a"])
 
@@ -249,9 +271,8 @@ def test_the_resolution_stands_at_its_frequency_with_its_length() -> None:
     plot = draw_ring(report.ring)
     (line,) = [line for line in plot.lines if line.style == "parting"]
     x = float(line.points.split(",")[0])
-    assert (x - plot.left) / (plot.right - plot.left) == pytest.approx(
-        1 / 2.57 / 0.5, abs=1 / (plot.right - plot.left)
-    )  # a pixel of the plot
+    width = WIDE.right - WIDE.left
+    assert (x - WIDE.left) / width == pytest.approx(1 / 2.57 / 0.5, abs=1 / width)  # a pixel of the plot
     assert "2.57 px = 25.7 nm" in plot.description
 
 
@@ -269,6 +290,73 @@ def test_images_that_agree_at_no_frequency_or_at_every_one_have_no_resolution(
     assert "resolution" not in plot.description
     callouts = [label.text for label in plot.labels if label.style == "callout"]
     assert callouts == ([] if resolution_px is None else [plot.description.partition(": ")[2]])
+
+
+@pytest.mark.parametrize("frame", [WIDE, NARROW], ids=lambda frame: frame.name)
+def test_labels_of_every_plot_lie_inside_its_frame_and_do_not_overlap(frame: Frame) -> None:
+    report = make_report()
+    assert report.ring is not None
+    for plot in (draw_layers(report.layers, frame), draw_curves(report.curves, frame), draw_ring(report.ring, frame)):
+        boxes = [_box(label) for label in plot.labels]
+        assert all(left >= 0 and right <= frame.width for left, right, *_ in boxes), plot.name
+        assert all(top >= 0 and bottom <= frame.height for *_, top, bottom in boxes), plot.name
+        for index, a in enumerate(boxes):
+            for b in boxes[index + 1 :]:
+                assert a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2], (plot.name, plot.labels[index])
+
+
+def _box(label: Label) -> tuple[float, float, float, float]:
+    """Left, right, top and bottom of a label of 12 px letters, whose mean width is at most 7 px."""
+    width = 7.0 * len(label.text)
+    left = label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
+    return left, left + width, label.y - 10, label.y + 2
+
+
+def test_the_narrow_plot_of_layers_names_the_branches() -> None:
+    names = [f"{part}.{level}.conv.{index}" for part in ("encoder", "decoder.amplitude", "decoder.phase")
+             for level in range(3) for index in range(4)]  # fmt: skip
+    plot = draw_layers([LayerError(name, 1e-6, 1e-6, 1e-4) for name in names], NARROW)
+    assert [label.text for label in plot.labels if label.style == "part"] == [
+        "encoder", "decoder", "amplitude", "decoder", "phase",
+    ]  # fmt: skip
+
+
+def test_previews_show_both_objects_in_the_colours_of_their_range() -> None:
+    report = make_report()
+    assert report.picture_a is not None
+    assert report.picture_b is not None
+    previews = make_previews(report.picture_a, report.picture_b)
+    for name, colours in (("amplitude", "gray"), ("phase", "viridis")):
+        preview = previews[name]
+        high, middle, low = preview.ticks
+        assert middle == (high + low) / 2
+        for png, side, unknown in ((preview.a, A, UNKNOWN_A), (preview.b, B, UNKNOWN_B)):
+            picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")).astype(int)
+            assert picture.shape == (*SHAPE, 4)
+            assert (picture[unknown, :, 3] == 0).all()
+            assert (picture[..., 3] > 0).sum() == np.prod(SHAPE) - (unknown.stop - unknown.start) * SHAPE[1]
+            for value, place in ((shown(name, side), (40, 20)), (shown(name, INSIDE), (60, 90))):
+                fraction = min(max((value - low) / (high - low), 0), 1)
+                # one of 255 steps beside it, in a colour map that changes by at most 4 of 255 from step to step
+                expected = np.array(colormaps[colours](fraction, bytes=True)[:3]).astype(int)
+                np.testing.assert_allclose(picture[place][:3], expected, atol=4)
+
+
+def test_previews_of_a_large_object_are_small() -> None:
+    a, b = _noise((1200, 500), 0), _noise((1200, 500), 1)
+    preview = make_previews(Picture("a", a), Picture("b", b))["phase"]
+    assert (preview.height, preview.width) == (400, 166)
+    assert preview.bytes < 2 * 400 * 166 * 1.5
+
+
+def test_a_verdict_states_its_question_and_a_difference_of_two_networks_is_no_failure() -> None:
+    verdict = Verdict("images", False, "they differ", "Are they equal?")
+    for must_pass, style in ((True, "failed"), (False, "differs")):
+        page = Elements(render(Report("t", verdicts=(replace(verdict, must_pass=must_pass),))))
+        assert [attributes.get("class") for attributes, _ in page.all("li")] == [style]
+        assert [text for attributes, text in page.all("p") if attributes.get("class") == "question"] == [
+            "Are they equal?"
+        ]
 
 
 def test_numbers_have_four_digits_and_a_minus() -> None:
@@ -297,14 +385,17 @@ def test_reports_that_cannot_be_drawn_are_refused() -> None:
 
 def test_without_jinja2_one_line_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'ptyonnx\[compare\]'"):
+    with pytest.raises(MissingDependencyError) as error:
         write_report(tmp_path / "page.html", make_report())
+    assert error.value.remedy == "pip install 'ptyonnx[compare]'"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"'\.pdf', expected \.html"):
+    with pytest.raises(OutputError) as error:
         write_report(tmp_path / "page.pdf", make_report())
+    assert error.value.file == str(tmp_path / "page.pdf")
+    assert error.value.found == "'.pdf'"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from report_factory import HOSTILE, INSIDE, SHAPE, SQUARE, A, B, make_report, shown
 
 from ptyonnx.report import write_report
+from ptyonnx.report.previews import make_previews
 
 pytestmark = pytest.mark.browser
 
@@ -27,18 +29,26 @@ ARGUMENTS = (
 )  # fmt: skip
 QUANTITIES = ("amplitude", "phase")
 ONE_STEP = 2  # of 255: rounding of a colour on its way through a canvas
-READABLE = 4.5  # contrast of text that WCAG 2 asks for
+READABLE = 4.5  # contrast of text, by WCAG 2
+LEAST_LETTER_PX = 9  # of labels of a plot
+TOUCH_PX = 44  # width and height of a control, by WCAG 2.5.5
+SHOWN_PX = 2000  # pixels of one object in a screenshot, at least
 
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def _chromium() -> str:
+    """Path of the browser."""
     names = (os.environ.get("PTYONNX_CHROMIUM"), *NAMES)
     program = next((found for name in names if name and (found := shutil.which(name))), None)
     assert program, "no Chromium: install the package chromium, or leave these tests out with -m 'not browser'"
+    return program
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+        chromium = playwright.chromium.launch(executable_path=_chromium(), args=list(ARGUMENTS))
         yield chromium
         chromium.close()
 
@@ -399,16 +409,67 @@ def test_the_mark_of_a_tick_begins_on_the_bar_and_cannot_be_read_as_a_minus(open
 @pytest.mark.parametrize("width", [320, 390, 768])
 def test_a_narrow_screen_scrolls_downwards_only(open_page: Open, width: int) -> None:
     page = open_page(width=width)
+    boxes = [box for plot in page.locator("figure.plot > svg").all() if (box := plot.bounding_box())]
+    assert len(boxes) == 3  # one of the two frames of each plot
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    letters = page.locator("figure.plot svg text").evaluate_all(
+        """(texts) => texts.filter((text) => text.getClientRects().length).map((text) => {
+            const scale = text.getScreenCTM().a;
+            return parseFloat(getComputedStyle(text).fontSize) * scale;
+        })"""
+    )
+    assert min(letters) >= LEAST_LETTER_PX
     for mode in ("Wipe", "Side by side", "Difference"):
         page.get_by_role("radio", name=mode, exact=True).check(force=True)
         _settle(page)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
+def test_controls_on_a_telephone_are_large_enough_for_a_finger(open_page: Open) -> None:
+    page = open_page(width=390, has_touch=True, is_mobile=True, device_scale_factor=3)
+    for mode in ("Wipe", "Side by side", "Difference"):
+        page.get_by_role("radio", name=mode, exact=True).check(force=True)
+        _settle(page)
+        boxes = page.locator("button, select, input").evaluate_all(
+            """(controls) => controls.filter((each) => each.offsetParent).map((each) => {
+                const { width, height } = each.getBoundingClientRect();
+                return [each.outerHTML, width, height];
+            })"""
+        )
+        assert len(boxes) > 8
+        assert [each for each, width, height in boxes if width < TOUCH_PX or height < TOUCH_PX] == []
+
+
+@pytest.mark.parametrize("name", ["page.html", "without-script.html"])
+@pytest.mark.parametrize("size", [(390, 1600), (1280, 900)])
+def test_a_plain_screenshot_shows_the_images(tmp_path: Path, size: tuple[int, int], name: str) -> None:
+    page, shot = tmp_path / name, tmp_path / "shot.png"
+    report = make_report()
+    write_report(page, report)
+    if name == "without-script.html":  # as a preview of an attachment shows it
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL), encoding="utf-8")
+    width, height = size
+    subprocess.run(
+        [_chromium(), *ARGUMENTS, "--headless", "--hide-scrollbars", f"--screenshot={shot}",
+         f"--window-size={width},{height}", f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    picture = np.asarray(Image.open(shot).convert("RGB")).astype(int)
+    assert picture.shape == (height, width, 3)
+    assert report.picture_a is not None
+    assert report.picture_b is not None
+    high, _, low = make_previews(report.picture_a, report.picture_b)["phase"].ticks
+    for side in (A, B):
+        expected = _colour("phase", shown("phase", side), low, high)
+        found = (np.abs(picture - expected).max(2) <= 2 * ONE_STEP).sum()
+        assert found > SHOWN_PX, f"{found} pixels of the phase of {side}"
+
+
 def test_a_hostile_name_is_text_everywhere(open_page: Open) -> None:
     page = open_page(HOSTILE)
     assert page.evaluate("() => window.hostile") is None
-    assert page.locator("img").count() == 0
+    assert page.locator("img[onerror], img[src=x]").count() == 0
     assert page.title() == "a.onnx and " + HOSTILE.replace("\u202e", "\\u202e")
     assert HOSTILE.split("\u202e")[0] in page.locator('[data-label="b"]').first.text_content()
 
@@ -435,10 +496,11 @@ def test_the_policy_forbids_scripts_and_requests_that_somebody_adds(open_page: O
     context.close()
 
 
-def test_without_scripts_all_but_the_images_is_there(open_page: Open) -> None:
+def test_without_scripts_previews_stand_in_for_the_images(open_page: Open) -> None:
     page = open_page(java_script_enabled=False)
     assert page.locator(".verdicts li").count() == 4
-    assert page.locator("figure.plot svg[role=img]").count() == 3
+    assert page.locator("figure.plot svg[role=img]:visible").count() == 3
     assert page.locator("table").count() == 3
-    assert page.get_by_text("The images are drawn by the script").is_visible()
+    assert page.get_by_text("These previews need no script").is_visible()
+    assert page.locator(".pair img.unknown:visible").count() == 4
     assert not page.locator(".toolbar").is_visible()

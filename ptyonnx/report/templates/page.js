@@ -4,7 +4,7 @@ const ZOOM_STEP = 1.25;
 const PAN_STEP = 0.12; // of what is visible
 const WHEEL_PAUSE_MS = 250; // a wheel that scrolls the page does not begin to zoom under way
 const LEAST_RANGE = 1e-3; // of the largest difference: lower end of its slider
-const GRIP = 9; // pixels of the screen beside the divider that hold it
+const GRIP = { mouse: 9, touch: 24 }; // pixels of the screen on either side of the divider at which it can be dragged
 
 for (const choice of document.querySelectorAll('[name="theme"]')) {
   choice.addEventListener("change", () => { document.documentElement.dataset.theme = choice.value; });
@@ -99,7 +99,7 @@ class Viewer {
     this.scrolled = -Infinity;
     this.label();
     this.listen();
-    this.draw();
+    this.drawNow(); // with the previews hidden, a frame without images must not be shown
   }
 
   draw() {
@@ -202,7 +202,7 @@ class Viewer {
       const box = canvas.getBoundingClientRect();
       return [(event.clientX - box.left) * ratio(), (event.clientY - box.top) * ratio()];
     };
-    const onDivider = (event) => kind === "wipe" && Math.abs(at(event)[0] - view.divider * canvas.width) < GRIP * ratio();
+    const onDivider = (event) => kind === "wipe" && Math.abs(at(event)[0] - view.divider * canvas.width) < (event.pointerType === "touch" ? GRIP.touch : GRIP.mouse) * ratio();
     element.addEventListener("wheel", (event) => {
       const outwards = event.deltaY > 0;
       const passing = performance.now() - this.scrolled < WHEEL_PAUSE_MS;
@@ -275,10 +275,10 @@ async function start() {
   const data = JSON.parse(stored.textContent);
   const tables = JSON.parse(document.getElementById("colours").textContent);
   const colours = Object.fromEntries(Object.entries(tables).map(([name, text]) => [name, colourTable(text)]));
-  const figures = [...document.querySelectorAll(".quantity")];
+  const figures = [...document.querySelectorAll("[data-quantity]")];
   const quantities = await Promise.all(figures.map(async (figure) => new Quantity(figure, data, await unpackedQuantity(data, figure.dataset.quantity), colours)));
   const root = document.querySelector(".images");
-  root.dataset.ready = "true"; // shows the panels, so that they have a size
+  root.dataset.ready = "true"; // replaces the previews by the panels, which then have a size
   new Viewer(root, data, quantities);
 }
 

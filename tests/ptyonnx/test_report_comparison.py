@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ptyonnx import load_scan
 from ptyonnx.cli import main
 from ptyonnx.comparison import Comparison, Implementation, compare, compare_objects, open_implementation
-from ptyonnx.report.of_comparison import report_of
+from ptyonnx.report.comparison_report import build_report
 from ptyonnx.report.page import render
 from ptyonnx.runs.history import write_history
 from ptyonnx.runs.run import Record, Run
@@ -68,7 +68,7 @@ def _turn_into_run(bundle: Bundle, metrics: dict[str, float]) -> Bundle:
 
 def test_every_level_and_figure_is_there(compared: Compared) -> None:
     found, a, b = compared
-    report = report_of(found, a, b, "siemens_star_64.npz")
+    report = build_report(found, a, b, "siemens_star_64.npz")
     assert {verdict.level: verdict.passed for verdict in report.verdicts} == {
         name: level.passed for name, level in found.levels.items()
     }
@@ -88,19 +88,19 @@ def test_every_level_and_figure_is_there(compared: Compared) -> None:
 
 
 def test_bundles_of_one_name_are_told_apart_by_their_folders(compared: Compared, folder: Path) -> None:
-    report = report_of(*compared)
+    report = build_report(*compared)
     assert report.title == f"{Path('first/bundle.onnx')} and {Path('second/bundle.onnx')}"
     same = (
         open_implementation(folder / "first" / "bundle.onnx"),
         open_implementation(f"{folder / 'first' / 'bundle.onnx'}@cpu"),
     )
-    assert report_of(compare(*same), *same).title == "bundle.onnx and bundle.onnx by onnxruntime (cpu)"
+    assert build_report(compare(*same), *same).title == "bundle.onnx and bundle.onnx by onnxruntime (cpu)"
 
 
 def test_the_page_holds_the_two_objects_as_they_were_compared(compared: Compared) -> None:
     found, *_ = compared
     assert found.image is not None
-    page = render(report_of(*compared))
+    page = render(build_report(*compared))
     assert len(page.encode()) < 5_000_000
     stored = re.search(r'id="pixels">(.*?)</script>', page)
     assert stored
@@ -123,7 +123,7 @@ def test_the_page_shows_where_only_one_of_the_two_is_known(compared: Compared) -
     one, other = _object_of(found).copy(), _object_of(found).copy()
     one[:20] = other[:, :30] = np.nan
     image = compare_objects(one, other)
-    page = render(report_of(replace(found, images=replace(found.images, image=image)), *subjects))
+    page = render(build_report(replace(found, images=replace(found.images, image=image)), *subjects))
     stored = re.search(r'id="pixels">(.*?)</script>', page)
     assert stored
     data = json.loads(stored[1])
@@ -141,7 +141,7 @@ def test_the_page_says_that_images_agree_at_no_frequency(compared: Compared) -> 
     )
     image = compare_objects(a, b, 1e-8, free=False)
     assert image.ring.agreement == "nowhere"
-    report = report_of(replace(found, images=replace(found.images, image=image)), *subjects)
+    report = build_report(replace(found, images=replace(found.images, image=image)), *subjects)
     rows = {row[0]: row[1:] for table in report.tables if table.section == "images" for row in table.rows}
     assert rows["resolution (Fourier rings, half bit)"] == (f"none: {image.ring.sentence}", None)
     assert "resolution" not in rows
@@ -162,7 +162,7 @@ def test_the_two_are_called_by_capitals(word: str, compared: Compared, tmp_path:
     sentences = " ".join([unlike.identity.sentence, *image.flaws, *image.unlike])
     assert re.search(rf"{word} [AB]\b", sentences)
     assert not re.search(rf"{word} [ab]\b", sentences)
-    assert "only in A" in render(report_of(unlike, subjects[0], Implementation(other)))
+    assert "only in A" in render(build_report(unlike, subjects[0], Implementation(other)))
 
 
 def _object_of(found: Comparison) -> NDArray[np.complex64]:
@@ -178,7 +178,7 @@ def test_losses_are_those_of_the_run_in_which_a_bundle_lies(tmp_path: Path) -> N
         Implementation(_turn_into_run(a, {key: ROWS[1][key] for key in ("epoch", "loss", "val_loss")})),
         Implementation(b),
     )
-    curves = report_of(compare(*pair), *pair).curves
+    curves = build_report(compare(*pair), *pair).curves
     assert [(curve.label, curve.side, curve.dashed) for curve in curves] == [
         ("A, training", "a", False),
         ("A, validation", "a", True),
@@ -191,9 +191,9 @@ def test_losses_are_those_of_the_run_in_which_a_bundle_lies(tmp_path: Path) -> N
 def test_losses_of_a_run_that_went_on_without_the_bundle_are_left_out(tmp_path: Path) -> None:
     a = make_bundle(tmp_path / "bundle.onnx", RECIPE)
     other = Implementation(_turn_into_run(a, {"epoch": 2.0, "loss": -1.0, "val_loss": -1.0}))
-    assert report_of(compare(other, other), other, other).curves == ()
+    assert build_report(compare(other, other), other, other).curves == ()
     (tmp_path / "history.csv").write_text("epoch,loss\n1,x\n", encoding="utf-8")
-    assert report_of(compare(other, other), other, other).curves == ()
+    assert build_report(compare(other, other), other, other).curves == ()
 
 
 def test_diff_writes_the_page_beside_its_usual_output(

@@ -1,4 +1,4 @@
-"""From a comparison to what its page says: sentences, tables, curves and pictures, in the page's order."""
+"""Describe a comparison as the contents of a page: sentences, tables, curves and pictures, in the page's order."""
 
 from __future__ import annotations
 
@@ -23,32 +23,41 @@ from ptyonnx.runs.run import Run
 from ptyonnx_bundles import Bundle
 from ptyonnx_bundles.errors import RunError
 
-__all__ = ["report_of"]
+__all__ = ["build_report"]
 
-_SAME_FIGURE = 1e-6  # relative: a run's figures and those in the manifest of its bundle
+_QUESTIONS = {
+    "identity": "Is it the same network?",
+    "weights": "Are the weights equal?",
+    "activations": "Do all layers agree to rounding?",
+    "images": "Are the images equal within the tolerance?",
+}
+_METRIC_TOLERANCE = 1e-6  # relative, between the history of a run and the manifest of its bundle
 
 
-def report_of(found: Comparison, a: Implementation, b: Implementation, scan_name: str | None = None) -> Report:
+def build_report(comparison: Comparison, a: Implementation, b: Implementation, scan_name: str | None = None) -> Report:
     """Describe a comparison.
 
     Parameters
     ----------
-    found : Comparison
+    comparison : Comparison
     a, b : Implementation
-        What was compared.
+        The two that were compared.
     scan_name : str, optional
-        The scan that both ran on.
+        Name of the scan that both ran on.
     """
-    image = found.image
+    image = comparison.image
     name_a, name_b = _names(a, b)
     return Report(
         title=f"{name_a} and {name_b}",
-        subtitle=_subtitle(found, a, b, scan_name),
-        outcome=Verdict("outcome", found.passed, found.sentence),
-        verdicts=tuple(Verdict(name, level.passed, level.sentence) for name, level in found.levels.items()),
-        tables=tuple(_tables(found)),
+        subtitle=_subtitle(comparison, a, b, scan_name),
+        outcome=Verdict("outcome", comparison.passed, comparison.sentence, must_pass=comparison.same_function),
+        verdicts=tuple(
+            Verdict(name, level.passed, level.sentence, _QUESTIONS[name], must_pass=comparison.same_function)
+            for name, level in comparison.levels.items()
+        ),
+        tables=tuple(_tables(comparison)),
         layers=tuple(
-            LayerError(layer.name, layer.largest, layer.rms, layer.tolerance) for layer in found.activations.layers
+            LayerError(layer.name, layer.largest, layer.rms, layer.tolerance) for layer in comparison.activations.layers
         ),
         curves=(*_curves(a.bundle, "a"), *_curves(b.bundle, "b")),
         ring=None if image is None else _ring(image),
@@ -59,9 +68,9 @@ def report_of(found: Comparison, a: Implementation, b: Implementation, scan_name
 
 
 def _names(a: Implementation, b: Implementation) -> tuple[str, str]:
-    """Files with no more folders than tell them apart, and engines where they are not simply onnxruntime."""
-    files = [str(subject.bundle.path or subject.bundle.name) for subject in (a, b)]
-    engines = [subject.name.removeprefix(file) for subject, file in zip((a, b), files, strict=True)]
+    """Short names of both: as many folders as distinguish the files, and the engine unless it is onnxruntime."""
+    files = [str(implementation.bundle.path or implementation.bundle.name) for implementation in (a, b)]
+    engines = [implementation.name.removeprefix(file) for implementation, file in zip((a, b), files, strict=True)]
     parts = [Path(file).parts for file in files]
     for length in range(1, max(map(len, parts)) + 1):
         first, second = (str(Path(*part[-length:])) + engine for part, engine in zip(parts, engines, strict=True))
@@ -70,24 +79,24 @@ def _names(a: Implementation, b: Implementation) -> tuple[str, str]:
     return a.name, b.name
 
 
-def _subtitle(found: Comparison, a: Implementation, b: Implementation, scan_name: str | None) -> str:
-    first, second = (subject.bundle.manifest.physics for subject in (a, b))
+def _subtitle(comparison: Comparison, a: Implementation, b: Implementation, scan_name: str | None) -> str:
+    first, second = (implementation.bundle.manifest.physics for implementation in (a, b))
     same = (first.N, first.gridsize) == (second.N, second.gridsize)
     sizes = f"N {first.N}, gridsize {first.gridsize}"
     if not same:
         sizes = f"A: {sizes}; B: N {second.N}, gridsize {second.gridsize}"
     patterns = "the patterns of their self-tests" if scan_name is None else scan_name
-    return f"A is {found.a}, B is {found.b}; on {patterns}. {sizes}."
+    return f"A is {comparison.a}, B is {comparison.b}; on {patterns}. {sizes}."
 
 
-def _tables(found: Comparison) -> Iterator[Table]:
-    if found.image is not None:
-        yield from _image_tables(found.image)
-    if found.patches is not None:
-        figures = found.patches.difference
+def _tables(comparison: Comparison) -> Iterator[Table]:
+    if comparison.image is not None:
+        yield from _image_tables(comparison.image)
+    if comparison.patches is not None:
+        figures = comparison.patches.difference
         yield Table(
-            f"{found.patches.patterns} patches of the same patterns, "
-            f"{'A multiplied by one factor' if found.patches.free else 'as they are'}",
+            f"{comparison.patches.patterns} patches of the same patterns, "
+            f"{'after A was multiplied by one complex factor' if comparison.patches.free else 'unchanged'}",
             ("largest difference", "rms", "scale", "phase (rad)", "compared (px)", "of (px)"),
             (
                 (
@@ -96,36 +105,36 @@ def _tables(found: Comparison) -> Iterator[Table]:
                     figures.amplitude_scale,
                     figures.phase_rad,
                     f"{figures.pixels:,}",
-                    f"{found.patches.pixels:,}",
+                    f"{comparison.patches.pixels:,}",
                 ),
             ),
             "images",
         )
-    layers = found.activations.layers
+    layers = comparison.activations.layers
     if layers:
         yield Table(
-            "Every value of the network, in order of computation",
-            ("name", "largest difference", "tolerance", "rms", "values up to"),
+            "Output of every layer, in order of computation",
+            ("name", "largest difference", "tolerance", "rms", "largest value"),
             tuple((each.name, each.largest, each.tolerance, each.rms, each.magnitude) for each in layers),
             "layers",
         )
-    differing = [entry for entry in found.weights.arrays if not entry.equal]
+    differing = [entry for entry in comparison.weights.arrays if not entry.equal]
     if differing:
-        equal = len(found.weights.arrays) - len(differing)
+        equal = len(comparison.weights.arrays) - len(differing)
         yield Table(
-            f"Arrays that differ, most first; {equal} are equal",
+            f"Arrays that differ, largest difference first; {equal} are equal",
             ("name", "relative", "cosine", "largest", "rms", "differing elements", "shape"),
             tuple(map(_weight, differing)),
             "weights",
         )
-    if found.manifest:
-        rows = tuple((entry.key, entry.a, entry.b) for entry in found.manifest)
+    if comparison.manifest:
+        rows = tuple((entry.key, entry.a, entry.b) for entry in comparison.manifest)
         yield Table("Entries that differ", ("entry", "A", "B"), rows, "manifests")
-    graph = found.graph
+    graph = comparison.graph
     nodes = (*((name, "only in A") for name in graph.only_a), *((name, "only in B") for name in graph.only_b),
              *((name, "changed") for name in graph.changed))  # fmt: skip
     if nodes:
-        yield Table("Nodes of the graphs that differ", ("node", "how"), nodes, "manifests")
+        yield Table("Nodes of the graphs that differ", ("node", "difference"), nodes, "manifests")
 
 
 def _image_tables(image: ImageComparison) -> Iterator[Table]:
@@ -141,7 +150,7 @@ def _image_tables(image: ImageComparison) -> Iterator[Table]:
     )
     removed = image.alignment
     yield Table(
-        "What ptychography leaves free, removed first: what lays A on B",
+        "Ambiguities of ptychography, fitted and removed from A first",
         ("figure", "value", "unit"),
         (
             ("amplitude scale", removed.amplitude_scale, None),
@@ -167,7 +176,7 @@ def _image_tables(image: ImageComparison) -> Iterator[Table]:
 
 
 def _resolution(image: ImageComparison) -> Iterator[tuple[object, ...]]:
-    """Rows of the resolution, or why there is none."""
+    """Rows of the resolution, or the reason why there is none."""
     ring, figure = image.ring, "resolution (Fourier rings, half bit)"
     if ring.agreement != "partly":
         yield figure, f"none: {ring.sentence}", None
@@ -192,7 +201,7 @@ def _ring(image: ImageComparison) -> RingCorrelation:
 
 
 def _curves(bundle: Bundle, side: Side) -> Iterator[Curve]:
-    """Losses of the run in whose directory the bundle lies; none where it is not that run's."""
+    """Losses of the run that contains the bundle; none if the bundle is not an export of that run."""
     rows = _history(bundle)
     if not rows:
         return
@@ -202,7 +211,7 @@ def _curves(bundle: Bundle, side: Side) -> Iterator[Curve]:
 
 
 def _history(bundle: Bundle) -> list[dict[str, float]]:
-    """Rows of `history.csv` beside the bundle, if one of them is what the bundle's manifest records."""
+    """Rows of the `history.csv` beside the bundle, if one of them has the metrics of the bundle's manifest."""
     metrics = bundle.manifest.metrics
     if bundle.path is None or not metrics:
         return []
@@ -216,5 +225,5 @@ def _history(bundle: Bundle) -> list[dict[str, float]]:
 def _agrees(row: dict[str, float], metrics: dict[str, float]) -> bool:
     wanted = {"epoch", "loss", "val_loss"}
     return wanted <= row.keys() & metrics.keys() and all(
-        math.isclose(row[key], metrics[key], rel_tol=_SAME_FIGURE) for key in wanted
+        math.isclose(row[key], metrics[key], rel_tol=_METRIC_TOLERANCE) for key in wanted
     )
