@@ -1,4 +1,4 @@
-"""For all floors: what a test finds does not depend on how busy the machine is, or on how the tests were started."""
+"""For all packages: the result of a test does not depend on the load of the machine or on how the tests were started."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Networks of both frameworks, exported once for all tests of this floor."""
+"""Networks of both frameworks, exported once for all tests of this package."""
 
 from __future__ import annotations
 

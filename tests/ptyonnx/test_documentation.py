@@ -23,10 +23,10 @@ from ptyonnx.settings.configuration import configure
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-FLOORS = ("bundles", "converters", "ptyonnx", "runtime")
+PACKAGES = ("bundles", "converters", "ptyonnx", "runtime")
 PAGES = (
     README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")),
-    *(ROOT / floor / "README.md" for floor in FLOORS),
+    *(ROOT / package / "README.md" for package in PACKAGES),
 )  # fmt: skip
 SAMPLE = "samples/siemens_star_64.npz"
 LARGEST_PICTURE_BYTES = 400_000
@@ -222,5 +222,5 @@ def test_pictures_are_small_enough_for_a_page_that_everybody_loads() -> None:
 def test_the_readmes_folder_map_shows_folders_that_exist() -> None:
     section = README.read_text(encoding="utf-8").split("## Where things are")[1].split("\n## ")[0]
     shown = set(re.findall(r"(\w+)/ ", section))
-    assert set(FLOORS) < shown
+    assert set(PACKAGES) < shown
     assert all((ROOT / folder).is_dir() for folder in shown)

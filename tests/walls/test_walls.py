@@ -145,7 +145,7 @@ def test_all_of_every_module_is_sorted(floor: str) -> None:
         assert all(hasattr(loaded, name) for name in names), module.name
 
 
-def test_the_contracts_between_the_floors_are_kept() -> None:
+def test_the_contracts_between_packages_are_kept() -> None:
     outcome = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--no-cache"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
