@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ptyonnx.comparison import global_factor
-from ptyonnx.results.picture import limits, scale_bar, without_global_phase
+from ptyonnx.results.panels import known_window, limits, scale_bar
+from ptyonnx.results.phase import without_global_phase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def draw_comparison(scan: Scan, objects: Mapping[str, Image], captions: Mapping[
     """
     assert scan.object is not None
     known = np.all([np.isfinite(image) for image in objects.values()], axis=0)
-    window = illuminated(known)
+    window = known_window(~known)
     reference = without_global_phase(np.where(known, scan.object, np.nan)[window].astype(np.complex64))
     images = {"iterative reference": reference}
     for title, image in objects.items():
@@ -98,17 +99,11 @@ def show(axes: Axes, values: NDArray[Any], colours: str, low: float, high: float
     axes.set_facecolor(EMPTY)
     axes.set_xticks([])
     axes.set_yticks([])
-    scale_bar(axes, values.shape[1], None)
+    scale_bar(axes, values.shape, None)
     return axes.imshow(
         np.ma.masked_invalid(values), cmap=colormaps[colours].resampled(LEVELS), vmin=low, vmax=high,
         interpolation="nearest",
     )  # fmt: skip
-
-
-def illuminated(known: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The smallest window that holds all known pixels."""
-    rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def same_phase(image: Image, reference: Image) -> Image:

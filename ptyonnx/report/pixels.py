@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.report.content import Picture
-from ptyonnx.results.picture import limits
+from ptyonnx.results.panels import limits
 
 __all__ = ["LARGEST_BYTES", "Pixels", "Quantity", "binned", "encode_pixels", "quantities"]
 
