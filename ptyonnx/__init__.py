@@ -1,7 +1,7 @@
-"""Train a ptychography network, ship it as one ONNX bundle, reconstruct anywhere.
+"""Train a ptychography network, export it as one ONNX bundle, reconstruct anywhere.
 
-The face of the project: ``from ptyonnx import load_scan, open_bundle, reconstruct``. Names
-are handed on lazily (PEP 562), so that importing the package loads nothing else.
+The public names of the project: ``from ptyonnx import load_scan, open_bundle, reconstruct``. They are imported at
+first use (PEP 562), so that ``import ptyonnx`` loads nothing else.
 """
 
 from __future__ import annotations
@@ -73,14 +73,20 @@ _ORIGINS = {
     "train": ("ptyonnx.exchange.training", "train"),
     "verify": ("ptyonnx.exchange.verifying", "verify"),
 }
-_ROOMS = (
+_PACKAGES = (
     "backends",
     "comparison",
+    "exchange",
     "formats",
     "parity",
+    "reference",
     "report",
+    "results",
+    "runs",
+    "settings",
     "simulation",
-)  # of which people use more than one name
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -88,7 +94,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("ptyonnx")
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return import_module(f"ptyonnx.{name}")
     try:
         module, attribute = _ORIGINS[name]

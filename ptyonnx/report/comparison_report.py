@@ -50,7 +50,9 @@ def build_report(comparison: Comparison, a: Implementation, b: Implementation, s
     return Report(
         title=f"{name_a} and {name_b}",
         subtitle=_subtitle(comparison, a, b, scan_name),
-        outcome=Verdict("outcome", comparison.passed, comparison.sentence, must_pass=comparison.same_function),
+        outcome=Verdict(
+            "outcome", comparison.passed, comparison.sentence, comparison.question, must_pass=comparison.same_function
+        ),
         verdicts=tuple(
             Verdict(name, level.passed, level.sentence, _QUESTIONS[name], must_pass=comparison.same_function)
             for name, level in comparison.levels.items()
