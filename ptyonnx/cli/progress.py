@@ -18,7 +18,7 @@ import click
 
 from ptyonnx.cli.output import StatusLine, say_aside, verbosity
 
-__all__ = ["TrainingBars", "announce", "bar", "stage"]
+__all__ = ["TrainingBars", "announce", "bar", "bars", "stage"]
 
 _TICK_s = 0.2  # between two drawings of the line
 _PATIENCE_s = 2.0  # how long a stage may take without a line, where there is no terminal
@@ -173,6 +173,36 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
             status.draw(at_most_every_s=0.0 if first or done == total else _TICK_s)
 
         yield report
+
+
+@contextmanager
+def bars(first: str, stages: Mapping[str, tuple[str, str]]) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage of a computation, one after the other.
+
+    Parameters
+    ----------
+    first : str
+        What is done before the first stage.
+    stages : mapping of str to (str, str)
+        Description and unit of each stage, as in :func:`bar`.
+
+    Yields
+    ------
+    callable
+        Takes the name of a stage, how many are done, of how many.
+    """
+    name: str | None = None
+    with ExitStack() as running:
+        report = running.enter_context(bar(first, ""))
+
+        def update(stage: str, done: int, total: int) -> None:
+            nonlocal name, report
+            if stage != name:
+                running.close()
+                name, report = stage, running.enter_context(bar(*stages[stage]))
+            report(done, total)
+
+        yield update
 
 
 @contextmanager

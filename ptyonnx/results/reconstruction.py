@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ptyonnx.opening import AnyBundle, AnyScan
     from ptyonnx_runtime.inference.engine import Engine
-    from ptyonnx_runtime.inference.options import PhaseChoice, Progress
+    from ptyonnx_runtime.inference.options import PhaseChoice, Progress, StageProgress
 
 __all__ = ["Reconstruction", "reconstruct"]
 
@@ -175,6 +175,7 @@ def reconstruct(
     flux: FluxChoice = "match",
     phases: PhaseChoice = "auto",
     progress: Progress | None = None,
+    stages: StageProgress | None = None,
     engine: Engine | str = "onnxruntime",
     limit_s: float = DEFAULT_LIMIT_S,
 ) -> Reconstruction:
@@ -200,7 +201,9 @@ def reconstruct(
         patches (which wait in a temporary file), or as the network guessed it. By default from the overlaps, but
         for foreign bundles, whose systems keep the network's.
     progress : callable, optional
-        Called with (groups that went through the network, groups in all).
+        Called with the number of groups that the network has computed, and the number of all groups.
+    stages : callable, optional
+        Called with the stage, ``"network"``, ``"stitching"`` or ``"residual"``, and how much of it is done, of how much.
     engine : Engine or str
         Computes the patches: ``"onnxruntime"``, ``"torch"``, ``"tensorflow"``, or an engine from
         :func:`ptyonnx.backends.engines.open_engine`, which has its own provider, threads and limit.
@@ -232,7 +235,9 @@ def reconstruct(
     opened, patterns = open_bundle(bundle, key="bundle"), open_scan(scan)
     check_type(provider, "provider", str, "a name such as auto, cpu or cuda")
     check_type(threads, "threads", int, "a number of threads")
-    options = Options(threads=threads, batch_size=batch_size, flux=flux, phases=phases, progress=progress)
+    options = Options(
+        threads=threads, batch_size=batch_size, flux=flux, phases=phases, progress=progress, stages=stages
+    )
     with ExitStack() as closing:
         if isinstance(engine, str):
             from ptyonnx.backends.engines import open_engine

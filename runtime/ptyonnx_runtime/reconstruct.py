@@ -189,14 +189,16 @@ def _stitch_in_phase(canvas: Canvas, runner: Runner) -> None:
         with closing(runner.distribute(prepare, enumerate(runner.batches()))) as prepared:
             for _ in runner.with_progress(prepared):
                 pass
+        runner.report("stitching", 0, count)
         factors = overlaps.phases()
 
         def rotated(part: slice) -> Tiles:
             return spool.get_tiles(part.start, part.stop - part.start).rotated(factors[part])
 
         with closing(in_order(rotated, chunks(count, size), runner.workers)) as placed:
-            for tiles in placed:
+            for part, tiles in zip(chunks(count, size), placed, strict=True):
                 canvas.add(tiles)
+                runner.report("stitching", part.stop, count)
 
 
 def _misfit(model: ForwardModel, scan: Scan, runner: Runner) -> Misfit:
@@ -208,8 +210,10 @@ def _misfit(model: ForwardModel, scan: Scan, runner: Runner) -> Misfit:
 
     size = max(1, _RESIDUAL_CHUNK_PX // scan.N**2)
     whole = Misfit(*(np.empty(len(runner.lit)) for _ in Misfit._fields))
+    runner.report("residual", 0, len(runner.lit))
     with closing(in_order(compare, chunks(len(runner.lit), size), runner.residual_workers)) as results:
         for part, sums in zip(chunks(len(runner.lit), size), results, strict=True):
             for values, some in zip(whole, sums, strict=True):
                 values[part] = some
+            runner.report("residual", part.stop, len(runner.lit))
     return whole

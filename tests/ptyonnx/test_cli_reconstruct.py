@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,12 @@ def test_a_scaled_exposure_is_said_aloud_and_as_is_leaves_it(
         ("--engine", "tf", "--provider", "cuda", "TensorFlow sees no GPU"),
         ("--batch-size", "0", "0 is not in the range"),
         ("--values", "counts", "found counts"),
+        ("--panels", "phase", "'--panels': only for a picture; name the picture: --plot IMAGE"),
+        ("--no-ramp", "--probe", "'--probe, --ramp': only for a picture"),
+        ("--plot", "{folder}/p.png", "--panels", "phase,modulus", "'--panels': "),
+        ("--plot", "{folder}/p.png", "--cmap", "phase=virids", "'--cmap': no such colour map, found virids"),
+        ("--plot", "{folder}/p.png", "--range", "phase=1", "'--range': not a range, found phase: ['1']"),
+        ("--plot", "{folder}/p.png", "--range", "phase", "'--range': "),
         ("-o", "result.txt", "expected .h5"),
         ("-o", "{file}/result.h5", "occupied/result.h5"),
     ],
@@ -132,12 +139,48 @@ def test_a_refused_reconstruction_leaves_nothing_behind(
     file = tmp_path / "occupied"
     file.write_text("a file, not a directory", encoding="utf-8")
     output = ["-o", str(tmp_path / "result.h5")]
-    asked = [word.format(file=file) for word in words]
+    asked = [word.format(file=file, folder=tmp_path) for word in words]
     assert main(["reconstruct", str(bundle.path), "--data", str(data), *output, *asked]) == 2
     captured = capsys.readouterr()
     assert expected in captured.err.splitlines()[-1]
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_picture_alone_is_enough(capsys: Output, bundle: Bundle, data: Path, tmp_path: Path) -> None:
+    words = ["reconstruct", str(bundle.path), "--data", str(data)]
+    picture = tmp_path / "picture.svg"
+    chosen = "--panels phase,amplitude --probe --cmap phase=twilight --range phase=-0.5,0.5 --no-ramp"
+    assert main([*words, "--plot", str(picture), *chosen.split()]) == 0
+    text = capsys.readouterr().out
+    assert str(picture) in text
+    assert "result  " not in text
+    assert list(tmp_path.iterdir()) == [picture]
+    content = picture.read_text(encoding="utf-8")
+    positions = [content.index(f"<!-- {title} -->") for title in ("phase, linear ramp removed:", "amplitude", "probe")]
+    assert positions == sorted(positions)
+
+
+def test_neither_result_nor_picture_is_refused(capsys: Output, bundle: Bundle, data: Path, tmp_path: Path) -> None:
+    line = refused(capsys, tmp_path, "reconstruct", str(bundle.path), "--data", str(data))
+    assert line.startswith("'-o, --plot': missing")
+
+
+def test_every_stage_is_shown_on_a_terminal(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch, bundle: Bundle, data: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    words = ["reconstruct", str(bundle.path), "--data", str(data), "-o", str(tmp_path / "r.npz"), "--plot"]
+    assert main([*words, str(tmp_path / "r.png")]) == 0
+    shown = capsys.readouterr().err
+    expected = (
+        "reading " + str(bundle.path)[:20], "preparing the network", "running the network:", "stitching:",
+        "computing the residual:", "writing ", "drawing ",
+    )  # fmt: skip
+    positions = [shown.index(text) for text in expected]
+    assert positions == sorted(positions)
+    for stage in ("running the network", "stitching", "computing the residual"):
+        assert f"{stage}: 100%" in shown
 
 
 def test_a_run_without_a_bundle_says_how_to_make_one(

@@ -213,6 +213,18 @@ def test_as_many_threads_run_an_engine_as_it_states_with_batches_as_it_states(
     np.testing.assert_array_equal(found.object, reconstruct(bundles(), scan).object)
 
 
+def test_every_stage_reaches_its_end(bundles: Any, scan: Scan) -> None:
+    calls: list[tuple[str, int, int]] = []
+    reconstruct(bundles(), scan, batch_size=64, stages=lambda *call: calls.append(call))
+    stages = [name for i, (name, _, _) in enumerate(calls) if i == 0 or calls[i - 1][0] != name]
+    assert stages == ["network", "stitching", "residual"]
+    for stage in stages:
+        counts = [(done, total) for name, done, total in calls if name == stage]
+        assert counts == sorted(counts)
+        assert counts[-1][0] == counts[-1][1]
+    assert calls[-1] == ("residual", len(scan), len(scan))
+
+
 def test_after_an_error_runs_in_progress_are_abandoned(bundles: Any, bright: Scan) -> None:
     calls: list[str] = []
     options = Options(flux="as-is", abandon=lambda: calls.append("abandoned"))

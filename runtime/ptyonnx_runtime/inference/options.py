@@ -10,10 +10,11 @@ from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.flux import FLUX_CHOICES, FluxChoice
 from ptyonnx_runtime.inference.workers import worker_count
 
-__all__ = ["Options", "PhaseChoice", "Progress"]
+__all__ = ["Options", "PhaseChoice", "Progress", "StageProgress"]
 
 PhaseChoice = Literal["auto", "overlap", "network"]
 Progress = Callable[[int, int], None]
+StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class Options:
         software does, otherwise ``"overlap"``.
     progress : callable, optional
         Called with the number of groups that have been computed, and the number of all groups.
+    stages : callable, optional
+        Called with the stage of a reconstruction, and how much of it is done, of how much: ``"network"``, in groups;
+        ``"stitching"``, in patches, where patches wait for their phases; ``"residual"``, in patterns.
     abandon : callable, optional
         Called after an error or an interruption, to end runs in progress whose results are no longer wanted:
         :meth:`Engine.close` of an engine that nobody else uses.
@@ -52,6 +56,7 @@ class Options:
     flux: FluxChoice = "match"
     phases: PhaseChoice = "auto"
     progress: Progress | None = None
+    stages: StageProgress | None = None
     abandon: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:

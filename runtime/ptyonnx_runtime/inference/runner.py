@@ -131,8 +131,15 @@ class Runner:
         """Pass on the result of each batch, and report progress after each."""
         for number, result in enumerate(results, start=1):
             yield result
+            done = min(number * self._size, len(self.groups))
             if self._options.progress is not None:
-                self._options.progress(min(number * self._size, len(self.groups)), len(self.groups))
+                self._options.progress(done, len(self.groups))
+            self.report("network", done, len(self.groups))
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Report the progress of a stage: see :class:`Options`."""
+        if self._options.stages is not None:
+            self._options.stages(stage, done, total)
 
     def place(self, members: NDArray[np.int64], canvas: Canvas) -> Tiles:
         """Run one batch and shift its patches onto the canvas."""
