@@ -1,4 +1,4 @@
-"""One set of weights in every implementation: start them, judge them, say where they part."""
+"""Run every implementation on the same inputs, compare each with float64, and report the first differences."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from ptyonnx import backends
 from ptyonnx.opening import AnyBundle, AnyScan, open_bundle, open_scan
 from ptyonnx.parity import verdicts, worker
 from ptyonnx.parity.computed_values import ComputedValues
+from ptyonnx.parity.duration import Duration, estimated_work
 from ptyonnx.parity.float64_reference import NAME, compute_reference
 from ptyonnx.parity.monte_carlo_tolerances import monte_carlo_tolerances
 from ptyonnx.parity.result import Parity, Row
 from ptyonnx.parity.shared_inputs import SharedInputs, of_bundle, of_recipe
 from ptyonnx.parity.worker_process import Progress, run_worker
-from ptyonnx_bundles import Recipe, digests, temporary_folder
+from ptyonnx_bundles import Bundle, Recipe, digests, temporary_folder
 from ptyonnx_bundles.errors import BundleError, SettingsError, WorkerError
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["STEPS", "TIMEOUT_s", "check_parity"]
 
 STEPS = 5  # of the loss curve
-TIMEOUT_s = 600.0  # for one implementation
+TIMEOUT_s = 600.0  # per implementation
 _LONGEST_TIMEOUT_s = 86400.0  # a day
 _RUNTIME = "onnxruntime"
 
 Source: TypeAlias = "Recipe | AnyBundle"
 
 
-def _unheard(implementation: str, stage: str) -> None:
-    del implementation, stage
+def _ignore(*_: object) -> None:
+    """Ignore a report."""
 
 
-@np.errstate(all="ignore")  # weights may overflow in float32 and in float64; what is no number is judged
+@np.errstate(all="ignore")  # weights may overflow in float32 and in float64; non-finite values are reported as rows
 def check_parity(
     source: Source,
     scan: AnyScan | None = None,
@@ -48,30 +49,34 @@ def check_parity(
     threads: int = 1,
     train_probe: bool = False,
     timeout_s: float = TIMEOUT_s,
-    progress: Progress = _unheard,
+    progress: Progress = _ignore,
+    remaining: Callable[[float], None] = _ignore,
 ) -> Parity:
-    """Compare implementations of one network, each with float64 and with each other.
+    """Compare implementations of one network with a float64 reference and with each other.
 
     Parameters
     ----------
     source : Recipe, Bundle, Run or path-like
-        A recipe, whose weights are seeded, or a bundle, whose weights are taken.
+        A recipe, with seeded weights, or a bundle with its own weights.
     scan : Scan or path-like, optional
-        Patterns to try them on; by default simulated ones.
+        Patterns for the comparison; simulated by default.
     backends : sequence of str
-        Frameworks to run_worker. onnxruntime runs what they export.
+        Frameworks to compare. onnxruntime runs the models that they export.
     seed : int
-        Of the weights of a recipe.
+        Seed of a recipe's weights.
     steps : int
         Optimiser steps of the loss curve, at least 2.
     threads : int
-        Of every implementation.
+        Number of threads of every implementation.
     train_probe : bool
-        Refine the probe in the steps, too, and compare the gradient by it.
+        Refine the probe as well, and compare its gradient.
     timeout_s : float
-        After which the process of an implementation is stopped, at most a day.
+        Time limit for the process of each implementation, seconds, at most a day.
     progress : callable
-        Is told which implementation is at which stage.
+        Receives an implementation and its stage, whenever a stage begins.
+    remaining : callable
+        Receives the estimated remaining time in seconds: first before any implementation starts, then before every
+        call of `progress`.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def check_parity(
     MissingDependencyError
         A framework is not installed.
     WorkerError
-        The process of a framework died or did not end in time. (Where it is onnxruntime's, that is a finding.)
+        The process of a framework died or exceeded the time limit. (If it was onnxruntime's, its verdict says so.)
     """
     names = _names(backends)
     if threads < 1:
@@ -96,43 +101,53 @@ def check_parity(
             f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout", found=f"{timeout_s:g}"
         )
     scan = None if scan is None else open_scan(scan)
+    source = source if isinstance(source, Recipe) else open_bundle(source, key="source")
+    recipe = source if isinstance(source, Recipe) else source.native_recipe("a framework")
+    duration = Duration(estimated_work(recipe, names, steps, reference=NAME))
+    remaining(duration.remaining_s)
+
+    def report(implementation: str, stage: str) -> None:
+        duration.begin(implementation, stage if implementation == NAME else "")
+        remaining(duration.remaining_s)
+        progress(implementation, stage)
+
     temporary_folder()
     inputs = _shared_inputs(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         inputs.write(folder)
 
-        def look(implementation: str) -> ComputedValues:
+        def run(implementation: str) -> ComputedValues:
             others = ",".join(name for name in names if name != implementation)
             remedy = f'backends="{others}" compares without it' if others and implementation in names else None
             return run_worker(
-                folder, implementation, threads=threads, timeout_s=timeout_s, progress=progress, remedy=remedy
+                folder, implementation, threads=threads, timeout_s=timeout_s, progress=report, remedy=remedy
             )
 
-        native = [look(name) for name in names]
-        exported, unrun = _run_exports(inputs, native, folder, look)
-    return _judged(inputs, native, exported, unrun, progress)
+        native = [run(name) for name in names]
+        exported, unrun = _run_exports(inputs, native, folder, run)
+    return _compared(inputs, native, exported, unrun, report)
 
 
 def _names(given: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(backends.canonical_name(name) for name in given))
     if not names:
-        raise SettingsError("nothing to run_worker", key="backends", expected=", ".join(backends.BACKENDS))
+        raise SettingsError("no backend to compare", key="backends", expected=", ".join(backends.BACKENDS))
     for name in names:
         backends.require(name)
     return names
 
 
-def _shared_inputs(source: Source, scan: Scan | None, seed: int, **training: Any) -> SharedInputs:
+def _shared_inputs(source: Recipe | Bundle, scan: Scan | None, seed: int, **training: Any) -> SharedInputs:
     if isinstance(source, Recipe):
         return of_recipe(source, scan, seed=seed, **training)
-    return of_bundle(open_bundle(source, key="source"), scan, **training)
+    return of_bundle(source, scan, **training)
 
 
 def _run_exports(
-    inputs: SharedInputs, native: Sequence[ComputedValues], folder: Path, look: Callable[[str], ComputedValues]
+    inputs: SharedInputs, native: Sequence[ComputedValues], folder: Path, run: Callable[[str], ComputedValues]
 ) -> tuple[list[ComputedValues], list[Row]]:
-    """What onnxruntime makes of every different export that is a graph of the recipe, or why it made nothing."""
+    """Run every distinct export that has the recipe's graph in onnxruntime; rows say why one could not be run."""
     models: dict[bytes, str] = {}
     for each in native:
         if each.model is not None and _has_the_graph(inputs, each):
@@ -142,7 +157,7 @@ def _run_exports(
         name = _RUNTIME if len(models) == 1 else f"{_RUNTIME} ({exporter}'s export)"
         (folder / worker.MODEL).write_bytes(model)
         try:
-            exported.append(look(_RUNTIME).renamed(name))
+            exported.append(run(_RUNTIME).renamed(name))
         except WorkerError as error:
             unrun.append(Row("export", verdicts.RUN, name, problem=str(error)))
     return exported, unrun
@@ -156,7 +171,7 @@ def _has_the_graph(inputs: SharedInputs, found: ComputedValues) -> bool:
     return True
 
 
-def _judged(
+def _compared(
     inputs: SharedInputs,
     native: Sequence[ComputedValues],
     exported: Sequence[ComputedValues],
@@ -169,7 +184,7 @@ def _judged(
     found = [*native, *exported]
     rows: dict[str, list[Row]] = {}
     for each in found:
-        progress(NAME, f"judging {each.implementation}")
+        progress(NAME, f"comparing {each.implementation}")
         stages = verdicts.BACKEND_STAGES if each in native else verdicts.RUNTIME_STAGES
         rows[each.implementation] = verdicts.rows(inputs, exact, each, allowed, stages=stages)
     rows |= {row.implementation: [row] for row in unrun}
@@ -190,7 +205,7 @@ def _judged(
 
 
 def _digests(found: Sequence[ComputedValues]) -> dict[str, dict[str, str]]:
-    """Of every export that can be read, whatever graph it is."""
+    """Digests of every export that can be read, whatever its graph."""
     known = {}
     for each in found:
         with contextlib.suppress(BundleError):

@@ -1,4 +1,4 @@
-"""What one implementation made of a inputs, as named arrays; how it travels out of a child process."""
+"""The values that one implementation computed, as named arrays, and their transfer between processes."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _ARRAYS = ("object", "intensity", "losses")
 
 @dataclass(frozen=True, eq=False)
 class ComputedValues:
-    """What was computed; what an implementation does not do is None or empty.
+    """The values that one implementation computed. Values that it does not compute are None or empty.
 
     Attributes
     ----------
     implementation : str
         ``"float64"``, ``"pytorch"``, ``"tensorflow"``, ``"onnxruntime"``.
     versions : dict of str to str
-        Of packages.
+        Package -> version.
     weights : dict of str to ndarray
-        Read back out of the implementation, canonical names.
+        Canonical name -> array, read back from the implementation.
     activations : dict of str to ndarray
-        Every node's value by canonical name, (B, C, y, x).
+        Canonical name of a node -> its value, (B, C, y, x).
     object : (B, C, N, N) complex
-        Of the shared patterns, as users get it.
+        Output for the shared patterns, as users receive it.
     intensity : (region, pattern, N, N)
-        Photons from the shared patch.
+        Photons that the forward model predicts for the shared patch.
     gradients : dict of str to ndarray
-        Of the first batch's loss, in the order of the backward pass.
+        Gradients of the first batch's loss, in the order of the backward pass.
     branches : dict of str to ndarray
-        Which way every rectifier and pooling went for the first batch.
+        Branches of every ReLU and pooling for the first batch.
     losses : (steps,)
-        Of every step of training; the first is that of the given weights.
+        Loss before every optimiser step; the first belongs to the given weights.
     model : bytes
-        What the exporter wrote, ONNX.
+        The exported ONNX model.
     refusal : str
-        Why the exporter wrote nothing, in its own words.
+        Error message of the exporter, where it exported nothing.
     """
 
     implementation: str
@@ -59,11 +59,11 @@ class ComputedValues:
     refusal: str = ""
 
     def renamed(self, implementation: str) -> ComputedValues:
-        """The same, of an implementation of this name."""
+        """A copy under another name."""
         return replace(self, implementation=implementation)
 
     def write(self, path: Path) -> None:
-        """Write it as `.npz`."""
+        """Write the values to an `.npz` file."""
         arrays = {f"{kind}/{name}": array for kind in _MAPPINGS for name, array in getattr(self, kind).items()}
         arrays |= {kind: getattr(self, kind) for kind in _ARRAYS if getattr(self, kind) is not None}
         if self.model is not None:
@@ -73,7 +73,7 @@ class ComputedValues:
 
     @classmethod
     def read(cls, path: Path) -> ComputedValues:
-        """Read what :meth:`write` wrote; nothing in it is unpickled."""
+        """Read a file of :meth:`write`, without pickle."""
         found: dict[str, Any] = {kind: {} for kind in _MAPPINGS}
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays:

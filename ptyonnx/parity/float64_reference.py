@@ -1,4 +1,4 @@
-"""The judge: the whole computation in float64 NumPy, from a pattern to the loss after several steps."""
+"""The float64 reference: the whole computation in NumPy, from a pattern to the loss after several steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptyonnx.parity.computed_values import ComputedValues
 from ptyonnx.parity.shared_inputs import PROBE, SharedInputs
-from ptyonnx.reference.network import Network, Pass, branches_of
+from ptyonnx.reference.network import ForwardPass, Network, branches_of
 from ptyonnx.reference.physics import Evaluation, Objective
 from ptyonnx.reference.simulated_rounding import EXACT, Rounding
 from ptyonnx.training.regions import Batch
@@ -18,7 +18,7 @@ from ptyonnx.training.regions import Batch
 __all__ = ["NAME", "compute_reference", "gradients_on_branches"]
 
 NAME = "float64"
-_DECAYS = (0.9, 0.999)  # Adam's, and its epsilon: as both backends have them
+_DECAYS = (0.9, 0.999)  # decay rates of Adam; these and epsilon equal those of both backends
 _EPSILON = 1e-10
 
 Array = NDArray[np.float64]
@@ -31,23 +31,23 @@ def compute_reference(
     steps: int | None = None,
     branches: Mapping[str, NDArray[Any]] | None = None,
 ) -> ComputedValues:
-    """Compute all that is examined.
+    """Compute every quantity that is compared.
 
     Parameters
     ----------
     inputs : SharedInputs
     rounding : Rounding
-        Exact for the verdict; :class:`~ptyonnx.reference.simulated_rounding.SimulatedFloat32` for tolerances.
+        Exact for the comparison; :class:`~ptyonnx.reference.simulated_rounding.SimulatedFloat32` for tolerances.
     steps : int, optional
-        Of the loss curve; by default all of them.
+        Steps of the loss curve; all by default.
     branches : mapping of str to ndarray, optional
-        Which way rectifiers and poolings go where the reported gradients are computed.
+        Branches of ReLUs and poolings to use for the gradients.
     """
     task, batch = inputs.task, inputs.batches[0]
     objective = Objective(task.probe, task.mean_counts, task.settings.loss)
     done = Network(inputs.recipe, inputs.weights).forward(inputs.patterns, rounding)
     patch = inputs.patch
-    scored = objective.score(
+    scored = objective.evaluate(
         patch.astype(np.complex128), batch.offset_px, batch.diffraction.reshape(patch.shape), rounding
     )
     gradients, taken = _gradients(inputs, objective, rounding, branches)
@@ -65,10 +65,10 @@ def compute_reference(
 
 
 def gradients_on_branches(inputs: SharedInputs, branches: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
-    """Exact gradients of the first batch's loss along the branches that an implementation took.
+    """Exact gradients of the first batch's loss on the branches that an implementation took.
 
-    Where what a rectifier gets is nearly zero, or two pixels of a pooling are nearly equal, float32 may go
-    another way than float64. Both are right, but their gradients differ by what one pixel gives.
+    Near a ReLU threshold or a pooling tie, float32 and float64 may take different branches. Both are correct, but
+    their gradients differ by the contribution of that pixel.
     """
     task = inputs.task
     objective = Objective(task.probe, task.mean_counts, task.settings.loss)
@@ -87,7 +87,7 @@ def _gradients(
 
 
 def _of_probe(inputs: SharedInputs, scored: Evaluation) -> dict[str, Array]:
-    """Gradients by both parts of what refines the probe, if anything does, in its steps."""
+    """Gradients by real and imaginary part of the probe refinement, in its steps; empty without refinement."""
     if not inputs.task.settings.train_probe:
         return {}
     slope = inputs.task.probe_step * scored.probe_slope
@@ -95,7 +95,7 @@ def _of_probe(inputs: SharedInputs, scored: Evaluation) -> dict[str, Array]:
 
 
 def _train(inputs: SharedInputs, objective: Objective, rounding: Rounding, steps: int) -> Array:
-    """Losses of the first steps."""
+    """Losses before each of the first steps."""
     weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in inputs.weights.items()}
     shift: dict[str, Array] = {name: np.zeros(inputs.task.probe.shape) for name in PROBE}
     optimiser = _Adam(inputs.task.settings.clip)
@@ -114,17 +114,19 @@ def _train(inputs: SharedInputs, objective: Objective, rounding: Rounding, steps
     return np.array(losses)
 
 
-def _forward(network: Network, objective: Objective, batch: Batch, rounding: Rounding) -> tuple[Pass, Evaluation]:
-    """From a batch to its loss."""
+def _forward(
+    network: Network, objective: Objective, batch: Batch, rounding: Rounding
+) -> tuple[ForwardPass, Evaluation]:
+    """Forward pass and loss of a batch."""
     done = network.forward(batch.diffraction, rounding)
     shape = (*batch.offset_px.shape[:2], *batch.diffraction.shape[-2:])
-    return done, objective.score(
+    return done, objective.evaluate(
         done.object.reshape(shape), batch.offset_px, batch.diffraction.reshape(shape), rounding
     )
 
 
 class _Adam:
-    """Adam [Kingma & Ba, ICLR 2015] behind a clipped global norm."""
+    """Adam [Kingma & Ba, ICLR 2015] with clipping of the global gradient norm."""
 
     def __init__(self, clip: float) -> None:
         self._clip = clip
@@ -133,7 +135,7 @@ class _Adam:
         self._done = 0
 
     def step(self, gradients: Mapping[str, Array], rate: float) -> dict[str, Array]:
-        """By how much to lower every weight."""
+        """The decrease of every weight."""
         self._done += 1
         norm = np.sqrt(sum(float(np.sum(gradient**2)) for gradient in gradients.values()))
         shrink = min(1.0, self._clip / norm) if norm > 0 else 1.0

@@ -1,9 +1,13 @@
-"""How far a correct float32 implementation may be from float64, for everything that is compared.
+"""Monte Carlo tolerances: the allowed distance of a float32 implementation from float64, for every compared quantity.
 
-Nothing is guessed and nothing is fitted to a framework: the arbiter is run several times with
-the errors that float32 makes at every operator (see `rounding`), and how far these runs scatter
-around the exact one is measured. So the tolerance follows from the recipe (depth, fan-in), from
-the dtype, and from the weights and patterns at hand, which decide how much errors grow.
+The tolerances are derived, not fitted to a framework. The float64 reference runs several times with simulated float32
+errors at every operator (:mod:`ptyonnx.reference.simulated_rounding`), and the scatter of these runs around the exact
+one is measured. The tolerance therefore follows from the recipe (depth, fan-in), the data type, and the weights and
+patterns, which determine how errors grow.
+
+:mod:`ptyonnx.reference.analytic_tolerances` derives tolerances for the comparison of two engines in closed form. Both
+exist because the closed form needs only the graph and takes no time, but covers only the forward pass; gradients, the
+forward model and training steps require a simulation.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ from ptyonnx.reference.simulated_rounding import SimulatedFloat32
 
 __all__ = ["SAFETY", "TRUSTED_LOSSES", "Key", "monte_carlo_tolerances", "quantities", "scales"]
 
-SAFETY = 4  # times the scatter: four standard deviations, were the runs' errors normal
-SAMPLES = 3  # runs
-TRUSTED_LOSSES = 3  # before the first step, after one, after two: later ones have no tolerance
+SAFETY = 4  # times the scatter: four standard deviations of normally distributed errors
+SAMPLES = 3  # simulated runs
+TRUSTED_LOSSES = 3  # losses before the first step and after one and two steps; later ones have no tolerance
 
 Key = tuple[str, str]  # stage, and layer, weight or step
 
@@ -34,16 +38,16 @@ def monte_carlo_tolerances(
 ) -> dict[Key, float]:
     """Largest allowed difference from float64, relative to the largest value of each quantity.
 
-    The kernel and the bias of a layer share one, as they share a scale: of the one number of a bias, a few
-    runs say nothing about how far another may scatter.
+    The kernel and the bias of a layer share a tolerance, as they share a scale: the scatter of a single bias cannot
+    be estimated from a few runs.
 
     Parameters
     ----------
     inputs : SharedInputs
     exact : ComputedValues
-        The arbiter's.
+        The float64 reference.
     progress : callable
-        Is told which run is at work.
+        Receives the stage at the beginning of each run.
     """
     scatter: dict[Key, float] = {}
     references = dict(quantities(exact))
@@ -66,33 +70,33 @@ def monte_carlo_tolerances(
     }
 
 
-def quantities(evidence: ComputedValues) -> Iterator[tuple[Key, NDArray[Any]]]:
-    """All that is compared, in order of computation."""
-    for name, value in evidence.activations.items():
+def quantities(values: ComputedValues) -> Iterator[tuple[Key, NDArray[Any]]]:
+    """Every compared quantity, in order of computation."""
+    for name, value in values.activations.items():
         yield ("forward", name), value
-    if evidence.object is not None:
-        yield ("object", ""), evidence.object
-    if evidence.intensity is not None:
-        yield ("physics", "intensity"), evidence.intensity
-    losses = [] if evidence.losses is None else list(evidence.losses)
+    if values.object is not None:
+        yield ("object", ""), values.object
+    if values.intensity is not None:
+        yield ("physics", "intensity"), values.intensity
+    losses = [] if values.losses is None else list(values.losses)
     if losses:
         yield ("loss", ""), np.asarray(losses[0])
-    for name, value in evidence.gradients.items():
+    for name, value in values.gradients.items():
         yield ("gradient", name), value
     for step, loss in enumerate(losses[1:], start=1):
         yield ("step" if step == 1 else "curve", f"after {step} step{'s' if step > 1 else ''}"), np.asarray(loss)
 
 
 def scales(references: Mapping[Key, NDArray[Any]]) -> dict[Key, float]:
-    """What a difference of each quantity is relative to.
+    """The magnitude to which the difference of each quantity is relative.
 
-    The largest value; of gradients the largest in the layer, kernel and bias together, since a sum
-    over all pixels may cancel to nothing, or in the probe; for a loss, which may be zero, at least 1.
+    It is the largest value of the quantity. For gradients it is the largest in the layer (kernel and bias together),
+    since a sum over all pixels may cancel, or in the probe. For a loss, which may be zero, it is at least 1.
 
     Parameters
     ----------
     references : mapping
-        The arbiter's.
+        The float64 reference.
     """
     sizes: dict[Key, float] = {}
     of_layers: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What a parity check finds, as typed objects: tables for people and JSON for machines."""
+"""The result of a parity check, as typed objects that convert to JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAGES = ("weights", "forward", "object", "physics", "loss", "gradient", "step",
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of one implementation beside float64.
+    """One quantity of one implementation, compared with float64.
 
     Attributes
     ----------
@@ -28,14 +28,14 @@ class Row:
         The layer, the weight or the step; empty where a stage has one quantity.
     implementation : str
     absolute, relative : float
-        Largest difference, and the same relative to the largest value of the quantity; for
-        gradients, of the layer. Infinite where nothing can be subtracted.
+        Largest difference, and the same relative to the largest value of the quantity (of gradients: in the layer).
+        Infinite where the two cannot be subtracted.
     tolerance : float or None
-        Of the relative difference; None where nothing is demanded.
+        Allowed relative difference; None where none is derived.
     local_error : float or None
-        Of a layer: its own error relative to the bound for one layer; up to 1 is right.
+        For a layer: its error for its own input, relative to the bound of float32; correct up to 1.
     problem : str
-        What is wrong where that is no matter of size.
+        What is wrong, where it is not the size of the difference.
     """
 
     stage: str
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether it is within the tolerance; what is not finite never passes, even where nothing is demanded."""
+        """Whether the difference is within the tolerance. A non-finite difference never passes."""
         within = math.isfinite(self.relative) and (self.tolerance is None or self.relative <= self.tolerance)
         return within and (self.local_error is None or self.local_error <= 1) and not self.problem
 
@@ -60,13 +60,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One quantity of two implementations beside each other.
+    """One quantity, compared between two implementations.
 
     Attributes
     ----------
     stage, key : str
     a, b : str
-        Implementations, `float64` among them.
+        Implementations, or ``"float64"``.
     absolute, relative : float
         Largest difference, and the same relative to the largest value in float64.
     """
@@ -85,13 +85,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ImplementationVerdict:
-    """Where an implementation parts from float64, or that it does not.
+    """The first difference of an implementation from float64, or that there is none.
 
     Attributes
     ----------
     implementation : str
     stage, key : str
-        The first that is beyond its tolerance, in order of computation; empty if none is.
+        The first quantity, in order of computation, that exceeds its tolerance; empty if none does.
     sentence : str
     """
 
@@ -102,7 +102,7 @@ class ImplementationVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether everything is within its tolerance."""
+        """Whether every quantity is within its tolerance."""
         return not self.stage
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,12 +112,12 @@ class ImplementationVerdict:
 
 @dataclass(frozen=True)
 class Parity:
-    """How closely several implementations compute the same.
+    """How closely several implementations agree.
 
     Attributes
     ----------
     source : str
-        Which weights and which patterns.
+        Description of the weights and patterns.
     recipe : dict
     versions : dict of str to dict
         Implementation -> package -> version.
@@ -127,11 +127,11 @@ class Parity:
     verdicts : tuple of ImplementationVerdict
         One for each implementation.
     losses : dict of str to tuple of float
-        Implementation, `float64` among them -> loss before every optimiser step; NaN where training failed.
+        Implementation or ``"float64"`` -> loss before every optimiser step; NaN where training failed.
     digests : dict of str to dict
-        Backend -> digests of weights and graph of what it exported.
+        Backend -> digests of weights and graph of its export.
     other_branches : dict of str to int
-        Implementation -> at how many pixels a rectifier or pooling went another way than in float64.
+        Implementation -> number of pixels at which a ReLU or pooling takes another branch than in float64.
     """
 
     source: str
@@ -157,7 +157,7 @@ class Parity:
 
     @property
     def implementations(self) -> tuple[str, ...]:
-        """Their names, without `float64`."""
+        """Names of the implementations, without ``"float64"``."""
         return tuple(verdict.implementation for verdict in self.verdicts)
 
     @property
@@ -171,9 +171,9 @@ class Parity:
         return (row for row in self.rows if (row.stage, row.implementation) == (stage, implementation))
 
     def worst_local_error(self, implementation: str) -> float | None:
-        """Share of its bound that the worst layer uses on its own input; None where no layer was judged.
+        """Largest error of a layer for its own input, relative to its bound; None where no layer was compared.
 
-        Layers that round once always come close to their bound. They count only where they exceed it.
+        Layers that round once always come close to their bound. They are considered only where they exceed it.
         """
         once = {node.name for node in Recipe(**self.recipe).nodes() if node.operator in ROUNDED_ONCE}
         shares = [

@@ -1,6 +1,6 @@
-"""What is examined: one set of weights, one task, one batch. The same bits for every implementation.
+"""The inputs of a parity check: weights, patterns, training task and batches, identical for every implementation.
 
-A inputs is made in the parent process and written to a folder, from which each child reads it.
+The parent process prepares them and writes them to a folder, from which each child process reads them.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from ptyonnx_runtime.scan import Scan
 
 __all__ = ["PROBE", "SharedInputs", "of_bundle", "of_recipe"]
 
-PROBE = ("probe.real", "probe.imag")  # names of what refines it, among the gradients
+PROBE = ("probe.real", "probe.imag")  # names of the probe refinement among the gradients
 
-REGION_SIZE = 16  # patterns, at least: as training has it
-PATTERNS = 4  # groups whose every value on the way is kept
-_SCAN_PATTERNS = 64  # beside a region's own, so that regions differ
-_PHOTONS_PER_PIXEL = 100.0  # of simulated patterns, mean
-_OUTPUT_SCALE = 0.3  # of He initialisation: heads that leave vacuum without saturating
+REGION_SIZE = 16  # least number of patterns per region, as in training
+PATTERNS = 4  # number of groups whose activations are compared
+_SCAN_PATTERNS = 64  # in addition to those of one region, so that regions differ
+_PHOTONS_PER_PIXEL = 100.0  # mean of simulated patterns
+_OUTPUT_SCALE = 0.3  # relative to He initialisation: the output differs from vacuum without saturation
 _BIAS_SCALE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class SharedInputs:
-    """One set of weights and what to try it on.
+    """One set of weights, with the patterns, batches and settings for all implementations.
 
     Attributes
     ----------
     source : str
-        Where weights and patterns come from, for people.
+        Description of the weights and patterns.
     recipe : Recipe
     weights : dict of str to ndarray
         Canonical names, whitening included, float32.
     scan : Scan
-        In memory, with a probe.
+        Held in memory, with a probe.
     settings : Settings
     steps : int
         Optimiser steps of the loss curve.
     threads : int
-        Of each implementation.
+        Threads of each implementation.
     """
 
     source: str
@@ -68,22 +68,22 @@ class SharedInputs:
 
     @cached_property
     def task(self) -> Task:
-        """The training task, starting at the weights."""
+        """The training task, starting from the weights."""
         return replace(prepare(self.scan, self.settings, Unobserved()), initial_weights=self.weights)
 
     @cached_property
     def batches(self) -> list[Batch]:
-        """The first batches that training sees."""
+        """The first batches of training."""
         return [self.task.training.batch(members) for members in self.task.epoch(0)[: self.steps]]
 
     @property
     def patterns(self) -> NDArray[np.float32]:
-        """(group, channel, N, N): patterns whose way through the network is followed."""
+        """(group, channel, N, N): patterns whose activations are compared."""
         return self.batches[0].diffraction[:PATTERNS]
 
     @cached_property
     def patch(self) -> NDArray[np.complex64]:
-        """(region, pattern, N, N): an object for the forward model, which owes nothing to the network."""
+        """(region, pattern, N, N): an object for the forward model, independent of the network."""
         generator = np.random.default_rng(0)
         shape = (*self.batches[0].offset_px.shape[:2], self.recipe.N, self.recipe.N)
         amplitude, phase_rad = generator.uniform(0.6, 1, shape), generator.uniform(-1, 1, shape)
@@ -91,7 +91,7 @@ class SharedInputs:
         return patch
 
     def write(self, folder: Path) -> None:
-        """Write it for children."""
+        """Write the inputs for the child processes."""
         request = {
             "source": self.source,
             "recipe": self.recipe.model_dump(),
@@ -107,7 +107,7 @@ class SharedInputs:
 
     @classmethod
     def read(cls, folder: Path) -> SharedInputs:
-        """Read what :meth:`write` wrote."""
+        """Read the files of :meth:`write`."""
         request = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
         with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
             weights = {name.removeprefix("weights/"): arrays[name] for name in arrays if name.startswith("weights/")}
@@ -119,7 +119,7 @@ class SharedInputs:
 def of_recipe(
     recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threads: int, train_probe: bool = False
 ) -> SharedInputs:
-    """Seeded weights that leave nothing untried: every bias differs from zero, both heads leave vacuum.
+    """Inputs with seeded weights whose biases all differ from zero and whose output differs from vacuum.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def of_recipe(
         Patterns and probe; by default a simulated scan.
     seed, steps, threads : int
     train_probe : bool
-        Refine the probe, too.
+        Refine the probe as well.
 
     Raises
     ------
@@ -147,21 +147,21 @@ def of_recipe(
 def of_bundle(
     bundle: Bundle, scan: Scan | None, *, steps: int, threads: int, train_probe: bool = False
 ) -> SharedInputs:
-    """A bundle's weights and probe.
+    """Inputs with a bundle's weights and probe.
 
     Parameters
     ----------
     bundle : Bundle
     scan : Scan, optional
-        By default one that is simulated with the bundle's probe.
+        Simulated with the bundle's probe by default.
     steps, threads : int
     train_probe : bool
-        Refine the probe, too.
+        Refine the probe as well.
 
     Raises
     ------
     BundleError
-        The bundle's network has no recipe, so that nobody can build it natively.
+        The bundle's network has no recipe, so that no framework can build it.
     ScanError
         See :func:`of_recipe`.
     """
@@ -178,7 +178,7 @@ def of_bundle(
 
 
 def _settings(recipe: Recipe, steps: int, threads: int, seed: int, train_probe: bool) -> Settings:
-    """Training as it is by default, with an epoch that is as long as the curve."""
+    """Default training settings, with an epoch as long as the loss curve."""
     if not 2 <= steps <= 1000:
         raise SettingsError("must lie between 2 and 1000", key="steps", found=steps)
     return Settings(
@@ -189,7 +189,7 @@ def _settings(recipe: Recipe, steps: int, threads: int, seed: int, train_probe: 
 
 
 def _exercised_weights(recipe: Recipe, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Initial weights, but with biases everywhere and last convolutions that are not small."""
+    """Initial weights, with non-zero biases and larger output convolutions."""
     generator = np.random.default_rng([seed, 1])
     weights = recipe.initial_weights(seed)
     for name, array in weights.items():
@@ -201,7 +201,7 @@ def _exercised_weights(recipe: Recipe, seed: int) -> dict[str, NDArray[np.float3
 
 
 def _few(scan: Scan, recipe: Recipe) -> Scan:
-    """The patterns around the middle, enough for regions that differ, in memory."""
+    """The central patterns of a scan, enough for regions that differ, held in memory."""
     part = middle_of_scan(scan, _SCAN_PATTERNS + max(REGION_SIZE, recipe.channels))
     return replace(part, diffraction=np.asarray(part.diffraction[:], np.float32))
 

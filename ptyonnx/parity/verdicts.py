@@ -1,4 +1,4 @@
-"""From what everybody computed to rows, agreements and verdicts."""
+"""Compare the computed values of every implementation: rows, agreements and verdicts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 BACKEND_STAGES = STAGES
-RUNTIME_STAGES = ("weights", "forward", "object")  # it does not train
+RUNTIME_STAGES = ("weights", "forward", "object")  # a runtime does not train
 RUN = "run"  # key of an export that a runtime could not run
 
 
@@ -43,19 +43,19 @@ def rows(
     *,
     stages: Sequence[str],
 ) -> list[Row]:
-    """Everything that one implementation must compute beside float64, in order of computation.
+    """Compare one implementation with float64, quantity by quantity, in order of computation.
 
     Parameters
     ----------
     inputs : SharedInputs
     exact : ComputedValues
-        The arbiter's.
+        The float64 reference.
     found : ComputedValues
-        The implementation's.
+        The values of the implementation.
     allowed : mapping
         See :func:`ptyonnx.parity.monte_carlo_tolerances.monte_carlo_tolerances`.
     stages : sequence of str
-        What it must compute, :data:`BACKEND_STAGES` or :data:`RUNTIME_STAGES`; what is missing is a row
+        Stages that it must compute, :data:`BACKEND_STAGES` or :data:`RUNTIME_STAGES`. A missing quantity is a row
         that does not pass.
     """
     name = found.implementation
@@ -80,12 +80,12 @@ def rows(
 
 
 def exported_graph(inputs: SharedInputs, found: ComputedValues) -> OnnxFile:
-    """What an implementation exported, if it is the recipe's graph.
+    """Read the export of an implementation, which must have the recipe's graph.
 
     Raises
     ------
     BundleError
-        It exported nothing, or another graph, or what is not a graph at all.
+        The export is missing, has another graph, or cannot be read.
     """
     file = f"the export of {found.implementation}"
     if found.model is None:
@@ -96,7 +96,7 @@ def exported_graph(inputs: SharedInputs, found: ComputedValues) -> OnnxFile:
 
 
 def _export(inputs: SharedInputs, found: ComputedValues) -> Iterator[Row]:
-    """Whether what was exported is the recipe's graph with the given weights, bit for bit."""
+    """Rows on the graph and the weights of the export; both must equal the given ones bit for bit."""
     name = found.implementation
     try:
         model = exported_graph(inputs, found)
@@ -113,7 +113,7 @@ def _export(inputs: SharedInputs, found: ComputedValues) -> Iterator[Row]:
 
 
 def agreements(exact: ComputedValues, found: Sequence[ComputedValues]) -> list[Agreement]:
-    """Every pair, in everything that both computed."""
+    """Compare every pair of implementations in the quantities that both computed."""
     references = dict(quantities(exact))
     sizes = scales(references)
     everybody = [(each.implementation, dict(quantities(each))) for each in (exact, *found)]
@@ -127,7 +127,7 @@ def agreements(exact: ComputedValues, found: Sequence[ComputedValues]) -> list[A
 
 
 def other_branches(exact: ComputedValues, found: ComputedValues) -> int:
-    """At how many pixels of the first batch a rectifier or pooling went another way than in float64."""
+    """Number of pixels of the first batch at which a ReLU or pooling takes another branch than in float64."""
     return sum(
         int(np.count_nonzero(taken != exact.branches[name]))
         for name, taken in found.branches.items()
@@ -136,15 +136,15 @@ def other_branches(exact: ComputedValues, found: ComputedValues) -> int:
 
 
 def verdict(implementation: str, compared: Sequence[Row]) -> ImplementationVerdict:
-    """Name the first thing that is beyond its tolerance, in one sentence.
+    """Name the first quantity that exceeds its tolerance.
 
-    Among layers, one that errs on its own input comes before one that only inherits a difference.
+    Layers that are wrong for their own input precede layers that inherit a difference.
     """
     failed = [row for row in compared if not row.passed]
     failed.sort(key=lambda row: (STAGES.index(row.stage), row.local_error is not None and row.local_error <= 1))
     if not failed:
         return ImplementationVerdict(
-            implementation, "", "", f"{implementation} computes what float64 does, as closely as float32 can"
+            implementation, "", "", f"{implementation} agrees with float64 to float32 rounding"
         )
     first = failed[0]
     return ImplementationVerdict(implementation, first.stage, first.key, _sentence(first))
@@ -154,21 +154,21 @@ def _sentence(row: Row) -> str:
     name = row.implementation
     by = f"by {row.relative:.2g} of the largest value" + (f", {row.tolerance:.2g} allowed" if row.tolerance else "")
     if row.problem:
-        by = f"which is {row.problem}"
+        by = row.problem
     if row.stage == "forward":
-        alone = row.local_error is not None and row.local_error > 1 and not row.problem
-        return f"{name} parts at {row.key}" + ("" if alone else f", {by}")
+        layer_is_wrong = row.local_error is not None and row.local_error > 1 and not row.problem
+        return f"{name} first differs at {row.key}" + ("" if layer_is_wrong else f": {by}")
     sentences = {
-        "weights": f"{name} holds another {row.key} than it was given: {row.problem}",
-        "object": f"{name} parts in its output, {by}: the values on the way to it agree",
-        "physics": f"{name} parts in the physics, at the intensity, {by}",
-        "loss": f"{name} parts in the loss, {by}: patch and intensity agree",
-        "gradient": f"{name} parts at the gradient of {row.key}, {by}",
-        "step": f"{name} parts in the optimiser: loss and gradients agree, but not the loss {row.key}, {by}",
-        "curve": f"{name} parts in the loss curve at the loss {row.key}, {by}",
-        "export": f"{name} parts in its exporter at {row.key}: {row.problem}",
+        "weights": f"{name} changed the weights {row.key}: {row.problem}",
+        "object": f"{name} first differs in its output: {by}; all layers agree",
+        "physics": f"{name} first differs in the forward model, at the intensity: {by}",
+        "loss": f"{name} first differs in the loss: {by}; object and intensity agree",
+        "gradient": f"{name} first differs in the gradient of {row.key}: {by}",
+        "step": f"{name} first differs in the optimiser, in the loss {row.key}: {by}; loss and gradients agree",
+        "curve": f"{name} first differs in the loss curve, in the loss {row.key}: {by}",
+        "export": f"{name} first differs in its export, at {row.key}: {row.problem}",
     }
-    return f"{name} does not run the export: {row.problem}" if row.key == RUN else sentences[row.stage]
+    return f"{name} cannot run the export: {row.problem}" if row.key == RUN else sentences[row.stage]
 
 
 def _weights(inputs: SharedInputs, found: ComputedValues) -> Iterator[Row]:
@@ -185,7 +185,7 @@ def _weights(inputs: SharedInputs, found: ComputedValues) -> Iterator[Row]:
 
 
 def _fitting(found: Mapping[str, NDArray[Any]], exact: Mapping[str, NDArray[Any]]) -> set[str]:
-    """What can be computed with: the arbiter has it, too, and in this shape."""
+    """Names of the arrays that have the same shape in the float64 reference."""
     return {name for name, array in found.items() if name in exact and array.shape == exact[name].shape}
 
 
@@ -194,7 +194,7 @@ def _bits(array: NDArray[Any]) -> bytes:
 
 
 def _distance(a: NDArray[Any] | None, b: NDArray[Any]) -> tuple[float, str]:
-    """Largest difference; infinite, and why, where there is nothing to subtract or anything is not finite."""
+    """Largest difference, and an empty problem; infinite, and the problem, where the two cannot be subtracted."""
     if a is None:
         return math.inf, "missing"
     if a.shape != b.shape:

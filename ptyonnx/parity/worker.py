@@ -1,8 +1,8 @@
-"""What a child process does: look at one implementation, write down what it computes, and end.
+"""The child process of a parity check: compute every quantity with one implementation and write it to a file.
 
-`main` is given two words on the command line: a folder that holds the inputs, and pytorch, tensorflow
-or onnxruntime. On stdout the child says line by line what it is at; what it found
-ends in `computed_values.npz`. Threads are fixed by the parent, in the environment.
+`main` reads two arguments: the folder of the shared inputs, and ``pytorch``, ``tensorflow`` or ``onnxruntime``. It
+prints its progress on stdout and writes the values to `computed_values.npz`. The parent sets the number of threads in
+the environment.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ from ptyonnx_bundles.errors import PtyonnxError, TrainingError
 
 __all__ = ["COMPUTED", "MODEL", "REFUSED", "STAGE", "main"]
 
-COMPUTED = "computed_values.npz"  # what was found
+COMPUTED = "computed_values.npz"  # file of the computed values
 
-MODEL = "model.onnx"  # what onnxruntime is to run
-STAGE = "stage: "  # begins a line of progress
-REFUSED = "refused: "  # begins the line of an error that the user can mend
+MODEL = "model.onnx"  # file of the model that onnxruntime runs
+STAGE = "stage: "  # prefix of a progress line
+REFUSED = "refused: "  # prefix of an error that the user can fix
 _EXIT_REFUSED = 2
 _LONGEST_REFUSAL = 500  # characters
 
 
 def main() -> int:
-    """Examine one implementation."""
+    """Compute every quantity with one implementation."""
     folder, implementation = Path(sys.argv[1]), sys.argv[2]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        look = _look_at_onnxruntime if implementation == "onnxruntime" else _look_at_framework
-        look(SharedInputs.read(folder), implementation, folder).write(folder / COMPUTED)
+        run = _run_onnxruntime if implementation == "onnxruntime" else _run_framework
+        run(SharedInputs.read(folder), implementation, folder).write(folder / COMPUTED)
     except PtyonnxError as error:
-        _say(f"{REFUSED}{error}")
+        _print(f"{REFUSED}{error}")
         return _EXIT_REFUSED
     return 0
 
 
-def _look_at_framework(inputs: SharedInputs, name: str, folder: Path) -> ComputedValues:
-    """Weights, values, physics, gradients, training and export of PyTorch or TensorFlow."""
+def _run_framework(inputs: SharedInputs, name: str, folder: Path) -> ComputedValues:
+    """Weights, activations, physics, gradients, training and export of PyTorch or TensorFlow."""
     del folder
-    _say(f"{STAGE}loading")
+    _print(f"{STAGE}loading")
     engine = backends.load(name)
     engine.check(inputs.settings)
     introspection = import_module(f"ptyonnx.backends.{name}.introspection").Introspection(inputs.task)
     batch = inputs.batches[0]
-    _say(f"{STAGE}forward pass")
+    _print(f"{STAGE}forward pass")
     found = ComputedValues(
         name,
         versions=engine.versions(),
@@ -70,24 +70,24 @@ def _look_at_framework(inputs: SharedInputs, name: str, folder: Path) -> Compute
         activations=in_recipe_order(inputs.recipe, introspection.values(inputs.patterns)),
         object=introspection.object(inputs.patterns),
     )
-    _say(f"{STAGE}physics")
+    _print(f"{STAGE}physics")
     found = replace(found, intensity=introspection.intensity(inputs.patch, batch.offset_px))
-    _say(f"{STAGE}gradients")
+    _print(f"{STAGE}gradients")
     branches = branches_of(inputs.recipe, introspection.values(batch.diffraction))
     found = replace(found, gradients=introspection.gradients(batch), branches=branches)
-    _say(f"{STAGE}training")
+    _print(f"{STAGE}training")
     found = replace(found, losses=_train(engine, inputs))
-    _say(f"{STAGE}export")
+    _print(f"{STAGE}export")
     try:
         return replace(found, model=engine.convert(inputs.recipe, inputs.weights)[0])
-    except Exception as error:  # noqa: BLE001 - whatever an exporter raises is what is wrong with it
+    except Exception as error:  # noqa: BLE001 - any exception of an exporter is part of the result
         return replace(found, refusal=" ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REFUSAL])
 
 
 def _train(engine: backends.Backend, inputs: SharedInputs) -> NDArray[np.float64]:
-    """Losses of the first steps of training as users have it: batches, rates, clipping, Adam.
+    """Losses of the first steps of the training that users run: batches, rates, clipping, Adam.
 
-    NaN from where training failed.
+    NaN after training has failed.
     """
     losses: list[float] = []
 
@@ -96,24 +96,24 @@ def _train(engine: backends.Backend, inputs: SharedInputs) -> NDArray[np.float64
             del r_factor
             losses.append(loss)
             if len(losses) == inputs.steps:
-                raise KeyboardInterrupt  # as a user would end it
+                raise KeyboardInterrupt  # ends the training as Ctrl-C does
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt, TrainingError):
         engine.fit(inputs.task, Journal(Path(folder), inputs.settings, Observer()))
     return np.array([*losses, *[np.nan] * (inputs.steps - len(losses))])
 
 
-def _look_at_onnxruntime(inputs: SharedInputs, name: str, folder: Path) -> ComputedValues:
-    """What onnxruntime makes of an exported model: its output as users get it, and every value on the way."""
+def _run_onnxruntime(inputs: SharedInputs, name: str, folder: Path) -> ComputedValues:
+    """Output and activations of an exported model in onnxruntime."""
     from ptyonnx_runtime.inference.activations import value_names, with_every_value
     from ptyonnx_runtime.inference.installation import require_onnxruntime
 
-    _say(f"{STAGE}loading")
+    _print(f"{STAGE}loading")
     onnxruntime = require_onnxruntime()
     model = (folder / MODEL).read_bytes()
     graph = read_onnx(model)
     names = value_names(graph)
-    _say(f"{STAGE}forward pass")
+    _print(f"{STAGE}forward pass")
     levels = onnxruntime.GraphOptimizationLevel
     (output,) = _session(onnxruntime, model, levels.ORT_ENABLE_ALL, inputs.threads).run(
         ["object"], {"diffraction": inputs.patterns}
@@ -143,12 +143,12 @@ def _initializers(graph: OnnxFile, recipe: Recipe) -> dict[str, NDArray[Any]]:
     return {name: found[name] for name in {**recipe.weight_shapes(), **recipe.constant_shapes()} if name in found}
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def _end_with_parent() -> None:
-    """End when the parent does, however it ends: it never writes, so that reading ends with it."""
-    os.read(sys.stdin.fileno(), 1)  # not through the buffer, whose lock the interpreter wants when it ends
+    """Exit when the parent exits: it never writes to this pipe, so that reading returns only at its end."""
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: the interpreter needs the lock of the buffer when it exits
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Run one implementation in a process of its own: start it, listen to it, and end it in any case."""
+"""Run one implementation in a process of its own, report its progress, and end it in any case."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ __all__ = ["Progress", "run_worker"]
 
 Progress = Callable[[str, str], None]  # implementation, stage
 
-_LONGEST_WORDS = 200  # characters of what a child said last
-_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")  # of a trace; libraries add advice behind it
-# What libraries say whether anything is wrong or not: TensorFlow of its processor and of graph optimisations that it
-# goes on without, before it looks at TF_CPP_MIN_LOG_LEVEL.
+_LONGEST_WORDS = 200  # characters of the quoted last line of stderr
+_EXCEPTION = re.compile(
+    r"[A-Za-z_][\w.]*(Error|Exception): "
+)  # the line of a traceback that names the exception; libraries append advice
+# Messages without importance: TensorFlow reports on the processor and on skipped graph optimisations before it reads
+# TF_CPP_MIN_LOG_LEVEL.
 _NOTICE = re.compile(
     r"I\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d \d\d:\d\d:\S+ I |WARNING: All log messages before absl::InitializeLog"
     r"|To enable the following instructions: |E\d{4} .* meta_optimizer\.cc:"
 )
-_PATIENCE_s = 5.0  # between being asked to end and being made to
+_PATIENCE_s = 5.0  # grace period for a child that has closed its output
 
 
 def run_worker(
@@ -44,24 +46,24 @@ def run_worker(
     remedy: str | None = None,
     module: str = worker.__name__,
 ) -> ComputedValues:
-    """Let a child look at an implementation.
+    """Run an implementation in a child process.
 
     Parameters
     ----------
     folder : Path
-        With the inputs; the child writes here, too.
+        Folder with the shared inputs, to which the child also writes.
     implementation : str
         ``"pytorch"``, ``"tensorflow"`` or ``"onnxruntime"``.
     threads : int
-        Of every thread pool in the child.
+        Size of every thread pool in the child.
     timeout_s : float
-        After which it is ended.
+        Time limit, seconds.
     progress : callable
-        Is told what the child is at.
+        Receives the implementation and its stage.
     remedy : str, optional
-        What the user can do if the child dies.
+        Advice for the case that the child dies.
     module : str
-        Whose `main` the child runs.
+        Module whose `main` the child runs.
 
     Returns
     -------
@@ -70,9 +72,9 @@ def run_worker(
     Raises
     ------
     WorkerError
-        The child died, or did not end in time; its last words are part of the message.
+        The child died or exceeded the time limit; the message quotes the last line of its stderr.
     PtyonnxError
-        What the child itself refused, such as a framework that is not installed.
+        The child reported an error, such as a missing framework.
     """
     with (folder / f"{implementation}.stderr").open("w+b") as words:
         child = _start(module, folder, implementation, threads, words)
@@ -95,11 +97,11 @@ def _start(module: str, folder: Path, implementation: str, threads: int, words: 
         **dict.fromkeys(pools, number),
         "TF_NUM_INTEROP_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "CUDA_VISIBLE_DEVICES": "-1",  # what is compared is float32 arithmetic on a processor
-        "TMPDIR": str(folder),  # whatever is left there goes with the folder
+        "CUDA_VISIBLE_DEVICES": "-1",  # the comparison concerns float32 arithmetic on the CPU
+        "TMPDIR": str(folder),  # its temporary files are removed with the folder
         "PYTHONUNBUFFERED": "1",
     }
-    # Not -m: the package has imported the worker by then, which Python warns of.
+    # With -m, Python would warn that the package has already imported the module.
     program = f"import sys; from {module} import main; sys.exit(main())"
     command = [sys.executable, "-P", "-c", program, str(folder), implementation]
     return subprocess.Popen(  # noqa: S603 - our own module
@@ -110,7 +112,7 @@ def _start(module: str, folder: Path, implementation: str, threads: int, words: 
 def _listen(
     child: subprocess.Popen[bytes], implementation: str, timeout_s: float, progress: Progress, words: IO[bytes]
 ) -> None:
-    """Hand on what the child says until it ends."""
+    """Report the progress of the child until it ends."""
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(child, lines), daemon=True).start()
     end = time.monotonic() + timeout_s
@@ -120,8 +122,8 @@ def _listen(
             line = lines.get(timeout=max(0.0, end - time.monotonic()))
         except queue.Empty:
             raise WorkerError(
-                f"the process of {implementation} did not end within {timeout_s:g} s and was stopped (it was at: {stage})",
-                found=_last_words(words), remedy="a larger timeout_s=…, or look at what keeps the machine busy",
+                f"the process of {implementation} did not end within {timeout_s:g} s and was stopped during {stage}",
+                found=_last_words(words), remedy="use a larger timeout_s=…, or a less busy machine",
             ) from None  # fmt: skip
         if line is None:
             break
@@ -135,7 +137,7 @@ def _listen(
 
 
 class _RefusalError(PtyonnxError):
-    """What a child refused, in its own words."""
+    """An error that a child reported; its message is complete."""
 
     def __str__(self) -> str:
         return self.problem
@@ -149,7 +151,7 @@ def _read(child: subprocess.Popen[bytes], lines: queue.Queue[str | None]) -> Non
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Nothing of the child stays: neither it nor what it started."""
+    """Kill the child and all processes that it started."""
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
@@ -172,11 +174,11 @@ def _cause(code: int) -> str:
 
 
 def _last_words(words: IO[bytes]) -> str | None:
-    """The last line that the child wrote on stderr, without notices, or that of its last exception."""
+    """The line of the last exception on stderr, or else the last line that is not a notice."""
     words.seek(0)
     lines = words.read().decode("utf-8", "replace").split("\n")
     spoken = [line.strip() for line in lines if line.strip() and not _NOTICE.match(line.strip())]
     if not spoken:
         return None
     raised = [line for line in spoken if _EXCEPTION.match(line)]
-    return f"its last words '{(raised or spoken)[-1][:_LONGEST_WORDS]}'"
+    return f"its last message '{(raised or spoken)[-1][:_LONGEST_WORDS]}'"

@@ -1,1 +1,1 @@
-"""The reference that comparison and parity share: networks and physics in float64, and models of float32 rounding."""
+"""The float64 reference of comparison and parity: network and physics in NumPy, and models of float32 rounding."""

@@ -1,25 +1,25 @@
-"""How far two float32 implementations of one canonical graph may be apart, value by value.
+"""Analytic tolerances: the allowed difference of two float32 implementations of one graph, for every value.
 
-The distance that grows along the network; what a layer alone may err by, given its own input, is
-the business of `reference.local_errors`.
+These tolerances bound the accumulated difference along the network. The error of a single layer for its own input is
+bounded in `reference.local_errors`. :mod:`ptyonnx.parity.monte_carlo_tolerances` also covers gradients, the forward model
+and training, at the cost of several simulated runs of the recipe; the closed form here needs only the graph and the
+largest magnitude of each value.
 
-Derived, not tuned. Let u = 2**-24 be the unit roundoff of float32 and S the largest magnitude that
-a value reaches. Each of the n products that a convolution sums is rounded once more by the
-addition; the order of the additions is the implementation's own, so the roundings of two of them
-are independent. Independent roundings add up like a random walk, sqrt(n) u instead of the worst
-case n u [1]_. A convolution treats the error that comes in as it treats the signal, so that
-relative errors are carried on, and those of all layers add in squares:
+The tolerances are derived, not fitted. Let u = 2**-24 be the unit roundoff of float32 and S the largest magnitude of
+a value. A convolution sums n products, and each addition rounds once. The order of the additions depends on the
+implementation, so the rounding errors of two implementations are independent. Independent errors add up like a random
+walk: sqrt(n) u instead of the worst case n u [1]_. A convolution transforms incoming errors in the same way as the
+signal. Relative errors are therefore passed on, and those of all layers add in quadrature:
 
     sigma / S = u * sqrt(sum over the convolutions so far of (fan-in + 1))
 
-Other operators: what copies (ReLU, pooling, nearest upsampling, joining) carries the absolute
-error; tanh, sine and cosine have a slope of at most 1, the sigmoid of at most 1/4, and library
-functions are good to a few units in the last place; products and sums follow the rules of
-propagation [2]_. The tolerance is :data:`MARGIN` times sigma. `sigma` is generous: it takes the
-largest magnitude for the typical one, and every rounding for a full one. Measured on trained and
-random networks (N = 32 to 256, gridsize 1 and 2), the largest of some 1e6 differences of a layer
-between any two of onnxruntime, PyTorch and TensorFlow was at most 1.2 sigma, in most layers 0.1, so
-that a factor of three or more is left; a fault that shows in an image is beyond by far.
+Operators that copy values (ReLU, pooling, nearest upsampling, concatenation) pass on the absolute error. Tanh, sine and
+cosine have a slope of at most 1, the sigmoid of at most 1/4, and library functions are accurate to a few units in the
+last place. Products and sums follow the rules of error propagation [2]_. The tolerance is :data:`MARGIN` times sigma.
+`sigma` is an overestimate: it uses the largest magnitude instead of the typical one, and the largest rounding error for
+every rounding. On trained and random networks (N = 32 to 256, gridsize 1 and 2), the largest of about 1e6 differences of
+a layer between any two of onnxruntime, PyTorch and TensorFlow was at most 1.2 sigma, in most layers 0.1 sigma. A margin
+of a factor of three or more remains. A fault that is visible in an image exceeds the tolerance by far.
 
 References
 ----------
@@ -42,25 +42,25 @@ __all__ = ["MARGIN", "UNIT_ROUNDOFF", "analytic_tolerances"]
 
 UNIT_ROUNDOFF = 2.0**-24  # float32, rounding to nearest
 MARGIN = 4.0
-_FUNCTION_ULPS = 4.0  # of tanh, sigmoid, sine and cosine in the mathematical libraries at hand
+_FUNCTION_ULPS = 4.0  # error of tanh, sigmoid, sine and cosine in common mathematical libraries
 
 _SLOPES = {"Tanh": 1.0, "Sin": 1.0, "Cos": 1.0, "Sigmoid": 0.25}
 _COPIES = frozenset({"Relu", "MaxPool", "Resize", "Unsqueeze", "Concat"})
 
 
 def analytic_tolerances(graph: OnnxFile, largest: Mapping[str, float]) -> dict[str, float]:
-    """Tolerance of the largest absolute difference, for every value of a canonical graph.
+    """Allowed absolute difference of every value of a canonical graph.
 
     Parameters
     ----------
     graph : OnnxFile
     largest : mapping of str to float
-        Name of a value -> the largest magnitude that it reached in either implementation.
+        Name of a value -> its largest magnitude in either implementation.
 
     Returns
     -------
     dict of str to float
-        For the names in `largest`, in order of computation.
+        Name of a value in `largest` -> tolerance, in order of computation.
     """
     sigma: dict[str, float] = {}
     for node in graph.nodes:
@@ -73,7 +73,7 @@ def analytic_tolerances(graph: OnnxFile, largest: Mapping[str, float]) -> dict[s
 def _sigma(
     node: OnnxNode, graph: OnnxFile, sigma: Mapping[str, float], largest: Mapping[str, float], reached: float
 ) -> float:
-    """Expected error of a node's value from those of its inputs; the graph's own input has none."""
+    """Expected error of a node's value from those of its inputs; the graph's input is exact."""
     computed = [name for name in node.inputs if name in sigma]
     carried = [sigma[name] for name in computed]
     operator = node.operator
@@ -86,13 +86,13 @@ def _sigma(
     if operator == "Mul":
         factors = _factors(node, graph, largest)
         return math.hypot(*(sigma[name] * factors(name) for name in computed), UNIT_ROUNDOFF * reached)
-    fan_in = math.prod(graph.initializers[node.inputs[1]].shape[1:])  # of a convolution
+    fan_in = math.prod(graph.initializers[node.inputs[1]].shape[1:])  # the node is a convolution
     relative = [sigma[name] / largest[name] for name in computed if largest[name] > 0]
     return reached * math.hypot(*relative, UNIT_ROUNDOFF * math.sqrt(fan_in + 1))
 
 
 def _factors(node: OnnxNode, graph: OnnxFile, largest: Mapping[str, float]) -> Callable[[str], float]:
-    """For a product: how much an error of one input counts, the largest magnitude of the other."""
+    """For a product: the factor of the error of one input, which is the largest magnitude of the other."""
 
     def magnitude(name: str) -> float:
         constant = graph.initializers.get(name)

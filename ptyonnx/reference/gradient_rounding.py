@@ -1,11 +1,10 @@
-"""How far float32 drifts in the longest sums that there are: gradients, over all pixels of all patterns.
+"""Float32 rounding errors of gradients, which are sums over all pixels of all patterns.
 
-A convolution sums some hundred products whose signs differ, and its roundings behave like a
-random walk. The gradient of a weight sums up to a million products. Those of neighbouring pixels
-are alike, so that the partial sums become far larger than what remains in the end; and products
-smaller than half a unit in the last place of the partial sum are lost one and all, with their
-sign. Statistics alone would be too hopeful. So the partial sums are taken as they are, and for a
-few products of channels the sum is carried out term by term in float32.
+A convolution sums some hundred products of either sign, and its rounding errors behave like a random walk. The gradient
+of a weight sums up to a million products. Those of neighbouring pixels are similar, so the partial sums become much
+larger than the final sum, and products smaller than half a unit in the last place of the partial sum are lost, all with
+the same sign. A random walk would underestimate these errors. The actual partial sums are therefore used, and for a few
+pairs of channels the sum is carried out term by term in float32.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["sum_error"]
 
 Array = NDArray[np.float64]
 
-_PLAYED = 8  # products of channels, those with the largest partial sums
+_SUMMED = 8  # pairs of channels, those with the largest partial sums
 
 
 def sum_error(total: Array, slope: Array, value: Array | None) -> Array:
@@ -30,9 +29,9 @@ def sum_error(total: Array, slope: Array, value: Array | None) -> Array:
     total : (O, I, 3, 3), or (O,) for a bias
         The gradient.
     slope : (B, O, y, x)
-        Gradient of what the convolution gave.
+        Gradient by the output of the convolution.
     value : (B, I, y, x) or None
-        What it was given; None for a bias.
+        Input of the convolution; None for a bias.
 
     Returns
     -------
@@ -48,14 +47,14 @@ def sum_error(total: Array, slope: Array, value: Array | None) -> Array:
 
 
 def _drift(slopes: Array, values: Array, expected: Array) -> float:
-    """How many times farther the sum drifts, carried out in float32, than a random walk would."""
-    largest = np.argsort(expected, axis=None)[::-1][:_PLAYED]
+    """Error of the sum in float32, relative to that of a random walk."""
+    largest = np.argsort(expected, axis=None)[::-1][:_SUMMED]
     ratios = []
     for out, into in zip(*np.unravel_index(largest, expected.shape), strict=True):
         products = slopes[out] * values[into]
-        played = np.add.accumulate(products.astype(np.float32), dtype=np.float32)[-1]
+        summed = np.add.accumulate(products.astype(np.float32), dtype=np.float32)[-1]
         if expected[out, into] > 0:
-            ratios.append((float(played) - products.sum()) / expected[out, into])
+            ratios.append((float(summed) - products.sum()) / expected[out, into])
     return float(np.sqrt(np.mean(np.square(ratios)))) if ratios else 0.0
 
 

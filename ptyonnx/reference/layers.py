@@ -1,8 +1,7 @@
-"""The recipe's operators in float64 NumPy, forwards and backwards: what the frameworks are judged by.
+"""The recipe's operators in float64 NumPy, forward and backward.
 
-Written for being right and independent, not for speed: a convolution is nine products of
-matrices, one for each pixel of its kernel, and knows no framework, no layout and no fast
-algorithm. Arrays are (B, C, y, x), kernels (out, in, y, x).
+The implementation is simple and independent rather than fast: a convolution is nine matrix products, one for each pixel
+of its kernel, without a framework or a fast algorithm. Arrays are (B, C, y, x), kernels (out, in, y, x).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Array = NDArray[np.float64]
 
 
 def convolution(value: Array, kernel: Array, bias: Array) -> Array:
-    """Cross-correlate with zeros beside each border: ``out[o] = b[o] + sum_i k[o, i] * v[i]``.
+    """Cross-correlate with zero padding: ``out[o] = b[o] + sum_i k[o, i] * v[i]``.
 
     Parameters
     ----------
@@ -55,9 +54,9 @@ def convolution_backwards(slope: Array, value: Array, kernel: Array) -> tuple[Ar
     Parameters
     ----------
     slope : (B, O, y, x)
-        Gradient of what came out.
+        Gradient by the output.
     value : (B, I, y, x)
-        What went in.
+        Input.
     kernel : (O, I, 3, 3)
 
     Returns
@@ -74,19 +73,19 @@ def convolution_backwards(slope: Array, value: Array, kernel: Array) -> tuple[Ar
 
 
 def pool(value: Array) -> Array:
-    """Largest of every 2 x 2 pixels."""
+    """Maximum of each 2 x 2 block."""
     largest: Array = _blocks(value).max(axis=-1)
     return largest
 
 
 def pooled_pixel(value: NDArray[Any]) -> NDArray[np.uint8]:
-    """Which of every 2 x 2 pixels is the largest, counted row by row; the first of equals."""
+    """Index of the maximum in each 2 x 2 block, row by row; the first of equal pixels."""
     pixel: NDArray[np.uint8] = _blocks(value).argmax(axis=-1).astype(np.uint8)
     return pixel
 
 
 def pool_backwards(slope: Array, chosen: NDArray[Any]) -> Array:
-    """Give the gradient back to the pixel that was the largest, see :func:`pooled_pixel`."""
+    """Route the gradient to the maximum of each block, see :func:`pooled_pixel`."""
     blocks = np.zeros((*slope.shape, 4))
     np.put_along_axis(blocks, chosen[..., np.newaxis].astype(np.intp), slope[..., np.newaxis], axis=-1)
     batch, channels, rows, columns = slope.shape
@@ -99,13 +98,13 @@ def upsample(value: Array) -> Array:
 
 
 def upsample_backwards(slope: Array) -> Array:
-    """Sum over every 2 x 2 pixels."""
+    """Sum of each 2 x 2 block."""
     summed: Array = _blocks(slope).sum(axis=-1)
     return summed
 
 
 def _shifted(value: Array) -> Iterator[tuple[int, int, Array]]:
-    """Every pixel (y, x) of a kernel, and the value as that pixel meets it."""
+    """Every pixel (y, x) of a kernel, and the padded value shifted by it."""
     rows, columns = value.shape[2:]
     margin = KERNEL // 2
     padded = np.pad(value, ((0, 0), (0, 0), (margin, margin), (margin, margin)))
@@ -115,7 +114,7 @@ def _shifted(value: Array) -> Iterator[tuple[int, int, Array]]:
 
 
 def _blocks(value: NDArray[Any]) -> NDArray[Any]:
-    """(B, C, y, x) -> (B, C, y/2, x/2, 4): the four pixels of every block, row by row."""
+    """(B, C, y, x) -> (B, C, y/2, x/2, 4): the pixels of each block, row by row."""
     batch, channels, rows, columns = value.shape
     blocks = value.reshape(batch, channels, rows // 2, 2, columns // 2, 2).swapaxes(3, 4)
     return blocks.reshape(batch, channels, rows // 2, columns // 2, 4)

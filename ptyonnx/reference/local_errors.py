@@ -1,16 +1,14 @@
-"""Whether each layer of an implementation makes of its own input what it should.
+"""Errors of single layers of an implementation, each for the layer's own input.
 
-The distance from float64 grows along a network, so a layer late in it may be far off although
-nothing is wrong with it. Here every layer is judged alone: its output is computed again in
-float64 from the input that this implementation gave it. What differs is the error of this one
-layer, and for that there is a bound that needs no statistics. For a sum of n products
+Differences from float64 accumulate along a network, so a late layer may differ although it is computed correctly. Here
+every layer is considered alone: its output is recomputed in float64 from the input that the implementation gave it. The
+difference is the error of this layer, for which a strict bound exists. For a sum of n products
 
     |error| <= gamma_n (sum_k |w_k| |x_k| + |b|),   gamma_n = n u / (1 - n u)
 
-in whatever order it is summed [Higham, Accuracy and Stability of Numerical Algorithms, 2002,
-eq. 3.5]. Rectifiers, pooling and upsampling choose, copy or multiply by a power of two: their
-bound is zero. Convolutions by
-Winograd's algorithm obey a larger bound; no CPU kernel in use here has it.
+for any order of summation [Higham, Accuracy and Stability of Numerical Algorithms, 2002, eq. 3.5]. ReLU, pooling and
+upsampling select, copy or multiply by a power of two; their bound is zero. Convolutions by Winograd's algorithm obey a
+larger bound; no CPU kernel used here is of that kind.
 """
 
 from __future__ import annotations
@@ -28,10 +26,10 @@ from ptyonnx_bundles import Node, Recipe
 
 __all__ = ["ROUNDED_ONCE", "local_error", "local_errors"]
 
-# One rounding and a bound of just that: of many values, one always comes close to it.
+# Operators that round once. Of many values, one always comes close to their bound.
 ROUNDED_ONCE = frozenset({"Sub", "Mul"})
 
-_SMALLEST = float(np.finfo(np.float32).tiny)  # what is smaller may be flushed to zero
+_SMALLEST = float(np.finfo(np.float32).tiny)  # smaller values may be flushed to zero
 
 
 def local_errors(
@@ -48,15 +46,15 @@ def local_errors(
     weights : mapping of str to ndarray
         Canonical names, whitening included.
     diffraction : (group, channel, N, N) float32
-        Amplitude, as the implementation was given it.
+        Amplitudes, the input of the implementation.
     values : mapping of str to ndarray
-        Of one implementation, canonical names.
+        Canonical name -> value in the implementation.
 
     Returns
     -------
     dict of str to float
-        Up to 1 is float32 arithmetic; above it is another computation. Infinite where a bound of
-        zero is missed, a value is missing, has another shape or is not finite.
+        Up to 1, float32 arithmetic explains the error; above, it does not. Infinite where a bound of zero is exceeded,
+        or where a value is missing, has another shape or is not finite.
     """
     constants = {**recipe.graph_constants(), **weights}
     known = {"diffraction": diffraction, **values}
@@ -70,7 +68,7 @@ def local_error(node: Node, values: Mapping[str, NDArray[Any]], constants: Mappi
     ----------
     node : Node
     values : mapping of str to ndarray
-        Of one implementation, canonical names, and `diffraction`.
+        Canonical name -> value in the implementation, including `diffraction`.
     constants : mapping of str to ndarray
         Weights and constants of the graph.
     """
@@ -94,7 +92,7 @@ def _error(node: Node, inputs: list[NDArray[np.float64]], found: NDArray[Any]) -
 
 def _bound(node: Node, inputs: list[NDArray[np.float64]], expected: NDArray[np.float64]) -> Any:
     if node.operator == "Conv":
-        terms = (fan_in(node, inputs) + 1) * UNIT_ROUNDOFF  # the products are rounded, too
+        terms = (fan_in(node, inputs) + 1) * UNIT_ROUNDOFF  # products are rounded as well
         return terms / (1 - terms) * layers.convolution(*map(np.abs, inputs)) + _SMALLEST
     if node.operator in ROUNDED_ONCE:
         return UNIT_ROUNDOFF * np.abs(expected) * (1 + UNIT_ROUNDOFF) + _SMALLEST

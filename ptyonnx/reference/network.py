@@ -1,7 +1,7 @@
-"""The recipe's network in float64 NumPy: every value on the way, and every gradient on the way back.
+"""The recipe's network in float64 NumPy: every activation of the forward pass, every gradient of the backward pass.
 
-The graph is walked as `Recipe.nodes()` lists it, each node under its canonical name. So the
-arbiter follows the published graph and none of the implementations.
+The nodes of `Recipe.nodes()` are computed in order, each under its canonical name. The reference therefore follows the
+published graph and no implementation.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ptyonnx.reference.simulated_rounding import EXACT, Rounding
 from ptyonnx_bundles import Node, Recipe
 from ptyonnx_bundles.recipe import KERNEL
 
-__all__ = ["FUNCTION_TERMS", "Network", "Pass", "branches_of", "compute", "fan_in"]
+__all__ = ["FUNCTION_TERMS", "ForwardPass", "Network", "branches_of", "compute", "fan_in"]
 
 Array = NDArray[np.float64]
 
-FUNCTION_TERMS = 16  # sqrt(16) u: what vectorised tanh, sigmoid, sine and cosine of float32 are off by
+FUNCTION_TERMS = 16  # sqrt(16) u is the error of vectorised float32 tanh, sigmoid, sine and cosine
 _ONE_ROUNDING = 1
 _RECTIFIERS = frozenset({"Relu", "LeakyRelu"})
-# They choose, copy, or multiply by a power of two: nothing is rounded.
+# These select, copy, or multiply by a power of two, without rounding.
 _EXACT_OPERATORS = frozenset({"Relu", "LeakyRelu", "MaxPool", "Resize", "Unsqueeze", "Concat"})
 
 
 @dataclass
-class Pass:
+class ForwardPass:
     """One forward pass.
 
     Attributes
@@ -49,13 +49,13 @@ class Pass:
 
 
 class Network:
-    """The recipe with these weights.
+    """The network of a recipe with given weights.
 
     Parameters
     ----------
     recipe : Recipe
     weights : mapping of str to ndarray
-        Canonical name -> array, whitening included; computed with in float64.
+        Canonical name -> array, whitening included; converted to float64.
     """
 
     def __init__(self, recipe: Recipe, weights: Mapping[str, NDArray[Any]]) -> None:
@@ -65,8 +65,8 @@ class Network:
             name: np.asarray(array, np.float64) for name, array in {**recipe.graph_constants(), **weights}.items()
         }
 
-    def forward(self, diffraction: NDArray[Any], rounding: Rounding = EXACT) -> Pass:
-        """Compute the object and all that leads to it.
+    def forward(self, diffraction: NDArray[Any], rounding: Rounding = EXACT) -> ForwardPass:
+        """Compute the object and all activations.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class Network:
             Amplitude.
         rounding : Rounding
         """
-        done = Pass({"diffraction": np.asarray(diffraction, np.float64)})
+        done = ForwardPass({"diffraction": np.asarray(diffraction, np.float64)})
         for node in self.nodes:
             inputs = [done.values.get(name, self.constants.get(name)) for name in node.inputs]
             value = compute(node, inputs)
@@ -86,7 +86,7 @@ class Network:
 
     def backward(
         self,
-        done: Pass,
+        done: ForwardPass,
         slope: NDArray[np.complex128],
         rounding: Rounding = EXACT,
         branches: Mapping[str, NDArray[Any]] | None = None,
@@ -95,13 +95,13 @@ class Network:
 
         Parameters
         ----------
-        done : Pass
+        done : ForwardPass
             From :meth:`forward`.
         slope : (B, C, N, N) complex128
             Derivative of the loss by the object's real part, plus i times that by its imaginary part.
         rounding : Rounding
         branches : mapping of str to ndarray, optional
-            Which way every rectifier and pooling went, see :func:`branches_of`; by default as in `done`.
+            Branches of every ReLU and pooling, see :func:`branches_of`; by default those of `done`.
 
         Returns
         -------
@@ -120,15 +120,15 @@ class Network:
         slopes: dict[str, Array] = {
             f"decoder.{head}.output": rounding.result(logits, FUNCTION_TERMS, 0.0) for head, logits in of_logits.items()
         }
-        taken = branches or branches_of(self.recipe, values)
+        selected = branches or branches_of(self.recipe, values)
         for node in reversed(self.nodes):
             if node.name not in slopes:
                 continue
             steepness, source = slopes.pop(node.name), node.inputs[0]
             if node.operator in _RECTIFIERS:
-                steepness = steepness * np.where(taken[node.name], 1.0, self.recipe.leak)
+                steepness = steepness * np.where(selected[node.name], 1.0, self.recipe.leak)
             elif node.operator == "MaxPool":
-                steepness = layers.pool_backwards(steepness, taken[node.name])
+                steepness = layers.pool_backwards(steepness, selected[node.name])
             else:
                 steepness = self._backward(node, steepness, values[source], gradients, rounding)
             if source.startswith(("encoder.", "decoder.")):
@@ -138,7 +138,7 @@ class Network:
     def _backward(
         self, node: Node, slope: Array, value: Array, gradients: dict[str, Array], rounding: Rounding
     ) -> Array:
-        """Gradient of what went into an upsampling or a convolution, and of its weights."""
+        """Gradient by the input of an upsampling or a convolution; adds the gradients by its weights."""
         if node.operator == "Resize":
             return rounding.result(layers.upsample_backwards(slope), 4)
         kernel = self.constants[node.inputs[1]]
@@ -149,26 +149,26 @@ class Network:
 
 
 def branches_of(recipe: Recipe, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Which rectifiers were open, and which pixel each pooling took: where float32 may go another way.
+    """Branches of a forward pass: which ReLU inputs are positive, and which pixel each pooling selects.
 
     Parameters
     ----------
     recipe : Recipe
     values : mapping of str to ndarray
-        Every node's value by canonical name, of any implementation.
+        Canonical name -> value, of any implementation.
 
     Returns
     -------
     dict of str to ndarray
-        bool for a rectifier; for a pooling the number of the pixel in its block, the first of equals.
+        For a ReLU bool; for a pooling the index of the selected pixel in its block, the first of equal ones.
     """
-    taken: dict[str, NDArray[Any]] = {}
+    selected: dict[str, NDArray[Any]] = {}
     for node in recipe.nodes():
         if node.operator in _RECTIFIERS:
-            taken[node.name] = values[node.name] > 0
+            selected[node.name] = values[node.name] > 0
         elif node.operator == "MaxPool":
-            taken[node.name] = layers.pooled_pixel(values[node.inputs[0]])
-    return taken
+            selected[node.name] = layers.pooled_pixel(values[node.inputs[0]])
+    return selected
 
 
 def compute(node: Node, inputs: list[Any]) -> Array:
@@ -193,7 +193,7 @@ def compute(node: Node, inputs: list[Any]) -> Array:
 
 
 def fan_in(node: Node, inputs: list[Any]) -> int:
-    """How many products each element of a node's value is summed from, for its rounding."""
+    """Number of products that are summed for each element of a node's value."""
     if node.operator == "Conv":
         return int(np.prod(inputs[1].shape[1:])) + 1
     return FUNCTION_TERMS if node.operator in {"Sigmoid", "Tanh", "Cos", "Sin"} else _ONE_ROUNDING

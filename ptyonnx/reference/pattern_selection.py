@@ -1,4 +1,4 @@
-"""Which patterns two networks are compared on: a few from the middle of a scan, or their self-tests."""
+"""Select the patterns for a comparison: a few from the centre of a scan, or those of the self-tests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ptyonnx_runtime.scan import Scan
 
 __all__ = ["MOST_PATTERNS", "PatternGroups", "middle_of_scan", "patterns_of_scan", "patterns_of_selftests"]
 
-MOST_PATTERNS = 128  # so that two sets of patches fit into memory at any N, and take a second or two
-_LAYERED_PX = 32 * 64 * 64  # pixels of the patterns whose every activation is compared
+MOST_PATTERNS = 128  # two sets of patches fit into memory at any N and take a second or two
+_LAYERED_PX = 32 * 64 * 64  # total pixels of the patterns whose activations are compared
 _FEWEST = 4
 
 
 @dataclass(frozen=True, eq=False)
 class PatternGroups:
-    """Groups of patterns as a network takes them.
+    """Groups of patterns in the input shape of a network.
 
     Attributes
     ----------
@@ -40,14 +40,14 @@ class PatternGroups:
 
 
 def patterns_of_selftests(*bundles: Bundle) -> PatternGroups:
-    """The patterns of all self-tests; the bundles have one N and gridsize."""
+    """The patterns of all self-tests; the bundles must have the same N and gridsize."""
     return PatternGroups("self-tests", np.concatenate([bundle.selftest.diffraction for bundle in bundles]))
 
 
 def patterns_of_scan(bundle: Bundle, scan: Scan) -> PatternGroups:
-    """Groups around the middle of a scan: a few dozen patterns at N = 64, fewer where they are larger.
+    """Groups from the centre of a scan: a few dozen patterns at N = 64, fewer at larger N.
 
-    Scaled to the photons of `bundle` as in reconstruction.
+    The patterns are scaled to the photons of `bundle`, as in reconstruction.
     """
     channels = bundle.manifest.recipe.channels
     wanted = max(_FEWEST, _LAYERED_PX // scan.N**2)
@@ -58,7 +58,7 @@ def patterns_of_scan(bundle: Bundle, scan: Scan) -> PatternGroups:
 
 
 def middle_of_scan(scan: Scan, most: int = MOST_PATTERNS) -> Scan:
-    """At most so many patterns around the middle of a scan, none of them dark, so that groups stay groups."""
+    """At most `most` neighbouring patterns from the centre of a scan, without dark ones."""
     lit = np.flatnonzero(scan.lit)
     if len(lit) <= most:
         return scan if len(lit) == len(scan) else scan.part(lit)

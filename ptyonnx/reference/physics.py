@@ -1,8 +1,7 @@
 """The forward model in float64 and complex NumPy, and its derivative.
 
-Independent of `ptyonnx_runtime.physics`: the Fourier transform is an FFT and no matrix, a patch
-is placed by copying its pixels to the two nearest rows and columns and not by matrices, and
-complex numbers are complex.
+It is independent of `ptyonnx_runtime.physics`: the Fourier transform is an FFT instead of a matrix, a patch is placed by
+distributing its pixels to the two nearest rows and columns instead of by matrices, and numbers are complex.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ Wave = NDArray[np.complex128]
 Array = NDArray[np.float64]
 
 _PLACING_TERMS = 4  # two rows, two columns
-_LONGEST_RUN = 1024  # terms that the frameworks' sums over a tree add one after the other, at most
+_LONGEST_RUN = 1024  # largest number of terms that the pairwise sums of the frameworks add sequentially
 
 
 class Evaluation(NamedTuple):
-    """A batch that has been compared with what was measured.
+    """The objective of a batch, and its derivatives.
 
     Attributes
     ----------
@@ -49,7 +48,7 @@ class Evaluation(NamedTuple):
 
 
 class Objective:
-    """What training minimises.
+    """The objective that training minimises.
 
     Parameters
     ----------
@@ -73,19 +72,19 @@ class Objective:
         self.weight: Array = illumination / illumination.max() + WEIGHT_FLOOR
 
     def refined(self, shift: NDArray[Any]) -> Objective:
-        """The same with the probe moved by so much; how patches that overlap are weighed stays as it is."""
+        """A copy with a changed probe; the weights of overlapping patches do not change."""
         other = copy(self)
         other.probe = self.probe + shift
         return other
 
-    def score(
+    def evaluate(
         self,
         patch: Wave,
         offset_px: NDArray[Any],
         amplitude: NDArray[Any],
         rounding: Rounding = EXACT,
     ) -> Evaluation:
-        """Compare what patches explain with what was measured.
+        """Compare the predicted with the measured intensities.
 
         Parameters
         ----------
@@ -107,15 +106,15 @@ class Objective:
         terms, steepness = self._terms(intensity, np.asarray(amplitude, np.float64))
         average = rounding.result(np.full((1, 1), terms.mean()), _LONGEST_RUN, float(np.abs(terms).mean()))
         exit_slopes = [fourier(2 * steepness / terms.size * field, inverse=True) for field in fields]
-        of_modes = np.stack([np.sum(agreed.conj() * exit_slope, axis=(0, 1)) for exit_slope in exit_slopes])
-        probe_slope = rounding.wave(of_modes[np.newaxis], 8 * N + agreed.shape[0] * agreed.shape[1])[0]
+        by_modes = np.stack([np.sum(agreed.conj() * exit_slope, axis=(0, 1)) for exit_slope in exit_slopes])
+        probe_slope = rounding.wave(by_modes[np.newaxis], 8 * N + agreed.shape[0] * agreed.shape[1])[0]
         slope = np.zeros_like(agreed)
         for mode, exit_slope in zip(self.probe, exit_slopes, strict=True):
             slope += mode.conj() * exit_slope
         slope = rounding.wave(slope, 8 * N * modes)
         back = sum(_place(part, offset, canvas) for part, offset in _pairs(slope, offset_px)) / total
         slope = np.stack([self.weight * _take(back, offset, N) for offset in _patterns(offset_px)], axis=1)
-        residual = np.sqrt(np.maximum(intensity, 0)) - amplitude  # rounding may end below zero
+        residual = np.sqrt(np.maximum(intensity, 0)) - amplitude  # simulated rounding may make it negative
         r_factor = float(np.sqrt(np.sum(residual**2) / np.sum(np.square(amplitude, dtype=np.float64))))
         return Evaluation(intensity, float(average[0, 0]), r_factor, rounding.wave(slope, _PLACING_TERMS), probe_slope)
 
@@ -140,7 +139,7 @@ def fourier(wave: Wave, *, inverse: bool = False) -> Wave:
 
 
 def _patterns(offset_px: NDArray[Any]) -> list[NDArray[Any]]:
-    """Offsets of the first pattern of all regions, of the second, ..."""
+    """Offsets of the first pattern of all regions, of the second, and so on."""
     return list(np.asarray(offset_px, np.float64).swapaxes(0, 1))
 
 
@@ -149,7 +148,7 @@ def _pairs(stack: Any, offset_px: NDArray[Any]) -> list[tuple[Any, NDArray[Any]]
 
 
 def _place(patch: Any, offset_px: NDArray[Any], canvas: int) -> Any:
-    """Copy a patch of each region onto its canvas, shared out among the nearest pixels.
+    """Add a patch of each region to its canvas, by bilinear weights.
 
     Parameters
     ----------
@@ -167,7 +166,7 @@ def _place(patch: Any, offset_px: NDArray[Any], canvas: int) -> Any:
 
 
 def _take(canvas: Any, offset_px: NDArray[Any], N: int) -> Any:
-    """Cut a patch out of the canvas of each region, between its pixels: the adjoint of placing."""
+    """Interpolate a patch of each region from its canvas: the adjoint of placing."""
     padded = np.pad(canvas, ((0, 0), (0, 1), (0, 1)))
     result = np.zeros((len(canvas), N, N), canvas.dtype)
     for region, (y, x, shares) in enumerate(_nearest(offset_px)):
@@ -177,7 +176,7 @@ def _take(canvas: Any, offset_px: NDArray[Any], N: int) -> Any:
 
 
 def _nearest(offset_px: NDArray[Any]) -> list[tuple[int, int, dict[tuple[int, int], float]]]:
-    """Whole pixels of every offset, and the shares of the four pixels around it."""
+    """Integer part of every offset, and the bilinear weights of the four pixels around it."""
     found = []
     for y, x in offset_px:
         below, beside = y - np.floor(y), x - np.floor(x)

@@ -1,22 +1,18 @@
-"""What float32 does to a computation, played through in float64.
+"""Simulate float32 rounding errors in a float64 computation, by Monte Carlo arithmetic [Parker 1997, UCLA CSD-970002].
 
-Tolerances come from here. Every operator of the arbiter hands its result to a `Rounding`. The
-exact one returns it unchanged. The float32 one adds a random error of the size that this one
-operator has in float32; the rest of the arbiter then carries that error onward as any
-implementation would: through the following layers (depth), through rectifiers that are nearly
-closed, through the forward model, the backward pass and Adam. How far such runs scatter around
-the exact one is how far two correct float32 implementations can be from float64. The method is
-known as Monte Carlo arithmetic [Parker 1997, UCLA CSD-970002].
+Every operator of the float64 reference passes its result to a `Rounding`. :class:`Exact` returns it unchanged.
+:class:`SimulatedFloat32` adds a random error of the size that this operator has in float32. The rest of the computation
+propagates that error as any implementation would: through the following layers, ReLUs near their threshold, the forward
+model, the backward pass and Adam. The scatter of such runs around the exact one is the distance that a correct float32
+implementation may have from float64.
 
-The size of one operator's error: a sum of n products is rounded after every addition, each time
-by at most u = 2^-24 of the partial sum and on average by u / sqrt(3). These errors add up like a
-random walk [Higham & Mary, SIAM J. Sci. Comput. 41 (2019) A2815]. Where the partial sums
-themselves grow like sqrt(k), the error's standard deviation is ``u sqrt(n / 6)`` of the whole sum.
-n is the fan-in of a convolution or the width of a Fourier transform. Sums in blocks or trees err
-less. Where large terms cancel, the error is that of the partial sums and not that of the small
-result; therefore the root mean square of the channel comes on top (`spread`). Single operations
-and sums of squares cancel nothing: their error is relative to each element. Gradients, which are
-sums over all pixels, are the business of `pixel_sums`. What is exactly zero throughout stays so.
+The error of an operator: a sum of n products is rounded after every addition, by at most u = 2^-24 of the partial sum
+and by u / sqrt(3) rms. These errors add up like a random walk [Higham & Mary, SIAM J. Sci. Comput. 41 (2019) A2815]. If
+the partial sums grow like sqrt(k), the standard deviation of the error is ``u sqrt(n / 6)`` of the whole sum. n is the
+fan-in of a convolution or the width of a Fourier transform. Blocked and pairwise sums have smaller errors. Where large
+terms cancel, the error is relative to the partial sums, not to the small result; the root mean square of the channel is
+therefore added (`spread`). Single operations and sums of squares do not cancel, and their error is relative to each
+element. Gradients are sums over all pixels; `gradient_rounding` treats them. Exact zeros remain zero.
 """
 
 from __future__ import annotations
@@ -36,35 +32,35 @@ Array = NDArray[np.float64]
 
 
 class Rounding(Protocol):
-    """What happens to a result before the next operator sees it."""
+    """Modifies the result of an operator before the next operator uses it."""
 
     def result(self, value: Array, terms: int, spread: Array | float | None = None) -> Array:
-        """A real result, (B, C, ...), each element of which is a sum of `terms` products.
+        """Modify a real result, (B, C, ...), whose elements are sums of `terms` products.
 
-        `spread` is the size of partial sums: by default the channel's root mean square, 0 where
-        nothing cancels.
+        `spread` is the size of the partial sums: by default the root mean square of the channel, 0 without
+        cancellation.
         """
 
     def pixel_sum(self, value: Array, error: Callable[[], Array]) -> Array:
-        """A gradient, summed over all pixels; `error` gives the standard deviation of its errors."""
+        """Modify a gradient, a sum over all pixels; `error` returns the standard deviation of its error."""
 
     def wave(self, value: NDArray[np.complex128], terms: int) -> NDArray[np.complex128]:
-        """The same for a complex result."""
+        """Modify a complex result."""
 
 
 class Exact:
-    """float64 as it is."""
+    """No rounding: results stay as they are in float64."""
 
     def result(self, value: Array, terms: int, spread: Array | float | None = None) -> Array:  # noqa: ARG002 - protocol
-        """Change nothing."""
+        """Return the value unchanged."""
         return value
 
     def pixel_sum(self, value: Array, error: Callable[[], Array]) -> Array:  # noqa: ARG002 - the same
-        """Change nothing."""
+        """Return the value unchanged."""
         return value
 
     def wave(self, value: NDArray[np.complex128], terms: int) -> NDArray[np.complex128]:  # noqa: ARG002 - the same
-        """Change nothing."""
+        """Return the value unchanged."""
         return value
 
 
@@ -72,7 +68,7 @@ EXACT = Exact()
 
 
 class SimulatedFloat32:
-    """Random errors as large as those of float32.
+    """Random errors of the size of float32 rounding.
 
     Parameters
     ----------
@@ -90,11 +86,11 @@ class SimulatedFloat32:
         return value + size * self._generator.standard_normal(value.shape)
 
     def pixel_sum(self, value: Array, error: Callable[[], Array]) -> Array:
-        """Add an error of that size."""
+        """Add an error with this standard deviation."""
         return value + error() * self._generator.standard_normal(value.shape)
 
     def wave(self, value: NDArray[np.complex128], terms: int) -> NDArray[np.complex128]:
-        """The same to real and imaginary part."""
+        """Add errors to the real and imaginary part."""
         noise = self._generator.standard_normal((2, *value.shape))
         square = np.square(np.abs(value))
         size = deviation(terms) * np.sqrt((square + _mean_square(np.abs(value))) / 2)
@@ -103,11 +99,11 @@ class SimulatedFloat32:
 
 
 def deviation(terms: int) -> float:
-    """Of a sum's error, relative to the sum; of a single rounding, u / sqrt(3)."""
+    """Standard deviation of the error of a sum, relative to the sum; of a single rounding, u / sqrt(3)."""
     return UNIT_ROUNDOFF * math.sqrt(max(terms, 2) / 6)
 
 
 def _mean_square(value: Array) -> Array:
-    """Of each channel, the second axis."""
+    """Mean square of each channel (second axis)."""
     square: Array = np.square(value).mean(axis=(0, *range(2, value.ndim)), keepdims=True)
     return square

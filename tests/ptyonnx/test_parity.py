@@ -219,7 +219,7 @@ def test_a_fault_in_a_child_ends_in_the_verdict_of_the_library_call() -> None:
     with planted.in_children(tensorflow="swapped_filters_tensorflow"):
         result = ptyonnx.check_parity(RECIPE, backends=["tf"], steps=2)
     assert not result.passed
-    assert result.verdicts[0].sentence == f"tensorflow parts at {planted.SWAPPED}"
+    assert (result.verdicts[0].stage, result.verdicts[0].key) == ("forward", planted.SWAPPED)
 
 
 @pytest.mark.slow
@@ -230,8 +230,9 @@ def test_the_command_line_ends_with_1_and_one_sentence_where_an_implementation_p
         code = main(["parity", "--backends", "torch", "--recipe", "N=32,filters_scale=0.1,depth=1", "--steps", "2"])
     shown = capsys.readouterr().out
     assert code == 1
-    assert "\npytorch parts at encoder.0.pool" in shown
-    assert "onnxruntime" not in shown.splitlines()[-1]  # what was exported is not the recipe
+    last = shown.splitlines()[-1]  # of pytorch: the export is not the recipe's graph and does not run
+    assert last.startswith("pytorch")
+    assert "encoder.0.pool" in last
 
 
 @pytest.mark.slow
@@ -338,8 +339,9 @@ def test_a_result_is_printed_in_one_line_with_its_verdicts() -> None:
 
 
 def test_python_has_nothing_to_say_about_what_the_child_runs(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match=r"its last words 'FileNotFoundError: .*inputs"):
+    with pytest.raises(WorkerError) as refusal:
         run_worker(tmp_path, "pytorch", threads=1, timeout_s=TIMEOUT_s, progress=lambda *_: None)
+    assert "FileNotFoundError: " in str(refusal.value.found)
     assert "Warning" not in (tmp_path / "pytorch.stderr").read_text(encoding="utf-8")
 
 
@@ -347,19 +349,21 @@ def test_python_has_nothing_to_say_about_what_the_child_runs(tmp_path: Path) -> 
 def test_what_tensorflow_says_of_every_machine_is_not_quoted() -> None:
     with planted.in_children(tensorflow="killed_after_loading_tensorflow"), pytest.raises(WorkerError) as refusal:
         ptyonnx.check_parity(RECIPE, backends=["tf"])
-    assert str(refusal.value) == "the process of tensorflow died (SIGKILL)"
+    assert "SIGKILL" in str(refusal.value)
+    assert refusal.value.found is None
 
 
 def test_a_process_that_dies_is_quoted_in_one_line_and_leaves_nothing(temporary: Path) -> None:
     with planted.in_children(pytorch="death"), pytest.raises(WorkerError) as refusal:
         ptyonnx.check_parity(RECIPE, backends=["torch"])
     line = str(refusal.value)
-    assert "the process of pytorch died (SIGABRT)" in line
-    assert "terminate called after throwing std::bad_alloc" in line
+    assert "SIGABRT" in line
+    assert "terminate called after throwing std::bad_alloc" in str(refusal.value.found)
     assert "\n" not in line
-    assert "--backends" not in line  # there is no other
-    with planted.in_children(tensorflow="death"), pytest.raises(WorkerError, match='backends="pytorch" compares'):
+    assert refusal.value.remedy is None  # there is no other backend
+    with planted.in_children(tensorflow="death"), pytest.raises(WorkerError) as refusal:
         ptyonnx.check_parity(RECIPE, backends=["tf", "torch"])
+    assert 'backends="pytorch"' in str(refusal.value.remedy)
     assert list(temporary.iterdir()) == []
 
 
@@ -367,11 +371,9 @@ def test_a_process_that_hangs_is_stopped_and_leaves_nothing(temporary: Path, mon
     pid_file = temporary.parent / "pid"
     monkeypatch.setenv("PLANTED_PID", str(pid_file))
     started = time.monotonic()
-    with (
-        planted.in_children(pytorch="silence"),
-        pytest.raises(WorkerError, match=r"did not end within 4 s.*waiting for a lock"),
-    ):
+    with planted.in_children(pytorch="silence"), pytest.raises(WorkerError) as refusal:
         ptyonnx.check_parity(RECIPE, backends=["torch"], timeout_s=4)
+    assert "waiting for a lock" in str(refusal.value.found)
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
@@ -424,22 +426,27 @@ def test_an_onnxruntime_that_dies_is_a_finding_and_the_other_verdicts_stay(
     shown = capsys.readouterr()
     assert code == 1
     pytorch, onnxruntime = shown.out.splitlines()[-2:]
-    assert pytorch == "pytorch computes what float64 does, as closely as float32 can"
-    assert onnxruntime.startswith("onnxruntime does not run the export: the process of onnxruntime died (SIGABRT)")
+    assert pytorch.startswith("pytorch agrees")
+    assert onnxruntime.startswith("onnxruntime cannot run")
+    assert "SIGABRT" in onnxruntime
     assert "std::bad_alloc" in onnxruntime
     assert list(temporary.iterdir()) == []
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no such backend"):
+    with pytest.raises(SettingsError) as unknown:
         ptyonnx.check_parity(RECIPE, backends=["jax"])
-    with pytest.raises(SettingsError, match="steps"):
+    assert unknown.value.found == "jax"
+    with pytest.raises(SettingsError) as short:
         ptyonnx.check_parity(RECIPE, steps=1)
-    with pytest.raises(BundleError, match="cannot be read"):
+    assert short.value.key == "steps"
+    with pytest.raises(BundleError) as absent:
         ptyonnx.check_parity(tmp_path / "absent.onnx")
+    assert absent.value.file == str(tmp_path / "absent.onnx")
     scan = of_recipe(Recipe(N=48, filters_scale=0.1), None, seed=0, steps=2, threads=1).scan
-    with pytest.raises(ScanError, match="another N"):
+    with pytest.raises(ScanError) as other_size:
         ptyonnx.check_parity(RECIPE, scan)
+    assert (other_size.value.found, other_size.value.expected) == (48, 32)
     make_foreign_bundle(tmp_path / "foreign.onnx")
     with pytest.raises(BundleError) as refusal:
         ptyonnx.check_parity(tmp_path / "foreign.onnx")

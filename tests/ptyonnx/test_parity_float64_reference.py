@@ -1,4 +1,4 @@
-"""The arbiter itself: its values, its gradients and its tolerances, against what is independent of it."""
+"""The float64 reference: its values, gradients and tolerances, compared with independent computations."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_forward_model_is_the_one_that_trains_evaluated_in_float64(modes: in
     constants = ObjectiveConstants(objective.weight, lattice, dft_matrix(N, np.float64))
     modes_pair = pair_from_complex(probe, np.float64)
     expected = expected_intensity(pair_from_complex(patch, np.float64), offset, modes_pair, constants)
-    found = objective.score(patch, offset, np.ones((2, 3, N, N)))
+    found = objective.evaluate(patch, offset, np.ones((2, 3, N, N)))
     np.testing.assert_allclose(found.intensity, expected, rtol=1e-10)
 
 
@@ -122,7 +122,7 @@ def test_gradients_are_finite_differences(recipe: Recipe, kind: str) -> None:
     def score(changed: dict[str, np.ndarray]) -> tuple[Network, object, object]:
         network = Network(recipe, {**weights, **changed})
         done = network.forward(batch.diffraction)
-        scored = objective.score(done.object.reshape(shape), batch.offset_px, batch.diffraction.reshape(shape))
+        scored = objective.evaluate(done.object.reshape(shape), batch.offset_px, batch.diffraction.reshape(shape))
         return network, done, scored
 
     network, done, scored = score({})
@@ -148,12 +148,12 @@ def test_the_gradient_by_the_probe_is_finite_differences(kind: str) -> None:
     )
     offset, amplitude = generator.uniform(0, 5, (2, 3, 2)), generator.uniform(1, 3, (2, 3, N, N))
     objective = Objective(probe, 2.0, kind)  # type: ignore[arg-type]
-    slope = objective.score(patch, offset, amplitude).probe_slope
+    slope = objective.evaluate(patch, offset, amplitude).probe_slope
     assert slope.shape == probe.shape
     for _ in range(4):
         direction = generator.standard_normal(probe.shape) + 1j * generator.standard_normal(probe.shape)
         ahead, behind = (
-            objective.refined(sign * STEP * direction).score(patch, offset, amplitude).loss for sign in (1, -1)
+            objective.refined(sign * STEP * direction).evaluate(patch, offset, amplitude).loss for sign in (1, -1)
         )
         size = float(np.linalg.norm(slope) * np.linalg.norm(direction))
         wanted = float(np.vdot(slope, direction).real)
@@ -242,7 +242,7 @@ def test_float32_itself_is_not_suspected() -> None:
     assert own["encoder.0.pool"] == own["decoder.phase.0.upsample"] == 0
 
 
-def test_evidence_travels_through_a_file_unchanged(tmp_path: Path) -> None:
+def test_computed_values_survive_a_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "computed_values.npz"
     PROPERTY_EXACT.write(path)
     found = ComputedValues.read(path)
@@ -308,7 +308,7 @@ def test_one_value_that_an_implementation_does_not_give_is_a_finding(perfect: Co
     assert (verdict.stage, verdict.key) == ("forward", "encoder.1.pool")
     verdict = judged(replace(perfect, gradients=without(perfect.gradients, "encoder.0.conv.1.bias")))
     assert (verdict.stage, verdict.key) == ("gradient", "encoder.0.conv.1.bias")
-    assert verdict.sentence.endswith("which is missing")
+    assert "missing" in verdict.sentence
 
 
 def test_a_value_of_another_shape_is_named_with_both_shapes(perfect: ComputedValues) -> None:
@@ -326,7 +326,7 @@ def test_what_is_not_finite_never_passes_even_where_nothing_is_demanded(bad: flo
     losses[-1] = bad
     verdict = judged(replace(perfect, losses=losses))
     assert (verdict.stage, verdict.key) == ("step", "after 1 step")
-    assert verdict.sentence.endswith("which is not finite")
+    assert "not finite" in verdict.sentence
     for relative in (bad, math.nan):
         assert not Row("curve", "after 4 steps", "suspect", relative=relative).passed
     assert Row("export", "graph", "suspect").passed
