@@ -1,18 +1,18 @@
-"""The network inside its forward model, as one ONNX graph: patterns in, object and the patterns it predicts out.
+"""Network and forward model as one ONNX graph: from patterns to the object and the predicted patterns.
 
-PtychoPINN keeps this as the second model of its bundles. The nodes of the recipe's graph come first;
-behind them the physics, as products with constant matrices:
+PtychoPINN stores such a graph as the second model of its bundles. The nodes of the recipe's graph come
+first, followed by the physics as products with constant matrices:
 
     psi_m = P_m o            exit wave of probe mode m
     Psi_m = F psi_m F        F: centred unitary DFT matrix
     amplitude = sqrt(sum_m |Psi_m|^2)
 
-For gridsize > 1 the patches of a group agree first, as in training: they are placed on a canvas at
-their positions by linear interpolation, averaged with the probe's intensity as weight, and taken
-out again. The canvas is as large as the positions need, so that no patch leaves it.
+For gridsize > 1 the patches of a group are made consistent first, as in training: they are placed on a
+canvas at their positions by linear interpolation, averaged with the probe's intensity as weight, and
+extracted again. The positions determine the size of the canvas, so that no patch leaves it.
 
-Complex numbers are pairs of real tensors, and every operator is a standard one. Probe, DFT matrix and
-weights of the average are given: what they should be is known elsewhere.
+Complex numbers are pairs of real tensors, and every operator is a standard one. The caller provides the
+probe, the DFT matrix and the weights of the average.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["INPUTS", "OUTPUTS", "Optics", "build_autoencoder"]
 
 INPUTS = ("diffraction", "positions")  # the second only for gridsize > 1
 OUTPUTS = ("object", "amplitude")
-# The recipe calls its head `amplitude`, which here is what the detector sees.
+# `amplitude` names a head of the recipe; in this graph it names the amplitude at the detector.
 _RENAMED = {"amplitude": "object.amplitude", "phase": "object.phase"}
 _PRODUCER = "ptyonnx"
 
@@ -46,7 +46,7 @@ class Optics(NamedTuple):
     dft_real, dft_imag : (N, N)
         Symmetric, so that ``F @ x @ F`` transforms both axes.
     overlap_weight : (N, N)
-        Of each pixel of a patch where patches of a group are averaged.
+        Weight of each pixel of a patch in the average over a group.
     overlap_floor : float
         Added to the summed weight.
     """
@@ -69,7 +69,7 @@ class _Wave(NamedTuple):
 def build_autoencoder(
     recipe: Recipe, weights: Mapping[str, NDArray[np.float32]], optics: Optics, metadata: Mapping[str, str]
 ) -> bytes:
-    """Build the graph.
+    """Build the graph of network and forward model.
 
     Parameters
     ----------
@@ -78,20 +78,19 @@ def build_autoencoder(
         Canonical name -> float32, whitening included.
     optics : Optics
     metadata : mapping of str to str
-        For the model's `metadata_props`; where it comes from.
+        The model's origin, for its `metadata_props`.
 
     Returns
     -------
     bytes
         Inputs `diffraction` (batch, C, N, N) float32, amplitude, and for gridsize > 1 `positions`
-        (batch, C, 2) float32, (y, x) in object pixels, of which only the differences within a group
-        count. Outputs `object` (batch, C, N, N, 2) float32, real and imaginary part, and `amplitude`
+        (batch, C, 2) float32, (y, x) in object pixels; only differences within a group matter. Outputs `object` (batch, C, N, N, 2) float32, real and imaginary part, and `amplitude`
         (batch, C, N, N) float32, sqrt(photons).
 
     Raises
     ------
     ConversionError
-        Weights that are not the recipe's, or a graph that onnx does not accept.
+        The weights are not the recipe's, or onnx rejects the graph.
     """
     model = build_model(recipe, weights)
     graph = model.graph
@@ -126,14 +125,14 @@ def _value(name: str, shape: list[str | int | None]) -> onnx.ValueInfoProto:
 
 
 class _Physics:
-    """Appends the forward model to a graph; a node is called like its one output."""
+    """Append the forward model to a graph; each node has the name of its one output."""
 
     def __init__(self, graph: onnx.GraphProto, optics: Optics) -> None:
         self.graph = graph
         self.optics = optics
 
     def detect(self, patch: _Wave) -> None:
-        """What the detector sees of patches: illuminate, propagate, sum over modes, take the root."""
+        """Compute the amplitude at the detector: illuminate, propagate, sum over modes, take the root."""
         dft = _Wave(self.constant("dft.real", self.optics.dft_real), self.constant("dft.imag", self.optics.dft_imag))
         total = ""
         for mode, (real, imag) in enumerate(zip(self.optics.probe_real, self.optics.probe_imag, strict=True)):
@@ -147,7 +146,7 @@ class _Physics:
         self.node(OUTPUTS[1], "Sqrt", total)
 
     def overlap_average(self, patch: _Wave, N: int) -> _Wave:
-        """Make the patches of each group agree."""
+        """Average the overlapping patches of each group."""
         weight = self.constant("overlap.weight", self.optics.overlap_weight)
         channel = self.constant("channel.axis", np.array([1], np.int64))
         first = self.node("positions.first", "ReduceMin", INPUTS[1], channel, keepdims=1)
@@ -186,7 +185,7 @@ class _Physics:
         return hat, self.node(f"{name}.transposed", "Transpose", hat, perm=[0, 1, 3, 2])
 
     def canvas_index(self, offset: str, N: int) -> str:
-        """Index of every canvas pixel, (canvas, 1): as many as the farthest patch needs."""
+        """Index of every canvas pixel, (canvas, 1); the farthest patch determines their number."""
         if self.has("canvas.index"):
             return "canvas.index"
         extent = self.node("canvas.extent", "Ceil", self.node("offset.last", "ReduceMax", offset, keepdims=0))
@@ -216,13 +215,13 @@ class _Physics:
         return name
 
     def constant(self, name: str, array: NDArray[np.generic]) -> str:
-        """Add an initializer, once."""
+        """Add an initializer unless it exists."""
         if not self.has(name):
             self.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def has(self, name: str) -> bool:
-        """Whether a value of this name is there."""
+        """Whether a value of this name exists."""
         return any(tensor.name == name for tensor in self.graph.initializer) or any(
             node.name == name for node in self.graph.node
         )

@@ -1,9 +1,8 @@
-"""From a bundle of PtychoPINN, `wts.h5.zip` of either backend, to a graph in a bundle's interface.
+"""Convert a PtychoPINN bundle, `wts.h5.zip` of either backend, to a graph with a bundle's interface.
 
-Neither TensorFlow nor torch is needed, and nothing of the file is run: its pickles are never
-opened, save two of torch that are read operator by operator (`torch_archive.py`). The
-graph is written directly from the weights (`ptychopinn_keras.py`, `ptychopinn_torch.py`).
-Making a bundle of it is left to the roof.
+Neither TensorFlow nor torch is needed, and no code of the file is run: its pickles are never loaded,
+except two of torch that are interpreted operator by operator (`torch_archive.py`). The graph is written
+directly from the weights (`keras_network.py`, `torch_network.py`). `ptyonnx.exchange` makes the bundle.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _SETTINGS = "torch_scaling_metadata.pt"
 _SETTINGS_VERSION = "ci-entrypoints-v1"
 _LARGEST_MODEL = 2**31  # bytes
 _LARGEST_SETTINGS = 2**24
-# Settings of which this converter knows one value only; the weights of the others look alike.
+# Settings of which only one value is supported; the weights do not show the value.
 _ONLY = {"architecture": "cnn", "cnn_output_mode": "amp_phase", "use_shared_decoder": False}
 
 
@@ -39,20 +38,20 @@ def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | 
     Parameters
     ----------
     path : Path
-        `wts.h5.zip`, as PtychoPINN's training wrote it, of TensorFlow or PyTorch.
+        `wts.h5.zip` of PtychoPINN's training with TensorFlow or PyTorch.
     probe_big, amp_activation : optional
-        Settings of PtychoPINN that the weights of a PyTorch bundle do not show. Needed for bundles
-        without `torch_scaling_metadata.pt`; for others they must be what stands there.
+        Settings of PtychoPINN that the weights of a PyTorch bundle do not show. Required for bundles
+        without `torch_scaling_metadata.pt`; otherwise they must agree with it.
 
     Returns
     -------
     ForeignNetwork
-        Its input is amplitude, scaled such that the mean over patterns of sum(X**2) is (N/2)**2.
+        Its input is the amplitude, scaled such that the mean over patterns of sum(X**2) is (N/2)**2.
 
     Raises
     ------
     ConversionError
-        Not such a bundle, of another version, damaged, or with anything that is not known.
+        The file is not such a bundle, has another version, is damaged, or contains unknown parts.
     MissingDependencyError
         onnx is not installed.
     """
@@ -70,7 +69,7 @@ def convert(path: Path, *, probe_big: bool | None = None, amp_activation: str | 
 
 
 def check_archive(path: Path) -> None:
-    """Refuse a ZIP archive that is not a bundle of PtychoPINN, by the names of its members alone.
+    """Refuse a ZIP archive that is not a PtychoPINN bundle, judging by the names of its members.
 
     Parameters
     ----------
@@ -79,14 +78,14 @@ def check_archive(path: Path) -> None:
     Raises
     ------
     ConversionError
-        Not a ZIP archive, or another one; a network out of a bundle is told how to go in.
+        The file is not a ZIP archive or not such a bundle; the remedy says what to give instead.
     """
     with open_archive(path) as members:
         _network(members)
 
 
 def _network(members: ZipMembers) -> str:
-    """Name of the member that is the network."""
+    """Find the member that contains the network."""
     names = members.names
     found = [name for name in (_KERAS, _TORCH) if name in names]
     if len(found) == 1:
@@ -108,8 +107,8 @@ def _network(members: ZipMembers) -> str:
     ):
         if alone:
             raise ConversionError(
-                f"a file of {kind} alone", file=members.file,
-                expected=f"the archive in which PtychoPINN keeps it as {member}",
+                f"a bare {kind} file", file=members.file,
+                expected=f"the archive that contains it as {member}",
                 remedy="give the whole archive, wts.h5.zip; of another system, give an ONNX file",
             )  # fmt: skip
     raise ConversionError(
@@ -150,7 +149,7 @@ def _convert_torch(
     }
     legacy_heads = model.get("use_legacy_decoder_channel_override") is True
     network = build_torch(state, **settings, legacy_heads=legacy_heads, file=path)
-    object_big = model.get("object_big", network.channels > 1 or None)  # None: nobody knows
+    object_big = model.get("object_big", network.channels > 1 or None)  # None: unknown
     for key, found, stated in (
         ("N", network.N, data.get("N", network.N)),
         ("object_big", network.channels > 1, object_big if network.channels > 1 else False),
@@ -166,7 +165,7 @@ def _convert_torch(
 
 
 def _settings(members: ZipMembers, path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Data and model settings of a PyTorch bundle; empty for one that has none."""
+    """Data and model settings of a PyTorch bundle; empty if it has none."""
     from ptyonnx_converters.ptychopinn.torch_archive import read_torch_archive
 
     if _SETTINGS not in members.names:
@@ -187,36 +186,36 @@ def _settings(members: ZipMembers, path: Path) -> tuple[Mapping[str, Any], Mappi
     for key, expected in _ONLY.items():
         if key in model and not _same(model[key], expected):
             raise ConversionError(
-                "a network of PtychoPINN that is not known", file=path, key=key,
+                "an unsupported PtychoPINN network", file=path, key=key,
                 found=model[key] if isinstance(model[key], str | bool) else "something else", expected=expected,
             )  # fmt: skip
     return data, model
 
 
 def _declared(key: str, declared: Any, model: Mapping[str, Any], kind: type, path: Path) -> Any:
-    """A setting from the file, or else as the user declares it."""
+    """Return a setting of the file, or the declared one if the file does not state it."""
     if key not in model:
         if declared is None:
             raise ConversionError(
-                f"an older bundle that does not say its {key} outside of a pickle, which is never opened", file=path,
-                key=_SETTINGS, remedy=f"declare {key}=… as it was when the network was trained",
+                f"an older bundle that states its {key} only in a pickle, which is never loaded", file=path,
+                key=_SETTINGS, remedy=f"declare {key}=… as in the training of the network",
             )  # fmt: skip
         return declared
     if not isinstance(model[key], kind):
-        raise ConversionError("a setting of another kind", file=path, key=key, expected=kind.__name__)
+        raise ConversionError("a setting of the wrong type", file=path, key=key, expected=kind.__name__)
     _check_declared(key, declared, model[key], path)
     return model[key]
 
 
 def _same(value: Any, expected: Any) -> bool:
-    """Equal and of one type; what comes from the file may be an array."""
+    """Whether two values are equal and of the same type; a value of the file may be an array."""
     return type(value) is type(expected) and value == expected
 
 
 def _check_declared(key: str, declared: JsonValue, stated: JsonValue, path: Path) -> None:
     if declared is not None and declared != stated:
         raise ConversionError(
-            "declared otherwise than the file says", file=path, key=key, found=declared, expected=stated
+            "the declaration contradicts the file", file=path, key=key, found=declared, expected=stated
         )
 
 
@@ -225,8 +224,8 @@ def _foreign(
 ) -> ForeignNetwork:
     """Describe the network.
 
-    `merged`: in training PtychoPINN counted the central half of every patch and nothing else. What
-    stands around it was divided by 0.001 (TensorFlow) or left out (PyTorch), and means nothing.
+    `merged`: in training, PtychoPINN used only the central half of every patch. The rest was divided by
+    0.001 (TensorFlow) or ignored (PyTorch) and is meaningless.
     """
     conventions: dict[str, JsonValue] = {
         "input": "amplitude",

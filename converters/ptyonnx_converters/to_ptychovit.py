@@ -1,10 +1,10 @@
-"""Out again: write a bundle's network as ptychoml and holoptycho load PtychoViT today.
+"""Write a bundle's network in the interface in which ptychoml and holoptycho load PtychoViT.
 
-One input `input` float32 [batch, 1, N, N], the amplitude `sqrt(counts / norm * 1e4)`; one output
-`output` float32 [batch, 2, N, N], amplitude and phase in rad; the batch is a number. Where the bundle has
-a probe, its strongest mode goes with it as two more outputs, `probe_real` and `probe_imag`, float32 [N, N]:
-the pipelines find the orientation of the detector and the part of a patch that is worth stitching from it.
-What the file computes is compared with the bundle before it is handed on.
+The input `input` is float32 [batch, 1, N, N], the amplitude `sqrt(counts / norm * 1e4)`; the output `output`
+is float32 [batch, 2, N, N], amplitude and phase in rad; the batch is fixed. If the bundle has a probe, its
+strongest mode is written as two more outputs, `probe_real` and `probe_imag`, float32 [N, N]: the pipelines
+derive the orientation of the detector and the usable part of a patch from it. The file's output is compared
+with the bundle's before the file is returned.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["INPUT", "OUTPUT", "PROBE", "TIMES", "TOLERANCE", "convert"]
 INPUT, OUTPUT = "input", "output"
 PROBE = ("probe_real", "probe_imag")
 TIMES = 1e4  # ptychoml: sqrt(counts / norm * 1e4)
-TOLERANCE = 1e-4  # complex object: the same operators, fused in another way
+TOLERANCE = 1e-4  # of the complex object; onnxruntime fuses the same operators differently
 _CONFINEMENT = Confinement()
 
 
@@ -50,25 +50,25 @@ def convert(
     batch : int
         Patterns per call, fixed.
     norm : float
-        What the pipeline divides counts by. With 1e4 the network gets the square roots of counts.
+        The pipeline divides counts by it. With 1e4 the network's input is the square root of the counts.
     zero_frequency : {"centre", "corner"}
-        Where the pipeline has it.
+        Its position in the pipeline's patterns.
     confinement : Confinement
-        What the graph of a foreign bundle may take while the file is tried.
+        Limits on time and memory while the graph of a foreign bundle is tested.
 
     Returns
     -------
     bytes
-        A serialised model; its doc_string says what it wants.
+        A serialised model; its doc_string describes its input and output.
 
     Raises
     ------
     SettingsError
-        A choice that does not exist.
+        An argument has an unusable value.
     ConversionError
-        The bundle takes several patterns at a time, or the file computes something else.
+        The network takes groups of patterns, or the file computes another object.
     WorkerError
-        A foreign graph killed the process that tried it, or took too long.
+        A foreign graph crashed its process or exceeded the time limit.
     """
     if batch < 1 or not (math.isfinite(norm) and norm > 0) or zero_frequency not in PLACES:
         raise SettingsError(
@@ -79,7 +79,7 @@ def convert(
     physics = bundle.manifest.physics
     if physics.gridsize != 1:
         raise ConversionError(
-            "the profile ptychovit takes one pattern at a time", file=bundle.path or bundle.name, key="gridsize",
+            "the profile ptychovit has no groups of patterns", file=bundle.path or bundle.name, key="gridsize",
             found=physics.gridsize, expected=1,
         )  # fmt: skip
     model = onnx.load_model_from_string(bundle.model)
@@ -102,12 +102,12 @@ def convert(
         with _opened(content, bundle, confinement) as graph, _opened(bundle.model, bundle, confinement) as original:
             _check(bundle, (graph, original), batch, norm, zero_frequency)
     except onnxruntime_errors() as error:
-        raise ConversionError(f"onnxruntime does not run the file ({first_line(error)})", file=bundle.name) from None
+        raise ConversionError(f"onnxruntime cannot run the file ({first_line(error)})", file=bundle.name) from None
     return content
 
 
 def _write_interface(graph: onnx.GraphProto, batch: int, N: int, factor: float, zero_frequency: str) -> None:
-    """Replace the ends of the graph; its middle stays."""
+    """Replace the input and output of the graph; the nodes between them stay."""
     polar = _polar(graph)
     front, value = _front(graph, factor, N, zero_frequency)
     for node in graph.node:
@@ -125,7 +125,7 @@ def _write_interface(graph: onnx.GraphProto, batch: int, N: int, factor: float, 
 
 
 def _add_probe(graph: onnx.GraphProto, probe: NDArray[np.complex64]) -> None:
-    """Give the strongest mode out as constants: weights that are outputs, found by name as either of them."""
+    """Add the strongest mode as constants: weights that are outputs as well, so that readers find them as either."""
     if not len(probe):
         return
     strongest = probe[np.argmax(np.sum(np.abs(probe) ** 2, axis=(1, 2)))]
@@ -136,7 +136,7 @@ def _add_probe(graph: onnx.GraphProto, probe: NDArray[np.complex64]) -> None:
 
 
 def _front(graph: onnx.GraphProto, factor: float, N: int, zero_frequency: str) -> tuple[list[onnx.NodeProto], str]:
-    """From what the pipeline feeds to measured amplitudes, zero frequency in the centre."""
+    """Make nodes from the pipeline's input to measured amplitudes, zero frequency in the centre."""
     nodes, value = [], INPUT
     if zero_frequency == "corner":
         graph.initializer.append(numpy_helper.from_array(np.roll(np.arange(N), N // 2), "profile.centre"))
@@ -152,7 +152,7 @@ def _front(graph: onnx.GraphProto, factor: float, N: int, zero_frequency: str) -
 
 
 def _polar(graph: onnx.GraphProto) -> tuple[str | None, str] | None:
-    """Find amplitude and phase where the object is made of them; no amplitude where it is 1."""
+    """Find the amplitude and the phase that the object is computed from; amplitude None: it is 1."""
     made = {name: node for node in graph.node for name in node.output}
     ends = _inputs(made.get("object"), "Concat")
     halves = [_inputs(made.get(end), "Unsqueeze") for end in ends]
@@ -183,7 +183,7 @@ def _inputs(node: onnx.NodeProto | None, operator: str) -> list[str]:
 
 
 def _back(graph: onnx.GraphProto, polar: tuple[str | None, str] | None, shape: tuple[int, ...]) -> list[onnx.NodeProto]:
-    """From the object, or from what it is made of, to amplitude and phase."""
+    """Make nodes from the object, or from its amplitude and phase, to the output."""
     if polar is None:
         nodes, parts = _angle(graph), ["profile.absolute", "profile.angle"]
     else:
@@ -196,9 +196,9 @@ def _back(graph: onnx.GraphProto, polar: tuple[str | None, str] | None, shape: t
 
 
 def _angle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Absolute value and angle of the object; ONNX has no atan2.
+    """Make nodes for absolute value and angle of the object; ONNX has no atan2.
 
-    The angle is ``atan(im / re)``, and half a turn more or less to the left of the imaginary axis.
+    The angle is ``atan(im / re)``, plus or minus pi for a negative real part.
     """
     constants: dict[str, NDArray[Any]] = {
         "profile.re": np.array(0, np.int64),
@@ -237,7 +237,7 @@ def _opened(model: bytes, bundle: Bundle, confinement: Confinement) -> Graph:
 
 
 def _check(bundle: Bundle, graphs: tuple[Graph, Graph], batch: int, norm: float, zero_frequency: str) -> None:
-    """Feed the file as the pipelines do; its object must be the bundle's."""
+    """Run the file as the pipelines do and compare its object with the bundle's."""
     graph, original = graphs
     shape = (batch, *bundle.selftest.diffraction.shape[1:])
     diffraction = np.resize(bundle.selftest.diffraction, shape)
@@ -249,7 +249,7 @@ def _check(bundle: Bundle, graphs: tuple[Graph, Graph], batch: int, norm: float,
     wanted = {INPUT: ("tensor(float)", list(shape)), OUTPUT: ("tensor(float)", [shape[0], 2, *shape[2:]])}
     wanted |= {name: ("tensor(float)", list(shape[2:])) for name in PROBE if len(bundle.probe)}
     if found != wanted:
-        raise ConversionError("the file has another interface than the profile", found=found, expected=wanted)
+        raise ConversionError("the file does not have the interface of the profile", found=found, expected=wanted)
     (result,) = graph.run([OUTPUT], {INPUT: fed})
     first = diffraction[: len(bundle.selftest.diffraction)]
     (expected,) = original.run(["object"], {"diffraction": first})

@@ -1,12 +1,14 @@
-"""Run a stranger's graph in a process of its own, with limits on memory and time.
+"""Run an untrusted graph in a separate process, with limits on memory and time.
 
-Three things that a valid graph can do are out of reach of anything in the same process: divide the
-smallest int64 by -1, which ends the process with SIGFPE; allocate outside of onnxruntime's arena; and
-compute for hours in one operator, which no flag interrupts. A process of its own survives all three
-for its parent.
+A valid graph can do three things that no code in the same process can prevent: divide the smallest int64
+by -1, which ends the process with SIGFPE; allocate outside of onnxruntime's arena; and compute for hours
+in one operator, which no flag interrupts. In a child process, the parent survives all three.
 
-`process` is the parent's side and `service` the child's; `channel` carries arrays between them.
-What a graph is run with is for runtime and converters to say: nothing here knows onnxruntime.
+`confined_graph` is the parent's side and `child` the child's; `channel` transfers arrays between them.
+Runtime and converters choose the library that runs the graph; this package does not depend on it.
+
+The child that reads HDF5 (`ptyonnx_converters.hdf5`) is separate: it is a plain script on pipes that also
+works on Windows, where no sockets are passed to children, and it limits every request by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Messages between a process and its child: a header in JSON, then arrays as raw bytes.
 
-Neither side evaluates anything that it is sent. The parent does not trust the child, which runs a
-stranger's graph: dtypes, shapes and sizes are checked before memory is taken for them.
+Neither side evaluates what it receives. The parent does not trust the child, which runs an untrusted
+graph: it checks dtypes, shapes and sizes before it allocates memory.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ NUMBERS = "biufc"  # kinds of NumPy's dtypes
 _LENGTH = struct.Struct("<I")
 _LARGEST_HEADER_BYTES = 2**20  # bytes
 _MOST_DIMENSIONS = 32
-_DTYPE = re.compile(rf"[<>|=]?[{NUMBERS}][0-9]{{1,2}}")  # as NumPy spells those of NUMBERS
+_DTYPE = re.compile(rf"[<>|=]?[{NUMBERS}][0-9]{{1,2}}")  # NumPy's names of these kinds
 
 
 class Message(NamedTuple):
-    """What one side says.
+    """A header and arrays.
 
     Attributes
     ----------
@@ -42,24 +42,24 @@ class Message(NamedTuple):
 
 
 class Deadline:
-    """A moment after which nobody waits any longer.
+    """A time limit for several operations together.
 
     Parameters
     ----------
     limit_s : float
-        From now; infinity: never.
+        From now on; infinity: no limit.
     """
 
     def __init__(self, limit_s: float = math.inf) -> None:
         self._end = time.monotonic() + limit_s
 
     def apply(self, connection: socket.socket) -> None:
-        """Let the next operation on a socket end in time.
+        """Set the timeout of the next operation on a socket.
 
         Raises
         ------
         TimeoutError
-            It is too late already.
+            The time limit has passed.
         """
         left_s = self._end - time.monotonic()
         if left_s <= 0:
@@ -79,7 +79,7 @@ def send(connection: socket.socket, message: Message, deadline: Deadline) -> Non
     Raises
     ------
     TimeoutError, OSError
-        The other side does not read, or is gone.
+        The other side does not read or has ended.
     """
     arrays = [np.asarray(array, order="C") for array in message.arrays]
     described = [[array.dtype.str, array.shape] for array in arrays]
@@ -93,23 +93,23 @@ def send(connection: socket.socket, message: Message, deadline: Deadline) -> Non
 
 
 def receive(connection: socket.socket, largest_bytes: int, deadline: Deadline) -> Message:
-    """Wait for a message.
+    """Receive a message.
 
     Parameters
     ----------
     connection : socket
     largest_bytes : int
-        Of all arrays together.
+        Largest size of all arrays together.
     deadline : Deadline
 
     Raises
     ------
     EOFError
-        The other side is gone.
+        The other side has ended.
     TimeoutError
-        It says nothing.
+        It sends nothing.
     ValueError
-        It says what nobody says here, or too much.
+        It sends a malformed message or one that is too large.
     """
     head = bytearray(_LENGTH.size)
     _fill(connection, head, deadline)
@@ -120,7 +120,7 @@ def receive(connection: socket.socket, largest_bytes: int, deadline: Deadline) -
     _fill(connection, text, deadline)
     header, shapes = _parsed(text)
     if sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes) > largest_bytes:
-        raise ValueError("a message with too large arrays")
+        raise ValueError("the arrays of a message are too large")
     arrays = []
     for dtype, shape in shapes:
         array = np.empty(shape, dtype)
@@ -131,22 +131,22 @@ def receive(connection: socket.socket, largest_bytes: int, deadline: Deadline) -
 
 
 def _parsed(text: bytearray) -> tuple[dict[str, Any], list[tuple[np.dtype[Any], tuple[int, ...]]]]:
-    """The header of a message, and dtype and shape of each of its arrays."""
+    """Parse the header of a message, and dtype and shape of each of its arrays."""
     try:
-        said = json.loads(text)
+        parsed = json.loads(text)
     except RecursionError:
-        raise ValueError("a message of too many levels") from None
-    match said:
+        raise ValueError("the header of a message is nested too deeply") from None
+    match parsed:
         case [dict() as header, list() as described]:
             return header, [_described(*array) for array in described]
-    raise ValueError("a message of another form")
+    raise ValueError("a malformed message")
 
 
 def _described(name: Any, shape: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
     if not (isinstance(name, str) and _DTYPE.fullmatch(name) and isinstance(shape, list)):
-        raise ValueError("a message with something else than arrays of numbers")
+        raise ValueError("a message with an array that is not numeric")
     if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError("a message with arrays of no shape")
+        raise ValueError("a message with an invalid shape")
     return np.dtype(name), tuple(shape)
 
 

@@ -1,6 +1,6 @@
-"""The child's side: open the graph that the parent sends, and run it until the parent is gone.
+"""The child's side: open the graph that the parent sends, and run it until the parent ends.
 
-How a graph is opened is given by the module that the child was started with; see `process`.
+The module with which the child was started opens the graph; see `confined_graph`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ptyonnx_bundles.errors import PtyonnxError
 
 __all__ = ["HEAPS", "Opened", "limit_memory", "serve"]
 
-HEAPS = 4  # of glibc, whatever the number of threads: each reserves addresses that it may never use
+HEAPS = 4  # of glibc, for any number of threads: each heap reserves addresses that it may never use
 
 _LARGEST_MESSAGE_BYTES = 2**40  # the parent is trusted
-_COPIES_OF_MODEL = 4  # while it is decoded: its bytes, the message, the weights, and those laid out anew
-_STACK_BYTES = 2**24  # of a thread, twice what is usual
-_HEAP_BYTES = 2**27  # that glibc reserves at a time for one of its heaps, whose number the parent limits
+_COPIES_OF_MODEL = 4  # during decoding: its bytes, the message, the weights, and the weights in another layout
+_STACK_BYTES = 2**24  # of a thread, twice the usual size
+_HEAP_BYTES = 2**27  # reserved by glibc for each of its heaps, whose number the parent limits
 _STATM = Path("/proc/self/statm")
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
@@ -43,9 +43,9 @@ class Opened:
     run : callable
         (names of outputs or None for all of them, arrays by the name of the input) -> arrays.
     failures : tuple of exception types
-        What `run` raises where it cannot compute.
+        Exceptions of `run` when it cannot compute.
     about : mapping of str to JSON
-        Whatever the parent wants to know about it.
+        Description of the graph for the parent.
     """
 
     run: Callable[[Sequence[str] | None, Mapping[str, NDArray[Any]]], Sequence[NDArray[Any]]]
@@ -63,14 +63,14 @@ def serve(opener: Opener) -> None:
     ----------
     opener : callable
         (model, settings) -> Opened. It calls :func:`limit_memory` before it opens the model, and raises
-        `PtyonnxError` where that cannot be opened.
+        `PtyonnxError` if the model cannot be opened.
     """
     connections = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(OSError):  # if the machine runs out of memory, this process goes first
+    with contextlib.suppress(OSError):  # if memory runs out, the system kills this process first
         _OOM_SCORE.write_text("1000")
     send(connections[0], Message({"started": True}), Deadline())
-    # What libraries say when a graph kills them is no news for the user: the parent says what happened.
+    # Output of libraries during a crash does not help the user: the parent reports the crash.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     request = receive(connections[0], _LARGEST_MESSAGE_BYTES, Deadline())
     notes = _Notes()
@@ -78,34 +78,34 @@ def serve(opener: Opener) -> None:
     try:
         opened = opener(request.arrays[0].tobytes(), request.header)
     except PtyonnxError as error:
-        send(connections[0], Message({"refused": _spelled(error)}), Deadline())
+        send(connections[0], Message({"refused": _error_parts(error)}), Deadline())
         os._exit(0)
-    send(connections[0], Message({"about": opened.about, "notes": notes.said}), Deadline())
+    send(connections[0], Message({"about": opened.about, "notes": notes.warnings}), Deadline())
     for connection in connections[1:]:
         threading.Thread(target=_answer, args=(connection, opened), daemon=True).start()
     _answer(connections[0], opened)
-    os._exit(0)  # not through the interpreter's end, which would wait for threads that compute
+    os._exit(0)  # the interpreter's normal exit would wait for threads that compute
 
 
 def limit_memory(largest_bytes: int, model_bytes: int, threads: int) -> None:
-    """Bound the addresses that this process may use, from now on and for all that its graph allocates.
+    """Limit the address space of this process, and so the memory that its graph may allocate.
 
-    Only Linux enforces it. Where it does not hold, onnxruntime's arena alone is bounded.
+    Only Linux enforces the limit. Elsewhere only onnxruntime's arena is limited.
 
     Parameters
     ----------
     largest_bytes : int
-        For the graph, beside what libraries have taken already.
+        For the graph, beside the memory that libraries have taken already.
     model_bytes : int
         Size of the model that will be opened.
     threads : int
-        That will be started.
+        Number of threads that will be started.
     """
     if not _STATM.exists():
         return
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a graph that crashes leaves no file behind
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no core file
     now = int(_STATM.read_text().split()[0]) * resource.getpagesize()
     reserved = threads * _STACK_BYTES + HEAPS * _HEAP_BYTES
     wanted = now + largest_bytes + _COPIES_OF_MODEL * model_bytes + reserved
@@ -115,18 +115,18 @@ def limit_memory(largest_bytes: int, model_bytes: int, threads: int) -> None:
 
 
 class _Notes(logging.Handler):
-    """Keeps what is logged as a warning while a graph is opened, for the parent."""
+    """Collect warnings that are logged while a graph is opened, for the parent."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[tuple[str, str]] = []
+        self.warnings: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append((record.name, record.getMessage()))
+        self.warnings.append((record.name, record.getMessage()))
 
 
 def _answer(connection: socket.socket, opened: Opened) -> None:
-    """Run the graph as often as the parent asks on this connection."""
+    """Run the graph for every request on this connection."""
     while True:
         try:
             request = receive(connection, _LARGEST_MESSAGE_BYTES, Deadline())
@@ -147,17 +147,17 @@ def _computed(opened: Opened, request: Message) -> Message:
     except failures as error:
         return Message({"failed": (str(error).splitlines() or [type(error).__name__])[0]})
     if any(array.dtype.kind not in NUMBERS for array in found):
-        return Message({"failed": "it gives something else than numbers"})
+        return Message({"failed": "it computes an output that is not numeric"})
     return Message({}, found)
 
 
-def _spelled(error: PtyonnxError) -> dict[str, Any]:
+def _error_parts(error: PtyonnxError) -> dict[str, Any]:
     found, expected = (None if part is None else str(part) for part in (error.found, error.expected))
-    said = {"problem": error.problem, "file": error.file, "key": error.key, "found": found, "expected": expected}
-    return {"type": type(error).__name__, **said, "remedy": error.remedy}
+    parts = {"problem": error.problem, "file": error.file, "key": error.key, "found": found, "expected": expected}
+    return {"type": type(error).__name__, **parts, "remedy": error.remedy}
 
 
 def _end_with_parent() -> None:
-    """End when the parent does, however it ends, and whatever is being computed: it never writes here."""
+    """Exit when the parent ends for whatever reason; the parent never writes here, so the read ends with it."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)

@@ -1,8 +1,8 @@
-"""The parent's side: start a child, hand it a graph, wait for what it computes no longer than is allowed, and end it.
+"""The parent's side: start a child, send it a graph, wait for results within the time limit, and end it.
 
-The child is a fresh interpreter and no fork: it holds nothing of the parent's, and a script needs no
-``if __name__ == "__main__"``. It ends when its graph is closed or forgotten, and when the parent ends,
-in whatever way.
+The child is a new interpreter, not a fork: it inherits no data, and a script needs no
+``if __name__ == "__main__"``. It ends when its graph is closed or garbage-collected, and when the parent
+ends for whatever reason.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from ptyonnx_bundles.errors import PtyonnxError, SettingsError, WorkerError
 
 __all__ = ["DEFAULT_LIMIT_S", "LARGEST_FOREIGN_BYTES", "ConfinedGraph", "Confinement"]
 
-DEFAULT_LIMIT_S = 60.0  # a batch takes milliseconds, and a large network on a busy machine a few seconds
-LARGEST_FOREIGN_BYTES = 2**32  # as much as `adopt` allows a whole batch
-_START_S = 60.0  # for an interpreter and its libraries, from a slow disk
-_END_S = 10.0  # for the system to end a process that was killed
-_LONGEST_STARTUP_ERROR = 2000  # characters of what a child says that cannot start
+DEFAULT_LIMIT_S = 60.0  # a batch takes milliseconds, a large network on a busy machine a few seconds
+LARGEST_FOREIGN_BYTES = 2**32  # the limit of `adopt` for a whole batch
+_START_S = 60.0  # to load the interpreter and its libraries from a slow disk
+_END_S = 10.0  # for the system to end a killed process
+_LONGEST_STARTUP_ERROR = 2000  # characters
 _PROGRAM = "import sys; n = int(sys.argv[1]); sys.path[:] = sys.argv[2:n + 2]; del sys.argv[1:n + 2]; from {} import main; main()"
 
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a stranger's graph may take.
+    """Limits on the time and memory of an untrusted graph.
 
     Attributes
     ----------
@@ -61,35 +61,35 @@ class Confinement:
 
 
 class ConfinedGraph:
-    """A graph that runs in a process of its own. A context manager; :meth:`close` ends the process.
+    """A graph that runs in a separate process; a context manager, :meth:`close` ends the process.
 
     Parameters
     ----------
     module : str
-        Its `main` is what the child runs; it calls :func:`~ptyonnx_bundles.confinement.child.serve`.
+        The child runs its `main`, which calls :func:`~ptyonnx_bundles.confinement.child.serve`.
     model : bytes
     settings : mapping of str to JSON
-        For the child's opener.
+        Passed to the child's opener.
     name : str
         The graph's file, named in errors.
     confinement : Confinement
     read_about : callable
-        Gives `about` from what the child says about the graph, which may be any JSON. It raises ValueError, KeyError or
-        TypeError where that is not what an honest child says.
+        Turns the child's description of the graph, which may be any JSON, into `about`. It raises ValueError, KeyError or
+        TypeError if the description is malformed.
     callers : int
-        Threads that may call :meth:`run` at a time; others wait for their turn.
+        Number of threads that may call :meth:`run` at the same time; further ones wait.
 
     Attributes
     ----------
     about : mapping
-        The graph, as `read_about` gives it.
+        Description of the graph, from `read_about`.
 
     Raises
     ------
     WorkerError
-        The child did not start, died, or took too long.
+        The child did not start, crashed, or exceeded the time limit.
     PtyonnxError
-        What the child raised.
+        The child raised it.
     """
 
     def __init__(
@@ -126,17 +126,17 @@ class ConfinedGraph:
         Parameters
         ----------
         outputs : sequence of str, optional
-            Names; by default all.
+            Names; by default, all outputs.
         feeds : mapping of str to ndarray
             Every input by name.
 
         Raises
         ------
         WorkerError
-            It killed its process, or took too long; the process has ended, and so does every further call. Or this
-        process was forked after the graph had been opened.
+            The graph crashed its process or exceeded the time limit; every further call raises the same error. Or this
+            process was forked after the graph was opened.
         RuntimeError
-            It cannot be computed, in the words of the library that tried.
+            The graph cannot be computed; the message is that of the library.
         """
         names = None if outputs is None else list(outputs)
         with self._connection() as connection:
@@ -145,13 +145,13 @@ class ConfinedGraph:
             reply = receive(connection, self._confinement.largest_bytes, deadline)
             failed = reply.header.get("failed")
             if failed is None and names is not None and len(reply.arrays) != len(names):
-                raise ValueError("another number of outputs")
+                raise ValueError("wrong number of outputs")
         if failed is not None:
             raise RuntimeError(str(failed))
         return list(reply.arrays)
 
     def close(self) -> None:
-        """End the process, at once and whatever it computes. More than once is no error."""
+        """End the process at once, whatever it computes; closing it again does nothing."""
         with self._lock:
             self._failure = self._failure or WorkerError("was closed", file=self._name)
         self._end()
@@ -169,13 +169,13 @@ class ConfinedGraph:
         with self._connection() as connection:
             receive(connection, largest_bytes, Deadline(_START_S))
             assert self._process.stderr is not None
-            self._process.stderr.close()  # from here on it says nothing there
+            self._process.stderr.close()  # the child does not write to it any more
             deadline = Deadline(self._confinement.limit_s)
             header = {**settings, "largest_bytes": largest_bytes}
             send(connection, Message(header, [np.frombuffer(model, np.uint8)]), deadline)
             reply = receive(connection, largest_bytes, deadline).header
             if "refused" in reply:
-                raise _error(reply["refused"])  # which ends the child
+                raise _error(reply["refused"])  # the child ends
             about, notes = read_about(reply["about"]), [(str(logger), str(text)) for logger, text in reply["notes"]]
         for logger, text in notes:
             logging.getLogger(logger).warning("%s", text)
@@ -183,7 +183,7 @@ class ConfinedGraph:
 
     @contextmanager
     def _connection(self) -> Iterator[socket.socket]:
-        """Take one connection to the child; whatever goes wrong on it ends the child."""
+        """Take a connection to the child; any failure on it ends the child."""
         connection = self._take()
         try:
             yield connection
@@ -191,9 +191,9 @@ class ConfinedGraph:
             self._fail(connection, f"computes for longer than {self._confinement.limit_s:g} s and was stopped")
         except (EOFError, ConnectionError):
             self._fail(connection, None)
-        except (ValueError, KeyError, TypeError):  # the child is no longer what was started
-            self._fail(connection, "made its process answer with nonsense")
-        except BaseException:  # an interruption: nobody will read the answer
+        except (ValueError, KeyError, TypeError):  # the graph may have taken over the child
+            self._fail(connection, "made its process send a malformed answer")
+        except BaseException:  # an interrupt: the answer stays unread
             connection.close()
             self.close()
             raise
@@ -203,9 +203,9 @@ class ConfinedGraph:
             connection.close()
 
     def _take(self) -> socket.socket:
-        if os.getpid() != self._owner:  # two would read each other's answers
+        if os.getpid() != self._owner:  # both would read from the same connection
             raise WorkerError(
-                "was opened before this process was forked", file=self._name, remedy="open it anew in every process"
+                "was opened before this process was forked", file=self._name, remedy="open it again in every process"
             )
         while True:
             with contextlib.suppress(queue.Empty):
@@ -215,35 +215,35 @@ class ConfinedGraph:
                     raise self._failure
 
     def _fail(self, connection: socket.socket, problem: str | None) -> NoReturn:
-        """End the child and say why: for all threads in the words of the first that saw it."""
+        """End the child and raise the reason, for all threads the one that the first of them found."""
         connection.close()
         with self._lock:
             if self._failure is None:
-                self._failure = self._died() if problem is None else self._stopped(problem)
+                self._failure = self._crash_error() if problem is None else self._limit_error(problem)
             failure = self._failure
         self._end()
         raise failure from None
 
-    def _stopped(self, problem: str) -> WorkerError:
+    def _limit_error(self, problem: str) -> WorkerError:
         return WorkerError(
             f"the network {problem}", file=self._name,
-            remedy="give it more time where it is known to be that slow: limit_s=600; else do not use this file",
+            remedy="if it is known to be that slow, allow more time: limit_s=600; otherwise do not use this file",
         )  # fmt: skip
 
-    def _died(self) -> WorkerError:
-        """Say what a child died of that was not killed by this process."""
+    def _crash_error(self) -> WorkerError:
+        """Make the error for a child that ended by itself."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
         code, startup_error = self._process.returncode, _startup_error(self._process)
         if startup_error is not None:
             return WorkerError(
-                "the process for it did not start", file=self._name, found=startup_error, expected=f"{sys.executable} to run",
+                "its process did not start", file=self._name, found=startup_error, expected=f"{sys.executable} to run",
             )  # fmt: skip
-        cause = "did not answer" if code is None else f"exit code {code}" if code >= 0 else _signal(-code)
+        cause = "did not answer" if code is None else f"exit code {code}" if code >= 0 else _signal_name(-code)
         return WorkerError(
-            f"the network killed the process that computed it ({cause})", file=self._name,
+            f"the network crashed the process that computed it ({cause})", file=self._name,
             expected=f"a network that computes within {self._confinement.largest_bytes / 2**30:.4g} GiB",
-            remedy="the file is damaged or hostile: do not use it; nothing else was harmed",
+            remedy="the file is damaged or hostile: do not use it; nothing else was affected",
         )  # fmt: skip
 
 
@@ -252,20 +252,22 @@ def _start(module: str, connections: Sequence[socket.socket]) -> subprocess.Pope
     program = _PROGRAM.format(module)
     path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - '' is the working folder
     command = [sys.executable, "-I", "-c", program, str(len(path)), *path, *map(str, numbers)]
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # NumPy has nothing to do
+    one = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )  # the child needs no threads of NumPy
     environment = {**os.environ, **one, "MALLOC_ARENA_MAX": str(HEAPS)}
     try:
         return subprocess.Popen(  # noqa: S603 - this interpreter, with a module of our own
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            pass_fds=numbers, start_new_session=True,  # Ctrl-C is for the parent, which ends its child
+            pass_fds=numbers, start_new_session=True,  # Ctrl-C goes to the parent only, which ends its child
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        raise WorkerError("no process can be started", found=error, expected=f"{sys.executable} to run") from None
+        raise WorkerError("the process cannot be started", found=error, expected=f"{sys.executable} to run") from None
 
 
 def _kill(process: subprocess.Popen[bytes], idle: queue.SimpleQueue[socket.socket], owner: int) -> None:
-    """End a child, unless this is a fork of the process that it belongs to."""
-    with contextlib.suppress(queue.Empty):  # a connection in use is closed by whoever uses it
+    """End a child, unless this process is a fork of the child's parent."""
+    with contextlib.suppress(queue.Empty):  # a connection in use is closed by its user
         while True:
             idle.get_nowait().close()
     if os.getpid() != owner:
@@ -287,17 +289,17 @@ def _startup_error(process: subprocess.Popen[bytes]) -> str | None:
     return (lines or ["nothing"])[-1][:_LONGEST_STARTUP_ERROR]
 
 
-def _signal(number: int) -> str:
+def _signal_name(number: int) -> str:
     with contextlib.suppress(ValueError):
         return signal.Signals(number).name
     return f"signal {number}"
 
 
-def _error(said: Mapping[str, Any]) -> PtyonnxError:
-    """The error that a child raised, again."""
-    kind = getattr(errors, str(said["type"]), PtyonnxError) if said["type"] in errors.__all__ else PtyonnxError
+def _error(sent: Mapping[str, Any]) -> PtyonnxError:
+    """Rebuild the error that a child raised."""
+    kind = getattr(errors, str(sent["type"]), PtyonnxError) if sent["type"] in errors.__all__ else PtyonnxError
     parts: dict[str, Any] = {
-        part: None if said[part] is None else str(said[part]) for part in ("file", "key", "found", "expected", "remedy")
+        part: None if sent[part] is None else str(sent[part]) for part in ("file", "key", "found", "expected", "remedy")
     }
-    error: PtyonnxError = kind(str(said["problem"]), **parts)
+    error: PtyonnxError = kind(str(sent["problem"]), **parts)
     return error

@@ -1,4 +1,4 @@
-"""HDF5 files from strangers, read in a process of its own."""
+"""Read untrusted HDF5 files in a separate process."""
 
 from ptyonnx_converters.hdf5.reader import Hdf5File
 

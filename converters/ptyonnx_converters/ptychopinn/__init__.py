@@ -1,1 +1,1 @@
-"""Bundles of PtychoPINN: archives of both backends, read without either, and their networks as ONNX graphs."""
+"""PtychoPINN bundles: read the archives of both backends without a framework, and write their networks as ONNX."""

@@ -1,6 +1,6 @@
-"""Read what `keras.Model.save` wrote, without TensorFlow: the configuration as JSON, the weights as HDF5.
+"""Read an archive of `keras.Model.save` without TensorFlow: the configuration as JSON, the weights as HDF5.
 
-Nothing that the configuration names is built or run; what the layers mean is left to others.
+No class that the configuration names is built or run; `keras_network.py` interprets the layers.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ptyonnx_converters.ptychopinn.zip_members import ZipMembers
 __all__ = ["KerasArchive", "LayerWeights", "read_keras_archive"]
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
-_LARGEST_TEXT = 2**24  # bytes of a configuration; PtychoPINN's at N = 64 has 42 kB
+_LARGEST_TEXT = 2**24  # bytes of a configuration; that of PtychoPINN at N = 64 has 42 kB
 _LARGEST_WEIGHTS = 2**31
 _MOST_GROUPS = 4096
 _DEEPEST = 16
 
 
 class LayerWeights(NamedTuple):
-    """What one layer holds, in its order: kernel, bias."""
+    """Arrays of one layer in Keras's order: kernel, bias."""
 
     path: str
     layer: str | None
@@ -51,8 +51,8 @@ def read_keras_archive(members: ZipMembers) -> KerasArchive:
     Raises
     ------
     ConversionError
-        Not such an archive, of another version of Keras, damaged, or with weights that lie in
-        other files or are not plain arrays.
+        The file is not such an archive, is of another version of Keras or damaged, or has weights that are
+        in other files or not plain arrays.
     """
     file = members.file
     version = _json(members, _METADATA).get("keras_version")
@@ -76,7 +76,7 @@ def _json(members: ZipMembers, name: str) -> dict[str, Any]:
 
 
 def _layers(weights: Hdf5File, path: str, left: list[int], file: Path) -> Iterator[LayerWeights]:
-    """Everything below a group that holds arrays; `left` counts groups and bytes down."""
+    """Iterate over all groups below a path that contain arrays; `left` counts remaining groups and bytes."""
     for name in weights.names(path):
         left[0] -= 1
         inner = f"{path}/{name}"
@@ -95,7 +95,7 @@ def _layers(weights: Hdf5File, path: str, left: list[int], file: Path) -> Iterat
 
 
 def _array(weights: Hdf5File, path: str, left: list[int], file: Path) -> NDArray[Any]:
-    """A plain array; what one archive gives in all is bounded, however often it names one array."""
+    """Read a plain array; the total over an archive is limited, even if it names one array many times."""
     left[0] -= 1
     array = weights.array(path, max(0, left[1]))
     left[1] -= array.nbytes
@@ -106,5 +106,5 @@ def _array(weights: Hdf5File, path: str, left: list[int], file: Path) -> NDArray
 
 def _damaged(file: Path) -> ConversionError:
     return ConversionError(
-        "weights that are damaged or not of Keras", file=file, key=_WEIGHTS, remedy="fetch the file again"
+        "weights that are damaged or not from Keras", file=file, key=_WEIGHTS, remedy="fetch the file again"
     )

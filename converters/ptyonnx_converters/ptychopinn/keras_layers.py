@@ -1,8 +1,7 @@
-"""Keras layers that PtychoPINN uses, one for one as ONNX nodes.
+"""The Keras layers that PtychoPINN uses, each as ONNX nodes.
 
-Each function takes the layer's configuration and the values that enter it, and gives the value that
-leaves it. A layer, or an option of a layer, that is not here is refused: nothing is guessed and
-nothing of the configuration is ever run.
+Each function takes a layer's configuration and inputs, and returns its output. A layer or option that is
+not listed here is refused: nothing is guessed, and no code of the configuration is run.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ class Image(NamedTuple):
 
 
 class Positions(NamedTuple):
-    """The second input, which no patch depends on."""
+    """The second input; no patch depends on it."""
 
 
 class Patches(NamedTuple):
-    """The complex object, before anything is merged.
+    """The complex object of each pattern.
 
     Attributes
     ----------
     amplitude, phase : Image
     merged : str
-        Empty; "positions" once patches at the patterns' positions were merged, "group" once one
-        patch at the middle of the group was taken for the whole.
+        Empty before merging; "positions" if a layer has merged patches at the patterns' positions, "group"
+        if one patch in the middle of the group stands for the whole group.
     """
 
     amplitude: Image
@@ -58,17 +57,17 @@ Value = Image | Positions | Patches
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the configuration, about to be written.
+    """A layer of the configuration, to be written as nodes.
 
     Attributes
     ----------
     name, kind : str
-        Its own name, and that of its class.
+        Its name and the name of its class.
     options : mapping of str to object
         Its configuration.
     inputs : tuple of Value
     arguments : tuple of object
-        What was given to it beside values.
+        Its call arguments that are not values.
     weights : mapping of str to ndarray
         `<name>.weight` and `<name>.bias` of convolutions.
     file : Path
@@ -85,32 +84,32 @@ class Layer:
 
     @property
     def node(self) -> str:
-        """Name of its node, distinct from all names that do not come from the file."""
+        """Name of its node; the prefix separates it from names that do not come from the file."""
         return f"network.{self.name}"
 
     def expect(self, option: str, *allowed: Any) -> Any:
-        """An option that has one of the known values."""
+        """Return an option, which must have one of the allowed values."""
         found = self.options.get(option)
         if not any(type(found) is type(value) and found == value for value in allowed):
             shown = found if option in self.options else "nothing"
-            raise self.refused(f"{self.kind} with another {option}", shown, " or ".join(map(repr, allowed)))
+            raise self.refused(f"{self.kind} with an unsupported {option}", shown, " or ".join(map(repr, allowed)))
         return found
 
     def refused(self, problem: str, found: object = None, expected: object = None) -> ConversionError:
-        """The error that names this layer."""
+        """Make an error that names this layer."""
         return ConversionError(problem, file=self.file, key=self.name, found=found, expected=expected)
 
     def images(self, count: int) -> tuple[Image, ...]:
-        """The inputs, which must be so many images."""
+        """Return the inputs, which must be `count` images."""
         images = tuple(value for value in self.inputs if isinstance(value, Image))
         if len(images) != count or len(self.inputs) != count:
-            raise self.refused(f"{self.kind} with other inputs", len(self.inputs), f"{count} images")
+            raise self.refused(f"{self.kind} with unsupported inputs", len(self.inputs), f"{count} images")
         return images
 
     def patches(self) -> Patches:
-        """The first input, which must be the complex object."""
+        """Return the first input, which must be the complex object."""
         if not self.inputs or not isinstance(self.inputs[0], Patches):
-            raise self.refused(f"{self.kind} of something else than the object")
+            raise self.refused(f"{self.kind} of an input that is not the object")
         return self.inputs[0]
 
 
@@ -125,7 +124,7 @@ def _input(graph: PatchGraph, layer: Layer) -> Value:
 
 
 def _scale(_: PatchGraph, layer: Layer) -> Value:
-    """Divides by what the input was multiplied by before: together they change nothing."""
+    """Pass the input on: this layer and the earlier multiplication by the same factor cancel."""
     return layer.images(1)[0]
 
 
@@ -169,18 +168,18 @@ def _upsample(graph: PatchGraph, layer: Layer) -> Value:
 
 
 def _item(graph: PatchGraph, layer: Layer) -> Value:
-    """``[..., start:stop]``: some of the channels."""
+    """Select channels, ``[..., start:stop]``."""
     (image,) = layer.images(1)
     match layer.arguments:
         case ([{"class_name": "__ellipsis__"}, {"class_name": "__slice__", "config": dict(bounds)}],):
             start, stop, step = (bounds.get(key) for key in ("start", "stop", "step"))
         case _:
-            raise layer.refused("something else than some of the channels is taken")
+            raise layer.refused("an unsupported selection; only channels can be selected")
     if not all(bound is None or type(bound) is int for bound in (start, stop, step)) or step not in {None, 1}:
-        raise layer.refused("channels that are not named by whole numbers")
+        raise layer.refused("channel indices that are not integers")
     first, last, _ = slice(start, stop).indices(image.channels)
     if first >= last:
-        raise layer.refused("no channel is taken", f"{first} to {last} of {image.channels}")
+        raise layer.refused("an empty selection of channels", f"{first} to {last} of {image.channels}")
     return Image(graph.channels(image.name, first, last, layer.node), last - first, image.size)
 
 
@@ -194,7 +193,7 @@ def _activation(graph: PatchGraph, layer: Layer) -> Value:
     activation = _ACTIVATIONS[layer.expect("activation_name", *_ACTIVATIONS)]
     scale = layer.options.get("scale", 1.0)
     if not isinstance(scale, int | float) or not np.isfinite(scale) or (scale != 1 and activation != "tanh"):
-        raise layer.refused("an activation with another scale", scale, 1)
+        raise layer.refused("an activation with an unsupported scale", scale, 1)
     return image._replace(name=graph.activate(image.name, activation, layer.node, float(scale)))
 
 
@@ -220,13 +219,13 @@ def _pad(graph: PatchGraph, layer: Layer) -> Value:
             name = graph.pad(image.name, (top, left), (bottom, right), layer.node)
             return Image(name, image.channels, image.size + top + bottom)
         case padding:
-            raise layer.refused("ZeroPadding2D with another padding", padding)
+            raise layer.refused("ZeroPadding2D with an unsupported padding", padding)
 
 
 def _binary(graph: PatchGraph, layer: Layer) -> Value:
     first, second = layer.images(2)
     if first.size != second.size or (first.channels != second.channels and 1 not in {first.channels, second.channels}):
-        raise layer.refused("two images that do not fit each other", (first[1:], second[1:]))
+        raise layer.refused("two images of incompatible shapes", (first[1:], second[1:]))
     name = graph.add({"Add": "Add", "Multiply": "Mul"}[layer.kind], (first.name, second.name), layer.node)
     return Image(name, max(first.channels, second.channels), first.size)
 
@@ -234,13 +233,13 @@ def _binary(graph: PatchGraph, layer: Layer) -> Value:
 def _combine(_: PatchGraph, layer: Layer) -> Value:
     layer.expect(
         "use_polar", True
-    )  # False, or absent: versions that took amplitude and phase for real and imaginary part
+    )  # False or absent in versions that treated amplitude and phase as real and imaginary part
     amplitude, phase = layer.images(2)
     return Patches(amplitude, phase)
 
 
 def _reassemble(_: PatchGraph, layer: Layer) -> Value:
-    """What PtychoPINN merges is what a bundle gives: stitching is the runtime's."""
+    """Mark the patches as merged at their positions; a bundle outputs the patches, and the runtime stitches them."""
     return _merged(layer, "positions")
 
 
@@ -261,7 +260,7 @@ def _trim(_: PatchGraph, layer: Layer) -> Value:
     return patches
 
 
-# Class of a layer -> first words of the module that it must come from, and what it becomes.
+# Class of a layer -> top package of its module, and the function that writes it.
 LAYERS: Mapping[str, tuple[str, Callable[[PatchGraph, Layer], Value]]] = {
     "InputLayer": ("keras", _input),
     "Conv2D": ("keras", _conv),

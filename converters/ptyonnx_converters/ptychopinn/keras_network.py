@@ -1,6 +1,6 @@
-"""PtychoPINN's TensorFlow network as a graph: its Keras configuration, layer by layer.
+"""Write PtychoPINN's TensorFlow network as a graph, layer by layer from its Keras configuration.
 
-What a single layer becomes is in `keras_layers.py`.
+`keras_layers.py` writes the single layers.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ["KerasNetwork", "build_keras"]
 
 _MOST_LAYERS = 1000
 _SIZES = (64, 128, 256)
-# PtychoPINN divides the sum of patches by their number plus this. For one patch per group that is a
-# factor of 1 / 1.001 on the object wherever it is known, with which the network was trained; where
-# several patches meet it depends on positions and lies between that and 1, and is left out.
+# PtychoPINN divides the sum of patches by their number plus this offset. With one patch per group, the
+# network was trained with a factor of 1 / 1.001 on the object. With several patches the factor depends on
+# the positions, lies between that and 1, and is omitted.
 _MERGE_OFFSET = 0.001
 
 
 @dataclass(frozen=True)
 class KerasNetwork:
-    """The graph, and what the configuration said."""
+    """The graph and the settings that the configuration states."""
 
     model: bytes
     N: int
@@ -55,8 +55,8 @@ def build_keras(archive: KerasArchive, file: Path) -> KerasNetwork:
     Raises
     ------
     ConversionError
-        Another kind of model, a layer or an option that is not known, a weight that is missing,
-        left over, not finite or of a shape that does not fit.
+        Another kind of model, an unsupported layer or option, or a weight that is missing, unused, not
+        finite or of the wrong shape.
     """
     layers = _layers(archive.config, file)
     weights = _weights_by_layer(archive.weights, layers, file)
@@ -90,7 +90,7 @@ def build_keras(archive: KerasArchive, file: Path) -> KerasNetwork:
 
 
 def _layers(config: Mapping[str, Any], file: Path) -> dict[str, dict[str, Any]]:
-    """Layers by name, each of a kind that is known."""
+    """Return the layers by name, all of supported classes."""
     match config:
         case {"class_name": "Functional", "config": {"layers": list(entries)}} if len(entries) <= _MOST_LAYERS:
             pass
@@ -127,16 +127,16 @@ def _check_kind(kind: str, module: object, name: str, file: Path) -> None:
 
 
 def _outputs(config: Mapping[str, Any], file: Path) -> tuple[str]:
-    """The one output: ``[[name, 0, 0]]``, or without the outer list."""
+    """Return the one output, stored as ``[[name, 0, 0]]`` or without the outer list."""
     match config["config"].get("output_layers"):
         case [[str(name), 0, 0]] | [str(name), 0, 0]:
             return (name,)
         case found:
-            raise ConversionError("other outputs than one", file=file, key="output_layers", found=found)
+            raise ConversionError("not exactly one output", file=file, key="output_layers", found=found)
 
 
 def _tensors(part: object) -> Iterator[str]:
-    """Names of the layers whose outputs enter a layer, in order."""
+    """Iterate over the names of the layers whose outputs are arguments of a layer, in order."""
     match part:
         case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), 0, 0]}}:
             yield name
@@ -148,20 +148,20 @@ def _tensors(part: object) -> Iterator[str]:
 
 
 def _call(entry: Mapping[str, Any], name: str, file: Path) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """What enters a layer: outputs of others, and the rest."""
+    """Split the call arguments of a layer: names of input layers, and all others."""
     match entry["inbound_nodes"]:
         case []:
             return (), ()
         case [{"args": list(args), "kwargs": dict(kwargs)}] if set(kwargs) <= {"training", "mask"}:
             pass
         case _:
-            raise ConversionError("a layer that is used twice, or with options", file=file, key=name)
+            raise ConversionError("a layer that is called twice or with options", file=file, key=name)
     inputs = tuple(source for argument in args for source in _tensors(argument))
     return inputs, tuple(argument for argument in args if not tuple(_tensors(argument)))
 
 
 def _order(layers: Mapping[str, Mapping[str, Any]], file: Path) -> list[str]:
-    """Names such that every layer comes after those that enter it."""
+    """Sort the layers so that each follows its inputs."""
     sources = {name: _call(entry, name, file)[0] for name, entry in layers.items()}
     unknown = [source for inputs in sources.values() for source in inputs if source not in layers]
     if unknown:
@@ -169,7 +169,7 @@ def _order(layers: Mapping[str, Mapping[str, Any]], file: Path) -> list[str]:
     try:
         return list(TopologicalSorter(sources).static_order())
     except CycleError:
-        raise ConversionError("layers that enter themselves", file=file, key="config.json") from None
+        raise ConversionError("a cycle of layers", file=file, key="config.json") from None
 
 
 def _write(
@@ -188,10 +188,10 @@ def _write(
 def _weights_by_layer(
     stored: tuple[LayerWeights, ...], layers: Mapping[str, Mapping[str, Any]], file: Path
 ) -> dict[str, NDArray[Any]]:
-    """`<layer>.weight` and `<layer>.bias`; every convolution has them, and nothing else has weights.
+    """Return `<layer>.weight` and `<layer>.bias` of every convolution; no other layer may have weights.
 
-    Keras stores the n-th layer of a class under the class's name and n; newer versions write the
-    layer's own name beside.
+    Keras stores the n-th layer of a class under the name of the class and n; newer versions also store the
+    name of the layer.
     """
     convolutions = [name for name, entry in layers.items() if entry["class_name"] == "Conv2D"]
     numbered = {f"layers/conv2d_{index}" if index else "layers/conv2d": name for index, name in enumerate(convolutions)}
@@ -202,7 +202,7 @@ def _weights_by_layer(
             raise ConversionError("a weight is missing", file=file, key=f"{entry.path}/vars/1", expected="a bias")
         if name not in convolutions or len(entry.arrays) != 2 or f"{name}.weight" in weights:
             raise ConversionError(
-                "weights that belong to no convolution", file=file, key=entry.path, found=f"{len(entry.arrays)} arrays",
+                "weights that do not belong to a convolution", file=file, key=entry.path, found=f"{len(entry.arrays)} arrays",
                 expected="kernel and bias of one layer of the configuration",
             )  # fmt: skip
         weights[f"{name}.weight"], weights[f"{name}.bias"] = entry.arrays
@@ -210,20 +210,22 @@ def _weights_by_layer(
 
 
 def _check_sizes(patches: Patches, N: int, channels: int, file: Path) -> None:
-    """One patch for every pattern, of its size; or one for the group."""
+    """Check that the patches have the size of the patterns, and that there is one for each pattern or for the group."""
     found = (patches.amplitude.size, patches.phase.size)
     if N not in _SIZES or found != (N, N):
-        raise ConversionError("patches of another size than the patterns", file=file, found=found, expected=_SIZES)
+        raise ConversionError(
+            "the patches do not have the size of the patterns", file=file, found=found, expected=_SIZES
+        )
     given = {patches.amplitude.channels, patches.phase.channels}
     fits = given == {1} if patches.merged == "group" else channels in given and given <= {1, channels}
     if not fits or math.isqrt(channels) ** 2 != channels:
         raise ConversionError(
-            "heads that do not give one patch for each pattern", file=file, found=sorted(given), expected=channels
+            "the heads do not output one patch per pattern", file=file, found=sorted(given), expected=channels
         )
 
 
 def _widest_before_decoders(layers: Mapping[str, Mapping[str, Any]]) -> int:
-    """Filters of the deepest encoder level: those of the layer that the last pooling takes."""
+    """Filters of the deepest encoder level: those of the layer before the last pooling."""
     pools = [entry for entry in layers.values() if entry["class_name"] == "MaxPooling2D"]
     sources = list(_tensors(pools[-1]["inbound_nodes"][0]["args"])) if pools else []
     filters = layers[sources[0]]["config"].get("filters") if sources else None

@@ -1,7 +1,6 @@
-"""Write a patch network node by node as ONNX: the building blocks that foreign networks share.
+"""Building blocks for writing a patch network as ONNX, node by node.
 
-Every node has the name of its one output. Which blocks follow each other is left to the file of
-the system that trained the network.
+Every node has the name of its one output. `keras_network.py` and `torch_network.py` combine the blocks.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Weights = NDArray[np.float32]
 
 
 class PatchGraph:
-    """A graph that grows from its input to its output.
+    """A graph under construction, from its input to its output.
 
     All values have the shape (batch, channel, y, x). A method appends nodes and returns the name
     of its result, which is the name that it was given.
@@ -37,7 +36,7 @@ class PatchGraph:
         self._names = {self.INPUT}
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
-        """Keep an array under a name; the same name stands for the same array."""
+        """Add an array under a name; a second array of the same name must be equal."""
         kept = self._arrays.setdefault(name, array)
         if kept is not array and not np.array_equal(kept, array):
             raise ConversionError("two weights of one name", key=name)
@@ -52,7 +51,7 @@ class PatchGraph:
         return name
 
     def conv(self, value: str, kernel: Weights, bias: Weights | None, name: str) -> str:
-        """Convolve, stride 1, as large as before.
+        """Convolve with stride 1 and the output size of the input.
 
         Parameters
         ----------
@@ -82,7 +81,7 @@ class PatchGraph:
         return self.add("Mul", (result, factor), name)
 
     def pool(self, value: str, name: str) -> str:
-        """Keep the maximum of every 2 x 2 pixels."""
+        """Pool the maximum of every 2 x 2 pixels."""
         return self.add("MaxPool", (value,), name, kernel_shape=[2, 2], strides=[2, 2])
 
     def upsample(self, value: str, name: str) -> str:
@@ -110,7 +109,7 @@ class PatchGraph:
         ----------
         amplitude, phase : str
         copies : int
-            How often a single channel is repeated, so that every pattern has a patch.
+            Number of repetitions of a single channel, so that every pattern has a patch.
         """
         amplitude, phase = (
             value if value == name else self.add("Identity", (value,), name)
@@ -127,13 +126,13 @@ class PatchGraph:
         self.add("Concat", tuple(parts), "object", axis=-1)
 
     def finish(self, N: int, channels: int, name: str) -> bytes:
-        """Serialise, having let onnx check operators, types and shapes.
+        """Check operators, types and shapes with onnx, and serialise.
 
         Parameters
         ----------
         N : int
         channels : int
-            Patterns, and patches, per group.
+            Patterns per group, and patches.
         name : str
             Of the graph.
 
@@ -168,7 +167,7 @@ def _tensor(name: str, array: NDArray[Any]) -> onnx.TensorProto:
 def checked_weight(
     weights: Mapping[str, NDArray[Any]], name: str, shape: tuple[int | None, ...], file: Path, *, empty: bool = False
 ) -> Weights:
-    """One weight, of the shape that its neighbours demand.
+    """Return one weight after checking that its shape fits the neighbouring layers.
 
     Parameters
     ----------
@@ -179,7 +178,7 @@ def checked_weight(
     file : Path
         Named in errors.
     empty : bool
-        Whether a length may be 0.
+        Whether an axis may have length 0.
 
     Returns
     -------
@@ -199,11 +198,11 @@ def checked_weight(
     if array.dtype != np.float32 or not fits:
         expected = ", ".join("?" if length is None else str(length) for length in shape)
         raise ConversionError(
-            "a weight of another shape or dtype", file=file, key=name,
+            "a weight of the wrong shape or dtype", file=file, key=name,
             found=f"{array.dtype} {array.shape}", expected=f"float32 ({expected})",
         )  # fmt: skip
     if 0 in array.shape and not empty:
-        raise ConversionError("a weight without any element", file=file, key=name, found=array.shape)
+        raise ConversionError("an empty weight", file=file, key=name, found=array.shape)
     if not np.isfinite(array).all():
         raise ConversionError("NaN or infinity in a weight", file=file, key=name, remedy="train the network again")
     return array

@@ -1,10 +1,9 @@
-"""Read what `torch.save` wrote, in NumPy, without torch and without unpickling.
+"""Read an archive of `torch.save` with NumPy, without torch and without unpickling.
 
-The archive is a ZIP of raw storages and of one pickle that says how they are put together. A
-pickle is a program; here it is not run but read: the few operators that plain values and
-tensors need are interpreted by the functions below, on Python's own strings, numbers, lists and
-dictionaries. Nothing is imported, looked up or called on its behalf, and every other operator
-or name ends in an error.
+The archive is a ZIP of raw storages and one pickle that describes how they form tensors. A pickle is a
+program; here it is interpreted and never run: the functions below implement the few operators that plain
+values and tensors need, on Python's own strings, numbers, lists and dictionaries. Nothing is imported,
+looked up or called for the pickle, and every other operator or name is an error.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from ptyonnx_converters.ptychopinn.zip_members import ZipMembers
 
 __all__ = ["read_torch_archive"]
 
-_LARGEST_PICKLE = 2**22  # bytes; names and shapes of 300 weights are 20 kB
+_LARGEST_PICKLE = 2**22  # bytes; names and shapes of 300 weights take 20 kB
 _MOST_AXES = 8
-_LARGEST_TENSORS = 2**31  # bytes of all tensors together; a pickle may name one storage many times
+_LARGEST_TENSORS = 2**31  # bytes of all tensors together; a pickle may refer to one storage many times
 
 
 class _Name(NamedTuple):
-    """A name that the pickle mentions; it stands for nothing but itself."""
+    """A global name in the pickle; it is only compared, never looked up."""
 
     name: str
 
@@ -72,7 +71,7 @@ def read_torch_archive(members: ZipMembers) -> Any:
     Raises
     ------
     ConversionError
-        Not such an archive, damaged, or it holds anything else than plain values and tensors.
+        The file is not such an archive, is damaged, or contains more than plain values and tensors.
     """
     programs = [name for name in members.names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(programs) != 1:
@@ -93,7 +92,7 @@ def read_torch_archive(members: ZipMembers) -> Any:
 
 
 class _Reader:
-    """The stack, the memo and the operators that are known."""
+    """An interpreter of pickles: stack, memo and the supported operators."""
 
     def __init__(self, members: ZipMembers, prefix: str, byte_order: Literal["<", ">"]) -> None:
         self._members, self._prefix, self._byte_order = members, prefix, byte_order
@@ -109,7 +108,7 @@ class _Reader:
             "NONE": lambda _: self._stack.append(None),
             "NEWTRUE": lambda _: self._stack.append(True),
             "NEWFALSE": lambda _: self._stack.append(False),
-            **dict.fromkeys(_PLAIN, self._stack.append),
+            **dict.fromkeys(_PUSHED, self._stack.append),
             "EMPTY_TUPLE": lambda _: self._stack.append(()),
             "EMPTY_LIST": lambda _: self._stack.append([]),
             "EMPTY_DICT": lambda _: self._stack.append({}),
@@ -122,8 +121,8 @@ class _Reader:
             **dict.fromkeys(("BINPUT", "LONG_BINPUT"), self._remember),
             "MEMOIZE": lambda _: self._remember(len(self._memo)),
             **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda index: self._stack.append(self._memo[index])),
-            "GLOBAL": self._mention,
-            "STACK_GLOBAL": lambda _: self._mention(" ".join(self._last(2))),
+            "GLOBAL": self._push_name,
+            "STACK_GLOBAL": lambda _: self._push_name(" ".join(self._last(2))),
             "BINPERSID": lambda _: self._stack.append(self._storage(self._stack.pop())),
             "REDUCE": lambda _: self._stack.append(self._rebuild(*self._last(2))),
             "BUILD": lambda _: self._discard_attributes(),
@@ -131,7 +130,7 @@ class _Reader:
         }
 
     def run(self, program: bytes) -> Any:
-        """Interpret the pickle; its value is what is left on the stack."""
+        """Interpret the pickle and return the value that remains on the stack."""
         try:
             for operator, argument, _ in pickletools.genops(program):
                 action = self._actions.get(operator.name)
@@ -141,14 +140,14 @@ class _Reader:
             (value,) = self._stack
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError):
             raise ConversionError(
-                "a pickle that is damaged or not of torch.save", file=self._file, key=self._key,
+                "a pickle that is damaged or not from torch.save", file=self._file, key=self._key,
                 remedy="fetch the file again",
             ) from None  # fmt: skip
         return value
 
     def _refused(self, found: str) -> ConversionError:
         return ConversionError(
-            "a pickle that holds more than names, numbers and tensors; it was not run", file=self._file, key=self._key,
+            "a pickle that contains more than names, numbers and tensors; it was not run", file=self._file, key=self._key,
             found=found, expected="what torch.load(…, weights_only=True) reads", remedy="do not trust this file",
         )  # fmt: skip
 
@@ -187,13 +186,13 @@ class _Reader:
     def _remember(self, index: int) -> None:
         self._memo[index] = self._stack[-1]
 
-    def _mention(self, name: str) -> None:
+    def _push_name(self, name: str) -> None:
         if name not in _KNOWN:
             raise self._refused(name)
         self._stack.append(_Name(name))
 
     def _discard_attributes(self) -> None:
-        """A state dict carries `_metadata`, versions of modules that say nothing about weights."""
+        """Ignore the attributes of a state dict: `_metadata` with versions of modules, which weights do not depend on."""
         self._stack.pop()
         if not isinstance(self._stack[-1], dict):
             raise TypeError
@@ -224,7 +223,7 @@ class _Reader:
         return self._storages[key]
 
     def _tensor(self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> NDArray[Any]:
-        """Copy a tensor out of its storage; not one number outside of it is touched."""
+        """Copy a tensor out of its storage, after checking that it lies inside the storage."""
         numbers = (offset, *shape, *strides)
         if not isinstance(storage, _Storage) or not all(type(number) is int and number >= 0 for number in numbers):
             raise TypeError
@@ -251,7 +250,7 @@ class _Reader:
         return view.astype(dtype.newbyteorder("="))
 
 
-_PLAIN = (
+_PUSHED = (
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
     "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
 )  # fmt: skip

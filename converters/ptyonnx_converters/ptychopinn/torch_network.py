@@ -1,8 +1,8 @@
-"""PtychoPINN's PyTorch network as a graph: its layers follow from the names and shapes of its weights.
+"""Write PtychoPINN's PyTorch network as a graph; names and shapes of its weights determine the layers.
 
-Encoder blocks of two convolutions, optionally batch normalisation and CBAM attention, and a
-pooling; two decoders of blocks of two convolutions and an upsampling; two heads. Only what no
-weight shows comes from the settings that PtychoPINN stores beside them.
+The encoder has blocks of two convolutions, optionally batch normalisation and CBAM attention, and a
+pooling; the two decoders have blocks of two convolutions and an upsampling, and each has a head. Settings
+that the weights do not show come from those that PtychoPINN stores beside them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ptyonnx_converters.ptychopinn.patch_graph import PatchGraph, checked_weight
 __all__ = ["TorchNetwork", "build_torch"]
 
 _PREFIX = "model.autoencoder."
-# Scales and factors of the forward physics, which no patch passes.
+# Scales and factors of the forward model, which the patches do not pass through.
 _PHYSICS = "model.forward_model."
 _SIZES = {3: 64, 4: 128, 5: 256}  # levels of the encoder -> N
-_BATCH_NORM_EPSILON = 1e-5  # torch.nn.BatchNorm2d's own
+_BATCH_NORM_EPSILON = 1e-5  # default of torch.nn.BatchNorm2d
 _HEADS = {"amplitude": "amp", "phase": "phase"}
 _ACTIVATIONS = {"sigmoid": "sigmoid", "silu": "silu", "swish": "silu", "SiLU": "silu"}
 
 
 @dataclass(frozen=True)
 class TorchNetwork:
-    """The graph, and what the weights said."""
+    """The graph and the settings that the weights show."""
 
     model: bytes
     N: int
@@ -52,23 +52,23 @@ def build_torch(
     state : mapping of str to ndarray
         The whole state dict.
     probe_big : bool
-        Whether the object is predicted outside the central half, too.
+        Whether the object is predicted outside the central half as well.
     amp_activation : str
         Activation of the amplitude.
     legacy_heads : bool
-        Whether a head may split off another number of outer channels than it has output channels.
+        Whether the number of a head's outer channels may differ from that of its output channels.
     file : Path
         Named in errors.
 
     Raises
     ------
     ConversionError
-        A weight is missing, unknown, not finite or of a shape that does not fit its neighbours;
-        or an activation that PtychoPINN's PyTorch network does not have.
+        A weight is missing, unknown, not finite or of the wrong shape, or the activation is not one of
+        PtychoPINN's PyTorch network.
     """
     if amp_activation not in _ACTIVATIONS:
         raise ConversionError(
-            "an activation that is not known", file=file, key="amp_activation",
+            "an unsupported activation", file=file, key="amp_activation",
             found=amp_activation, expected=", ".join(_ACTIVATIONS),
         )  # fmt: skip
     levels = _count(state, "encoder.blocks")
@@ -94,30 +94,30 @@ def build_torch(
 
 
 def _check_heads(heads: set[int], channels: int, file: Path) -> None:
-    """One patch for every pattern; amplitude or phase may be common to all of a group."""
+    """Check that there is one patch per pattern; amplitude or phase may be common to a group."""
     if heads == {1} and channels > 1 and math.isqrt(channels) ** 2 == channels:
-        # In training such a patch would have met every pattern of its group without being moved there;
-        # PtychoPINN itself does not let it come to that.
+        # In training, such a patch would be compared with every pattern of its group without a shift;
+        # PtychoPINN itself does not allow that.
         raise ConversionError(
-            "one patch for a group of patterns, and nothing says where in the group it lies", file=file,
+            "one patch for a group of patterns, at an unknown position in the group", file=file,
             found=f"heads of 1 channel for {channels} patterns", expected=f"{channels} channels, or 1 pattern",
             remedy="train with object_big on, or with one pattern per group",
         )  # fmt: skip
     if math.isqrt(channels) ** 2 != channels or channels not in heads or heads - {1, channels}:
         raise ConversionError(
-            "heads that do not give one patch for each pattern", file=file, found=sorted(heads),
+            "the heads do not output one patch per pattern", file=file, found=sorted(heads),
             expected=f"{channels} channels, as the input, and a square number",
         )  # fmt: skip
 
 
 def _count(state: Mapping[str, NDArray[Any]], prefix: str) -> int:
-    """Blocks of a list of modules, which are numbered from 0: any of a block's weights shows that it is there."""
+    """Count the blocks of a list of modules, numbered from 0; any weight of a block shows that it exists."""
     numbers = (re.match(rf"{re.escape(_PREFIX + prefix)}\.([0-9]{{1,3}})\.", name) for name in state)
     return max((int(number[1]) + 1 for number in numbers if number), default=0)
 
 
 class _Builder:
-    """Takes weights by name and appends the nodes that they belong to."""
+    """Append the nodes of the network, with their weights by name."""
 
     def __init__(
         self, state: Mapping[str, NDArray[Any]], file: Path, N: int, probe_big: bool, legacy_heads: bool
@@ -128,12 +128,12 @@ class _Builder:
         self.head_channels: set[int] = set()
         self._file, self._N, self._probe_big, self._legacy_heads = file, N, probe_big, legacy_heads
         self._used: set[str] = set()
-        self._width = 0  # channels of the value that was written last
+        self._width = 0  # channels of the last value
         self._bottom = ""
         self._bottom_width = 0
 
     def encoder(self, levels: int) -> int:
-        """All levels; gives the number of input channels."""
+        """Append all levels; return the number of input channels."""
         first = self._take("encoder.blocks.0.conv1.weight", (None, None, None, None))
         channels: int = first.shape[1]
         self._width = channels
@@ -150,10 +150,10 @@ class _Builder:
         return channels
 
     def decoder(self, prefix: str, levels: int) -> str:
-        """From the bottom up to half the size."""
+        """Append the levels of a decoder, up to half the size."""
         if (found := _count(self.weights, f"{prefix}.blocks")) != levels:
             raise ConversionError(
-                "decoder and encoder do not fit", file=self._file, key=f"{_PREFIX}{prefix}.blocks",
+                "the depths of decoder and encoder differ", file=self._file, key=f"{_PREFIX}{prefix}.blocks",
                 found=f"{found} levels", expected=levels,
             )  # fmt: skip
         value, self._width = self._bottom, self._bottom_width
@@ -163,12 +163,12 @@ class _Builder:
         return value
 
     def head(self, prefix: str, value: str, name: str, activation: str, scale: float) -> str:
-        """The central half from most channels; around it, at full size, from the last few."""
+        """Append a head: most channels give the central half, the last few the border at full size."""
         width, graph, N = self._width, self.graph, self._N
         outer = self._take(f"{prefix}.conv_up_block.conv1.weight", (None, None, 3, 3)).shape[1]
         if not 0 < outer < width:
             raise ConversionError(
-                "a head that does not fit its decoder", file=self._file, key=f"{_PREFIX}{prefix}.conv_up_block.conv1.weight",
+                "the channels of a head do not fit its decoder", file=self._file, key=f"{_PREFIX}{prefix}.conv_up_block.conv1.weight",
                 found=f"{outer} of {width} channels",
             )  # fmt: skip
         inside = graph.channels(value, 0, width - outer, f"{prefix}.inside")
@@ -177,9 +177,9 @@ class _Builder:
         channels = self._width
         self.head_channels.add(channels)
         if outer != channels and not self._legacy_heads:
-            # Versions before the border was masked split the channels in another way.
+            # Versions before the border was masked split the channels differently.
             raise ConversionError(
-                "heads of another version of PtychoPINN", file=self._file, key=f"{_PREFIX}{prefix}.conv_up_block.conv1.weight",
+                "heads of an unsupported version of PtychoPINN", file=self._file, key=f"{_PREFIX}{prefix}.conv_up_block.conv1.weight",
                 found=f"{outer} outer channels", expected=channels, remedy="save the network again with PtychoPINN of 2026",
             )  # fmt: skip
         inside = graph.activate(inside, activation, f"{prefix}.activation", scale)
@@ -204,7 +204,7 @@ class _Builder:
         return graph.add("Add", (padded, outside), name)
 
     def check_all_used(self) -> None:
-        """No weight may be left over: it would belong to a layer that this file does not know."""
+        """Refuse unused weights, which belong to an unsupported layer."""
         rest = [name for name in self.weights if name not in self._used and not name.startswith(_PHYSICS)]
         if rest:
             raise ConversionError(
@@ -226,7 +226,7 @@ class _Builder:
         return self._batch_norm(norm, value) if self._has(norm) else value
 
     def _batch_norm(self, name: str, value: str) -> str:
-        """Of a trained network: with the statistics that it has kept."""
+        """Append batch normalisation with the stored statistics of the training."""
         self._used.add(f"{_PREFIX}{name}.num_batches_tracked")
         parts = ("weight", "bias", "running_mean", "running_var")
         arrays = {part: self._take(f"{name}.{part}", (self._width,)) for part in parts}
@@ -234,7 +234,7 @@ class _Builder:
         return self.graph.add("BatchNormalization", (value, *inputs), name, epsilon=_BATCH_NORM_EPSILON)
 
     def _cbam(self, prefix: str, value: str) -> str:
-        """CBAM (Woo et al., ECCV 2018): a factor for every channel, then one for every pixel."""
+        """Append CBAM (Woo et al., ECCV 2018): a factor for every channel, then one for every pixel."""
         self.attention = True
         graph, gate = self.graph, f"{prefix}.ChannelGate"
         total = self._channel_weights(gate, value)
@@ -247,16 +247,19 @@ class _Builder:
         kernel = self._take(f"{gate}.compress.weight", (1, 2, None, None))
         if kernel.shape[2] != kernel.shape[3] or kernel.shape[2] % 2 == 0:
             raise ConversionError(
-                "a kernel without a middle", file=self._file, key=f"{_PREFIX}{gate}.compress.weight", found=kernel.shape
+                "a kernel without a central pixel",
+                file=self._file,
+                key=f"{_PREFIX}{gate}.compress.weight",
+                found=kernel.shape,
             )
         factor = graph.activate(graph.conv(both, kernel, None, f"{gate}.compress"), "sigmoid", f"{gate}.factor")
         return graph.add("Mul", (value, factor), gate)
 
     def _channel_weights(self, gate: str, value: str) -> str:
-        """Two dense layers on the mean and on the maximum of every channel, and the sum of both.
+        """Append two dense layers on the mean and on the maximum of every channel, and the sum of both.
 
         Dense layers on (batch, channel, 1, 1) are convolutions of one pixel. The hidden layer has a
-        sixteenth of the channels: none at all below 16, and then only the last bias is left.
+        sixteenth of the channels; below 16 channels it is empty, and only the last bias remains.
         """
         graph, names = self.graph, [f"{gate}.mlp.{number}" for number in (1, 3)]
         first = self._take(f"{names[0]}.weight", (None, self._width), empty=True)
@@ -281,7 +284,7 @@ class _Builder:
         return graph.add("Add", (sums[0], sums[1]), f"{gate}.sum")
 
     def _has(self, *layers: str) -> bool:
-        """Whether any weight of these layers is there: one that is missing is then missed by its name."""
+        """Whether any weight of these layers exists; a missing one is then reported by its name."""
         prefixes = tuple(f"{_PREFIX}{layer}." for layer in layers)
         return any(name.startswith(prefixes) for name in self.weights)
 
@@ -290,7 +293,7 @@ class _Builder:
         return checked_weight(self.weights, f"{_PREFIX}{name}", shape, self._file, empty=empty)
 
     def _skip(self, *layers: str) -> None:
-        """Layers that are stored although this network does not use them."""
+        """Accept the weights of layers that are stored although this network does not use them."""
         for layer in layers:
             norm = layer.replace("conv1", "bn1").replace("conv2", "bn2")
             self._used.update(

@@ -1,7 +1,4 @@
-"""Members of a ZIP archive that a stranger made: read into memory, bounded, nothing written to disk.
-
-What the members mean is left to those who ask for them by name.
-"""
+"""Read members of an untrusted ZIP archive into memory, with limits; nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -19,22 +16,24 @@ __all__ = ["ZipMembers", "open_archive"]
 
 _LARGEST_ARCHIVE = 2**33  # bytes; a bundle at N = 256 with eight times the filters has less than 2 GiB
 _MOST_MEMBERS = 10_000
-# Weights hardly compress. Deflate packs zeros 1 : 1032, and archives within archives once more: what
-# counts is how much the file gives in all, with what its members give in turn.
+# Weights hardly compress. Deflate reaches a ratio of 1032 on zeros, and nested archives multiply it: the
+# limit applies to all bytes that the file and the archives inside it decompress to.
 _LARGEST_RATIO = 100
-_SMALL = 2**26  # bytes; below this any ratio is harmless
-_LARGEST_UNPACKED = 2**32 + _SMALL  # bytes: a model of 2 GiB, and what is in it
-_LARGEST_DECLARED = 2**33  # bytes of all members, read or not: beside it, a training state of three times its size
-_PIECE = 2**20  # bytes that are unpacked at a time: a header that lies costs no more
+_SMALL = 2**26  # bytes; a smaller member may have any ratio
+_LARGEST_UNPACKED = 2**32 + _SMALL  # bytes: a model of 2 GiB and its members
+_LARGEST_DECLARED = 2**33  # bytes of all members, read or not: a model and a training state of three times its size
+_PIECE = 2**20  # bytes that are decompressed at a time: a false size in a header costs no more
 
 
-class _Allowance:
-    """Bytes that may still be unpacked of a file, whatever archives are inside of it."""
+class _Budget:
+    """Number of bytes that may still be decompressed from a file, including archives inside it."""
 
     def __init__(self, packed: int) -> None:
         most = max(_SMALL, _LARGEST_RATIO * packed)
         self.left = min(_LARGEST_UNPACKED, most)
-        self.declared = min(_LARGEST_DECLARED, most)  # by the directory of each archive, most of it never unpacked
+        self.declared = min(
+            _LARGEST_DECLARED, most
+        )  # sizes in the directory of each archive; most members are never read
 
 
 def open_archive(file: Path) -> ZipMembers:
@@ -43,7 +42,7 @@ def open_archive(file: Path) -> ZipMembers:
     Raises
     ------
     ConversionError
-        Not an archive, truncated, too many members, a name twice or one that leads elsewhere.
+        The file is not an archive or truncated, has too many members, a duplicate name or an unsafe one.
     """
     check_regular_file(file, ConversionError, "give the path of a file")
     try:
@@ -53,7 +52,7 @@ def open_archive(file: Path) -> ZipMembers:
         stream = BoundedReader(FileIO(file))
     except OSError as failure:
         raise ConversionError(f"cannot be read ({failure.strerror})", file=file, remedy="check the path") from None
-    return ZipMembers(stream, file, None, _Allowance(size))
+    return ZipMembers(stream, file, None, _Budget(size))
 
 
 class ZipMembers:
@@ -64,12 +63,12 @@ class ZipMembers:
     file : Path
         Named in errors.
     key : str or None
-        The member of `file` that the archive is, where it is inside of another one.
+        The name of the archive in `file`, if it is a member of another archive.
     """
 
-    def __init__(self, stream: BufferedReader, file: Path, key: str | None, allowance: _Allowance) -> None:
+    def __init__(self, stream: BufferedReader, file: Path, key: str | None, budget: _Budget) -> None:
         self.file, self.key = file, key
-        self._stream, self._allowance = stream, allowance
+        self._stream, self._budget = stream, budget
         self._members: dict[str, zipfile.ZipInfo] = {}
         try:
             self._zip = zipfile.ZipFile(stream)
@@ -78,7 +77,7 @@ class ZipMembers:
             stream.close()
             raise ConversionError(
                 "not a complete ZIP archive", file=file, key=key,
-                remedy="the file is truncated or something else; fetch it again",
+                remedy="the file is truncated or has another format; fetch it again",
             ) from None  # fmt: skip
         except ConversionError:
             stream.close()
@@ -101,44 +100,44 @@ class ZipMembers:
     def inside(self, name: str, largest: int) -> ZipMembers:
         """Open a member that is an archive itself; for `name` and `largest` see :meth:`read`."""
         stream = BoundedReader(cast("FileIO", BytesIO(self.read(name, largest))))
-        return ZipMembers(stream, self.file, name, self._allowance)
+        return ZipMembers(stream, self.file, name, self._budget)
 
     def read(self, name: str, largest: int) -> bytes:
-        """Unpack one member.
+        """Read one member.
 
         Parameters
         ----------
         name : str
         largest : int
-            Bytes that it may have.
+            Largest number of bytes that it may have.
 
         Raises
         ------
         ConversionError
-            Missing, larger, encrypted, or damaged; or the file has given a hundred times its size.
+            The member is missing, larger, encrypted or damaged, or the file decompresses to a hundred times its size.
         """
         info = self._info(name)
         if info.file_size > largest:
             raise ConversionError(
                 "too large", file=self.file, key=name, found=f"{info.file_size} bytes", expected=f"at most {largest}"
             )
-        if info.file_size > self._allowance.left:
-            most = f"at most {self._allowance.left} more"
-            raise self._bomb("unpacks to many times the size of the file", info, info.file_size, most)
-        self._allowance.left -= info.file_size
+        if info.file_size > self._budget.left:
+            most = f"at most {self._budget.left} more"
+            raise self._bomb_error("decompresses to many times the size of the file", info, info.file_size, most)
+        self._budget.left -= info.file_size
         try:
-            data = self._unpacked(info)
+            data = self._decompress(info)
         except ZIP_ERRORS:
             data = None
         if data is None or len(data) != info.file_size:
             raise ConversionError(
-                "a member that is damaged, encrypted or packed in an unknown way", file=self.file, key=name,
+                "a member that is damaged, encrypted or compressed in an unsupported way", file=self.file, key=name,
                 remedy="fetch the file again",
             )  # fmt: skip
         return data
 
-    def _unpacked(self, info: zipfile.ZipInfo) -> bytes | None:
-        """The member, no more of it than it says; its checksum is compared at the end."""
+    def _decompress(self, info: zipfile.ZipInfo) -> bytes | None:
+        """Decompress a member; `zipfile` stops at its stated size and compares its checksum."""
         if info.compress_type not in COMPRESSIONS:
             return None
         data = bytearray()
@@ -164,19 +163,21 @@ class ZipMembers:
         self._check_sizes(infos)
 
     def _check_sizes(self, infos: list[zipfile.ZipInfo]) -> None:
-        """No bomb, not even in a member that nobody reads; the directory may lie, so that reading counts again."""
+        """Refuse ZIP bombs, also in members that are never read; reading counts again, since the directory may be false."""
         for info in infos:
             most = max(_SMALL, _LARGEST_RATIO * info.compress_size)
             if info.file_size > most:
-                raise self._bomb("unpacks to many times its packed size", info, info.file_size, f"at most {most}")
-        total, most = sum(info.file_size for info in infos), self._allowance.declared
+                raise self._bomb_error(
+                    "decompresses to many times its compressed size", info, info.file_size, f"at most {most}"
+                )
+        total, most = sum(info.file_size for info in infos), self._budget.declared
         if total > most:
             largest = max(infos, key=lambda info: info.file_size)
-            raise self._bomb(
-                "members that unpack to many times the size of the file", largest, total, f"at most {most}"
+            raise self._bomb_error(
+                "members that decompress to many times the size of the file", largest, total, f"at most {most}"
             )
 
-    def _bomb(self, problem: str, info: zipfile.ZipInfo, size: int, expected: str) -> ConversionError:
+    def _bomb_error(self, problem: str, info: zipfile.ZipInfo, size: int, expected: str) -> ConversionError:
         return ConversionError(
             problem, file=self.file, key=info.filename, found=f"{size} bytes", expected=expected,
             remedy="do not trust this file",
@@ -186,7 +187,7 @@ class ZipMembers:
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
             raise ConversionError(
-                "a member whose name leads out of the archive", file=self.file, key=name,
+                "a member whose name points outside the archive", file=self.file, key=name,
                 remedy="nothing was unpacked; do not trust this file",
             )  # fmt: skip
         if name in self._members:
