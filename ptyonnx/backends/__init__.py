@@ -1,4 +1,4 @@
-"""The selector: a name, and the framework behind it, loaded when it is needed."""
+"""Backends by name: PyTorch and TensorFlow, each imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ Native = Callable[[NDArray[np.float32]], NDArray[np.complex64]]
 
 
 class Backend(Protocol):
-    """What each framework offers; the modules `backends.pytorch` and `backends.tensorflow`."""
+    """The functions of a backend: the modules `backends.pytorch.training` and `backends.tensorflow.training`."""
 
     def check(self, settings: Settings) -> None:
-        """Refuse, before anything is written, what this machine cannot do."""
+        """Refuse settings that this machine cannot satisfy, before anything is written."""
 
     def fit(self, task: Task, journal: Journal, earlier: State | None = None, logs: Path | None = None) -> None:
-        """Train, from an earlier state if there is one; the journal keeps what every epoch leaves."""
+        """Train, from an earlier state if given; the journal saves every epoch."""
 
     def from_older_version(self, task: Task, checkpoints: Path) -> tuple[int, Snapshot] | None:
-        """Epochs that are done and the network after them, from the framework's own checkpoint, if there is one."""
+        """Read the number of completed epochs and the network from a checkpoint in the framework's own format, if any."""
 
     def convert(self, recipe: Recipe, weights: Mapping[str, NDArray[Any]]) -> tuple[bytes, Native]:
-        """The canonical ONNX model of these weights, and the native network to compare it with."""
+        """Convert weights to the canonical ONNX model; also return the native network, for comparison."""
 
     def versions(self) -> dict[str, str]:
-        """Versions of the packages that take part."""
+        """Versions of the packages involved."""
 
 
 def canonical_name(name: str) -> str:
-    """The one name of a backend.
+    """Canonical name of a backend.
 
     Raises
     ------
@@ -63,12 +63,12 @@ def canonical_name(name: str) -> str:
 
 
 def resolve(name: str, aliases: Mapping[str, str], kind: str) -> str:
-    """The one name behind the names that a thing goes by.
+    """Resolve an alias to its canonical name.
 
     Raises
     ------
     SettingsError
-        There is no such `kind` of thing.
+        The name is unknown. `kind` says what it should name, such as a backend.
     """
     if not isinstance(name, str):
         raise SettingsError("not a name", key=kind, found=type(name).__name__, expected=f"one of {', '.join(aliases)}")

@@ -1,7 +1,7 @@
-"""The selector of engines: a name, and what computes patches behind it.
+"""Engines by name: onnxruntime and the native networks of the frameworks.
 
-onnxruntime runs every bundle; a framework runs those whose recipe it can build natively, and is
-loaded only when it is asked for.
+onnxruntime runs every bundle. A framework runs native bundles, whose recipe it can build, and is imported only when it is
+requested.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DEVICES = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "gpu": "gpu"}  # provid
 
 
 def canonical_engine(name: str) -> str:
-    """The one name of an engine.
+    """Canonical name of an engine.
 
     Raises
     ------
@@ -39,7 +39,9 @@ def open_engine(
     threads: int = 0,
     limit_s: float = DEFAULT_LIMIT_S,
 ) -> Engine:
-    """Make a bundle ready to compute. onnxruntime is opened for whole scans: as many batches at a time as threads.
+    """Open a bundle in an engine.
+
+    onnxruntime is opened for whole scans: it computes as many batches at a time as there are threads.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def open_engine(
         For onnxruntime see :class:`ptyonnx_runtime.inference.session.Session`; for a framework ``auto``,
         ``cpu`` or ``cuda``.
     threads : int
-        CPU threads; 0: as many as there are cores. A framework has them for the whole process.
+        CPU threads; 0: as many as there are cores. Those of a framework are set for the whole process.
     limit_s : float
         Seconds that a foreign graph may take to be opened, and for each batch.
 
@@ -59,11 +61,11 @@ def open_engine(
     SettingsError
         There is no such engine, or `threads` is negative.
     BundleError
-        A framework was asked for, and the bundle's network has no recipe that it could build.
+        A framework was requested, and the bundle is foreign, so that the framework cannot build its network.
     ProviderError
         The provider is unknown or does not work on this machine.
     MissingDependencyError
-        The engine is not installed; the message has the command that installs it.
+        The engine is not installed; the message states the command that installs it.
     """
     name = canonical_engine(engine)
     if name == Session.name:

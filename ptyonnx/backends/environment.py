@@ -1,4 +1,4 @@
-"""What frameworks read from the environment, once, as they load: set before, unless the user has."""
+"""Environment variables that frameworks read once, when they are imported: defaults, unless the user has set them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["prepare_for"]
 class _Default(NamedTuple):
     name: str
     value: str
-    also: tuple[str, ...] = ()  # other variables that decide the same
+    also: tuple[str, ...] = ()  # other variables with the same effect
 
 
 _DEFAULTS = {
-    # By itself TensorFlow uses oneDNN only on processors with AVX-512 VNNI (or AMX); with AVX2 alone training took
-    # four times as long without.
+    # By default TensorFlow uses oneDNN only on processors with AVX-512 VNNI or AMX. On AVX2, training without oneDNN took
+    # four times as long.
     "tensorflow": (_Default("TF_ENABLE_ONEDNN_OPTS", "1"),),
-    # GNU OpenMP's threads spin while they wait, by default for milliseconds: far too long where another process keeps
-    # the one that they wait for from its core. 1000 rounds, some 10 us, bridge the gaps between operators.
+    # Threads of GNU OpenMP spin while they wait, by default for milliseconds. On a busy machine, this takes the core from
+    # the thread that they wait for. 1000 rounds, about 10 us, are enough between two operators.
     "torch": (_Default("GOMP_SPINCOUNT", "1000", ("OMP_WAIT_POLICY",)),),
 }
 
@@ -30,7 +30,7 @@ _DEFAULTS = {
 def prepare_for(
     package: str, environment: MutableMapping[str, str] = os.environ, loaded: AbstractSet[str] | None = None
 ) -> None:
-    """Set a framework's defaults in the environment; where it is loaded already, or the user has decided, nothing.
+    """Set a framework's defaults in the environment, unless it is imported already or the user has set them.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
-"""Which weights a network takes: complete, of the recipe's names and shapes, float32.
+"""Checks of weights and order of activations that both native networks share.
 
-Both native networks check here what they are given, so that both refuse the same things in
-the same words, and what they computed on the way gets its canonical names complete. How a framework stores its weights is that framework's business.
+Weights must be complete and float32, with the names and shapes of the recipe.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ __all__ = ["checked_weights", "in_recipe_order", "starting_weights"]
 
 
 def starting_weights(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
-    """Return what a new network holds: the recipe's weights of seed 0, whitening that changes nothing."""
+    """Weights of a new network: the recipe's initial weights of seed 0, and an identity whitening."""
     shapes = recipe.constant_shapes()
     return {
         **recipe.initial_weights(seed=0),
@@ -28,19 +27,19 @@ def starting_weights(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
 
 
 def checked_weights(recipe: Recipe, weights: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Return the weights in the recipe's order, once they are known to be complete and to fit.
+    """Check that weights are complete and fit the recipe, and return them in its order.
 
     Parameters
     ----------
     recipe : Recipe
-        Says which names and shapes there are, the two whitening constants included.
+        Defines names and shapes, including the two whitening constants.
     weights : mapping of str to ndarray
         Canonical name -> float32; kernels (out, in, y, x).
 
     Raises
     ------
     SettingsError
-        A name is missing or unknown, a shape or dtype is not the recipe's.
+        A name is missing or unknown, or a shape or dtype differs from the recipe's.
     """
     shapes = {**recipe.weight_shapes(), **recipe.constant_shapes()}
     unknown = sorted(set(weights) - set(shapes))
@@ -60,17 +59,18 @@ def checked_weights(recipe: Recipe, weights: Mapping[str, NDArray[np.float32]]) 
     return checked
 
 
-def in_recipe_order(recipe: Recipe, seen: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Return what a network computed on the way, in the recipe's order, each node of the recipe once.
+def in_recipe_order(recipe: Recipe, recorded: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return the activations of a network in the recipe's order, one for each node.
 
-    Frameworks stack real and imaginary part in one step; the recipe gives each a last axis first.
+    The recipe has two nodes that append an axis to the real and the imaginary part before these are joined. Frameworks
+    stack both in one step, so that these two values are added here.
 
     Parameters
     ----------
     recipe : Recipe
-    seen : mapping of str to ndarray
-        What passed by, by canonical name.
+    recorded : mapping of str to ndarray
+        Canonical name -> value, as the network's hook received them.
     """
-    lasts = {f"{name}.last": seen[name][..., np.newaxis] for name in ("real", "imaginary")}
-    values = {**seen, **lasts}
+    lasts = {f"{name}.last": recorded[name][..., np.newaxis] for name in ("real", "imaginary")}
+    values = {**recorded, **lasts}
     return {node.name: values[node.name] for node in recipe.nodes()}

@@ -152,7 +152,7 @@ class FilePatterns:
         blocks = self._blocks()
         try:
             for part, stored in blocks:
-                amplitudes = inspection.look(stored)
+                amplitudes = inspection.inspect(stored)
                 if kept is not None:
                     kept[part] = amplitudes
             self.photons = inspection.photons(probe)

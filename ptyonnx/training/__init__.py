@@ -1,4 +1,4 @@
-"""Training, framework by framework but by the same rules: data, objective, schedule, journal."""
+"""Training, apart from the frameworks: data, objective, schedule and journal."""
 
 from ptyonnx.training.observer import Observer, Unobserved
 

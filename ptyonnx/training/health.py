@@ -1,10 +1,8 @@
-"""Collapse: a head of the network that stopped depending on its input.
+"""Detect collapse: a head of the network that no longer depends on its input.
 
-The known failure of networks of this kind: one large step early on switches rectifiers off for
-good, the object stays at vacuum (or one head stays constant while the other explains what it can)
-and training goes on with a falling loss. Leaky rectifiers recover; a rate far too high can still
-drive a head into saturation. What gives it away is not the loss but that every pattern yields the
-same patch.
+This is the known failure of such networks. One large early step switches rectifiers off for good. The object then stays at
+vacuum, or one head stays constant, while the loss still falls. Leaky rectifiers recover, but a rate that is far too high
+can drive a head into saturation. The loss does not show a collapse, but all patterns then yield the same patch.
 """
 
 from __future__ import annotations
@@ -19,21 +17,19 @@ from ptyonnx_bundles.errors import CollapseError
 __all__ = ["HeadSpread", "check_heads", "head_spread"]
 
 # Measured, see docs/training.md: the lowest phase spread of a healthy network in any epoch was 2.3e-3 rad, and
-# 3.9e-3 rad on scans whose phases range over 0.03 rad only or that have few photons. Amplitudes as low as
+# 3.9e-3 rad on scans with a phase range of only 0.03 rad or with few photons. Networks with amplitude spreads as low as
 # 3.5e-6 have recovered.
 LEAST_PHASE_SPREAD_RAD = 5e-4
 LEAST_AMPLITUDE_SPREAD = 1e-6
 
 
 class HeadSpread(NamedTuple):
-    """How much the output depends on the input: rms over patterns about each pixel's mean.
+    """How much each head depends on the pattern: rms deviation from each pixel's mean over patterns.
 
     Attributes
     ----------
     amplitude : float
-        Of the amplitude.
     phase_rad : float
-        Of the phase.
     """
 
     amplitude: float
@@ -41,14 +37,18 @@ class HeadSpread(NamedTuple):
 
 
 def head_spread(amplitude: NDArray[Any], phase_rad: NDArray[Any], weight: NDArray[Any]) -> HeadSpread:
-    """Spread of both heads over patterns, where the probe shines.
+    """Spread of both heads over patterns, weighted by the illumination.
 
     Parameters
     ----------
     amplitude, phase_rad : (pattern, channel, y, x)
-        NaN is returned for a single pattern: one alone cannot tell.
     weight : (y, x)
         Illumination.
+
+    Returns
+    -------
+    HeadSpread
+        NaN for a single pattern.
     """
     if len(amplitude) < 2:
         return HeadSpread(np.nan, np.nan)
@@ -58,12 +58,12 @@ def head_spread(amplitude: NDArray[Any], phase_rad: NDArray[Any], weight: NDArra
 
 
 def check_heads(spread: HeadSpread, epoch: int, rate: float) -> None:
-    """Refuse to go on once a head is dead.
+    """Stop a training whose network has collapsed.
 
     Raises
     ------
     CollapseError
-        The head no longer depends on the pattern.
+        A head no longer depends on the pattern.
     """
     for head, value, least in (
         ("amplitude", spread.amplitude, LEAST_AMPLITUDE_SPREAD),

@@ -1,6 +1,6 @@
-"""What happened so far: the epochs that are done, and whether training may go on.
+"""The journal of a training: completed epochs, checkpoints, and whether training continues.
 
-Both backends report here and obey the same rules for checkpoints, early stopping, divergence and collapse.
+Both backends report to it, so that the same rules for checkpoints, early stopping, divergence and collapse apply.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ __all__ = ["Journal", "Metrics"]
 
 
 class Metrics(NamedTuple):
-    """Figures of one pass over patterns."""
+    """Metrics of a step, or means over an epoch."""
 
     loss: float
     r_factor: float
 
 
 class Journal:
-    """The memory of a training.
+    """History and checkpoints of a training.
 
     Parameters
     ----------
     directory : Path
-        Of the run: history and checkpoints are written there.
+        Of the run, where history and checkpoints are written.
     settings : Settings
     observer : Observer
     rows : sequence of mappings
-        The history of the epochs that are done already.
+        The history of completed epochs.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Journal:
 
     @property
     def epochs_done(self) -> int:
-        """Complete epochs."""
+        """Number of complete epochs."""
         return len(self.rows)
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train: all epochs are done, or none was better for too long."""
+        """Whether training is finished: all epochs are complete, or the loss has not improved for `patience` epochs."""
         patience = self.settings.patience
         since_best = self.epochs_done - 1 - best_epoch(self.rows)
         return self.epochs_done >= self.settings.epochs or (
@@ -66,12 +66,12 @@ class Journal:
         )
 
     def begin(self, steps_per_epoch: int) -> None:
-        """Start the clock and tell the observer."""
+        """Start the clock, and inform the observer."""
         self._started = time.monotonic()
         self.observer.started(self.settings.epochs, steps_per_epoch, self.epochs_done)
 
     def step(self, loss: float, r_factor: float) -> None:
-        """Note one optimiser step.
+        """Record an optimiser step.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Journal:
         self.observer.step(loss, r_factor)
 
     def epoch(self, validation: Metrics, rate: float, spread: HeadSpread, snapshot: Snapshot) -> bool:
-        """Write down one epoch and judge it.
+        """Record and save an epoch, and decide whether training continues.
 
         Parameters
         ----------
@@ -97,14 +97,14 @@ class Journal:
         rate : float
             Learning rate of the last step.
         spread : HeadSpread
-            How much the heads depend on their input.
+            Of both heads over patterns.
         snapshot : Snapshot
             The network as it is now.
 
         Returns
         -------
         bool
-            Whether training ends here.
+            Whether training ends.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Journal:
         return self.finished
 
     def check_heads(self) -> None:
-        """Refuse to go on where the network had collapsed in the last epoch.
+        """Stop if the network collapsed in the last epoch.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What training minimises, in Python operators: the same lines for every framework."""
+"""The objective of training: expected intensity and loss, in Python operators, the same for both frameworks."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = [
     "overlap_weight",
 ]
 
-LOG_FLOOR = 1e-3  # photons: keeps the logarithm finite where nothing is expected
+LOG_FLOOR = 1e-3  # photons: keeps the logarithm finite for an expected intensity of 0
 
 
 class ObjectiveConstants(NamedTuple):
-    """What does not change while training, as float32 arrays of one framework.
+    """Constants of the objective, as float32 arrays of NumPy or of a framework.
 
     Attributes
     ----------
     weight : (N, N)
-        Of each patch pixel where patches overlap.
+        Weight of each patch pixel where patches overlap.
     lattice : (canvas, N)
         Canvas index minus patch index.
     dft : Pair of (N, N)
@@ -50,7 +50,7 @@ class ObjectiveConstants(NamedTuple):
 
 
 def overlap_weight(probe: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Weight of each patch pixel where patches overlap: intensity relative to its largest, with a floor.
+    """Weight of each patch pixel where patches overlap: probe intensity relative to its maximum, plus a floor.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def overlap_weight(probe: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 
 def objective_constants(probe: NDArray[np.complex64], canvas: int) -> ObjectiveConstants:
-    """Constants of the objective, as NumPy arrays, for canvases of `canvas` x `canvas` pixels."""
+    """Compute the constants of the objective, as NumPy arrays, for canvases of `canvas` x `canvas` pixels."""
     N = probe.shape[-1]
     lattice = (np.arange(canvas)[:, np.newaxis] - np.arange(N)).astype(np.float32)
     return ObjectiveConstants(overlap_weight(probe), lattice, dft_matrix(N))
@@ -80,12 +80,12 @@ def expected_intensity(
     add: Callable[[Any], Any] = sum_patterns,
     transpose: Callable[[Any], Any] = swap_last,
 ) -> Any:
-    """Photons expected on the detector once overlapping patches agree.
+    """Photons expected on the detector, after overlapping patches have been averaged.
 
     Parameters
     ----------
     patch : Pair of (region, pattern, N, N)
-        What the network made of each pattern.
+        The network's patch for each pattern.
     offset_px : (region, pattern, 2)
         (y, x) of each patch on its region's canvas.
     probe : Pair of (mode, N, N), sqrt(photons)
@@ -118,9 +118,9 @@ def loss_terms(
     mean_counts: float,
     log: Callable[[Any], Any],
 ) -> Any:
-    """Loss of every detector pixel; the mean over them is what is minimised.
+    """Loss of every detector pixel. Training minimises the mean over all pixels.
 
-    Divided by the mean counts (or their root), so that the value does not scale with dose.
+    The loss is divided by the mean counts (or their square root), so that it does not scale with dose.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Who watches a training: the command line shows bars, a library user may show nothing."""
+"""Observers of a training. The command line shows its progress with one."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ __all__ = ["Observer", "Unobserved"]
 
 
 class Observer(Protocol):
-    """Is told what happens while a network trains."""
+    """Receives the events of a training."""
 
     def started(self, epochs: int, steps_per_epoch: int, epoch: int) -> None:
-        """Training begins after `epoch` epochs that an earlier run completed."""
+        """Training starts, after `epoch` epochs that are already complete."""
 
     def step(self, loss: float, r_factor: float) -> None:
-        """One optimiser step is done."""
+        """An optimiser step is complete."""
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """One epoch is done; `row` is its line of the history."""
+        """An epoch is complete; `row` is its row of the history."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, such as a scaled probe."""
+        """A message for the user, for example that the probe was scaled."""
 
 
 class Unobserved:
-    """An observer that keeps silent."""
+    """An observer that ignores all events."""
 
     def started(self, epochs: int, steps_per_epoch: int, epoch: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def step(self, loss: float, r_factor: float) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""Batches of overlapping patterns, drawn with NumPy so that every framework sees the same ones.
+"""Batches of overlapping patterns, drawn with NumPy, so that both frameworks train on the same ones.
 
-A batch holds one or more *regions*: patterns near each other that must agree on the object.
-A region consists of groups, the C = gridsize^2 patterns that enter the network as channels.
+A batch contains one or more *regions*: neighbouring patterns whose patches must agree on the object.
+A region consists of groups of C = gridsize^2 patterns, which enter the network as channels.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ptyonnx_runtime.grouping import nearest
 
 __all__ = ["Batch", "Regions"]
 
-_CANDIDATES_PER_MEMBER = 2  # members of a region come from the 2 x region_size nearest patterns
+_CANDIDATES_PER_MEMBER = 2  # members of a region are drawn from the 2 x region_size nearest patterns
 
 
 class Batch(NamedTuple):
-    """What one optimiser step needs; float32 throughout.
+    """The data of one optimiser step, float32.
 
     Attributes
     ----------
     diffraction : (group, channel, N, N)
-        Groups of all regions, one region after the other. Amplitude.
+        Amplitude. Groups of all regions, region by region.
     offset_px : (region, pattern, 2)
         (y, x) of each patch's first pixel on its region's canvas.
     """
@@ -40,20 +40,20 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Patterns of a scan and the regions they can be drawn in.
+    """Patterns of a scan, from which regions are drawn.
 
     Attributes
     ----------
     diffraction : (stored, N, N) float32, amplitude
-        Shared by whoever draws from the same scan.
+        Training and validation share this array.
     positions_px : (pattern, 2) float64
     settings : Settings
     name : str
         Of the scan, for errors.
     members : (pattern,) int64, optional
-        Which of the stored patterns these are; by default all of them.
+        Indices of these patterns among the stored ones; by default all.
     scale : float
-        Factor on their amplitudes.
+        Factor that multiplies the amplitudes.
     """
 
     diffraction: NDArray[np.float32]
@@ -95,13 +95,13 @@ class Regions:
 
     @property
     def groups_per_region(self) -> int:
-        """Groups in each region; fewer than the settings ask for where the scan is small."""
+        """Groups in each region: as in the settings, or fewer if the scan is small."""
         most = len(self) // self.settings.channels
         return max(1, min(self.settings.groups_per_region, most))
 
     @property
     def regions_per_epoch(self) -> int:
-        """Regions in which every pattern is seen once on average, or as many as `n_groups` asks for."""
+        """Regions per epoch, so that every pattern occurs once on average, or `n_groups` groups do."""
         groups = self.settings.n_groups or len(self) / self.settings.channels
         return max(1, round(groups / self.groups_per_region))
 
@@ -125,13 +125,13 @@ class Regions:
 
     @cached_property
     def _group_candidates(self) -> NDArray[np.int64]:
-        """(pattern, candidate): from where the other channels of a group come."""
+        """(pattern, candidate): the patterns from which the other channels of a group are drawn."""
         wanted = self.settings.neighbor_count or max(7, 2 * self.settings.channels)
         count = min(len(self.positions_px), max(wanted + 1, self.settings.channels))
         return self._within_reach(count)
 
     def _within_reach(self, count: int) -> NDArray[np.int64]:
-        """Nearest patterns; what is farther away than a patch is replaced by the pattern itself."""
+        """Nearest patterns of each pattern; those farther away than a patch are replaced by the pattern itself."""
         every = np.arange(len(self.positions_px), dtype=np.int64)
         members = nearest(self.positions_px, every, count)
         distance = np.abs(self.positions_px[members] - self.positions_px[:, np.newaxis]).max(axis=-1)
@@ -139,7 +139,7 @@ class Regions:
 
     @cached_property
     def canvas(self) -> int:
-        """Pixels along one side of a canvas that holds any region: static, so that graphs compile once."""
+        """Pixels along one side of a canvas that any region fits into. It is static, so that graphs are compiled once."""
         members = self._region_candidates
         if self.settings.channels > 1:
             members = self._group_candidates[members].reshape(len(members), -1)
@@ -149,7 +149,7 @@ class Regions:
         return self.N + math.ceil(float(extent)) + 1
 
     def monitored_groups(self, most: int) -> NDArray[np.float32]:
-        """Up to `most` groups spread evenly over the scan, to see how outputs differ between patterns.
+        """Up to `most` groups spread evenly over the scan, on which the spread of the network's output is monitored.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class Regions:
         return self.patterns(self._group_candidates[seeds, : self.settings.channels])
 
     def epoch(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-        """The batches of one epoch as indices of patterns, from the seed and the epoch's number alone.
+        """Draw the batches of one epoch as indices of patterns; they depend only on the seed and the epoch's number.
 
         Returns
         -------
@@ -175,7 +175,7 @@ class Regions:
         return list(members)
 
     def batch(self, members: NDArray[np.int64]) -> Batch:
-        """Gather one batch.
+        """Collect the patterns and offsets of one batch.
 
         Parameters
         ----------
@@ -189,6 +189,6 @@ class Regions:
 
 
 def _draw(generator: np.random.Generator, candidates: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Of each row the first candidate and `count - 1` random others, without repetition."""
+    """Draw the first candidate of each row and `count - 1` random others, without repetition."""
     others = generator.permuted(candidates[:, 1:], axis=1)[:, : count - 1]
     return np.concatenate([candidates[:, :1], others], axis=1)

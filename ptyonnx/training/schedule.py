@@ -1,4 +1,4 @@
-"""The one-cycle learning rate, computed once for every framework [Smith & Topin 2018, arXiv:1708.07120]."""
+"""The one-cycle learning rate, the same for both frameworks [Smith & Topin 2018, arXiv:1708.07120]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ END_FRACTION = 1 / 2500  # of the peak, after annealing
 
 
 def one_cycle(peak: float, steps: int, warmup: float) -> NDArray[np.float32]:
-    """Learning rate of every step: half a cosine up, half a cosine down.
+    """Learning rate of every step: it rises and falls by half a cosine each.
 
     Parameters
     ----------

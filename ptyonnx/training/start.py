@@ -1,7 +1,7 @@
-"""What a training goes on from: the weights, scales and probe of a bundle.
+"""The start of a training from a bundle: its weights, scales and probe.
 
-Whichever framework trained the bundle: weights are arrays with canonical names. The state of an
-optimiser does not travel; a new one begins, and so does its rate.
+Weights are arrays with canonical names, so that either framework may have trained the bundle. A bundle does not contain
+the state of an optimiser: the optimiser and its learning rate start anew.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ NETWORK_SETTINGS = ("gridsize", "filters_scale", "depth")
 
 
 class Start(NamedTuple):
-    """Where a training begins, if not at the recipe's initial weights.
+    """The start of a training from a bundle, instead of the recipe's initial weights.
 
     Attributes
     ----------
     name : str
-        Of the bundle, for what is said aloud.
+        Of the bundle, for messages.
     recipe : Recipe
     weights : dict of str to ndarray
         Canonical names, the two whitening constants included.
     probe : (mode, N, N) complex64, sqrt(photons)
     mean_photons : float
-        The scale at which the whitening constants were measured.
+        Mean photons of the patterns that the whitening constants were computed from.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Start(NamedTuple):
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Start:
-        """Take over a bundle.
+        """Start from a bundle.
 
         Raises
         ------
         BundleError
-            Its network is that of another system.
+            The bundle is foreign.
         """
         manifest = bundle.native_manifest("training")
         return cls(
@@ -61,12 +61,12 @@ class Start(NamedTuple):
         )
 
     def check_fit(self, scan: Scan) -> None:
-        """Compare the size of a scan's patterns with the network's.
+        """Check that the patterns of a scan have the network's size.
 
         Raises
         ------
         ScanError
-            They differ.
+            The sizes differ.
         """
         if scan.N != self.recipe.N:
             raise ScanError(
@@ -77,20 +77,20 @@ class Start(NamedTuple):
 
 
 def continued_settings(bundle: Bundle, settings: Settings) -> Settings:
-    """Settings of a training that goes on from a bundle: the network's are the bundle's.
+    """Settings of a training that starts from a bundle, with the bundle's network settings.
 
     Parameters
     ----------
     bundle : Bundle
     settings : Settings
-        What was said about the network must agree with the bundle; what was not said does.
+        Network settings that are set explicitly must agree with the bundle.
 
     Raises
     ------
     SettingsError
         A setting contradicts the bundle's recipe.
     BundleError
-        The bundle's network is that of another system.
+        The bundle is foreign.
     """
     recipe = bundle.native_recipe("a framework")
     for name in NETWORK_SETTINGS:

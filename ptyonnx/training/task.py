@@ -1,4 +1,4 @@
-"""A training task: scan and settings turned into arrays, the same for every framework."""
+"""A training task: the arrays that a scan and settings determine, the same for both frameworks."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ptyonnx_runtime.scan import CHUNK, Scan, chunks
 
 __all__ = ["Task", "prepare", "scan_digest"]
 
-_VALIDATION_EPOCH = 2**31  # draws the validation regions; no training epoch has this number
+_VALIDATION_EPOCH = 2**31  # the epoch number that validation regions are drawn with; no training epoch has it
 _MOST_VALIDATION_PATTERNS = 1024
 _MONITORED_GROUPS = 64
-_PROBE_TOLERANCE = 2.0  # factor: beyond this the probe's photons cannot be those of the patterns
+_PROBE_TOLERANCE = 2.0  # largest plausible ratio between the photons of the probe and of the patterns
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Everything a backend needs to train.
+    """The data, initial weights and settings that a backend trains with.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Task:
     initial_weights : dict of str to ndarray
         Canonical names, including the two whitening constants.
     mean_photons : float
-        Per pattern of the training scan; where training goes on from a bundle, that of the bundle.
+        Per pattern of the training scan; of the bundle, if training starts from one.
     digest : str
         Of the scan, see :func:`scan_digest`.
     """
@@ -59,7 +59,7 @@ class Task:
 
     @cached_property
     def overlap_weight(self) -> NDArray[np.float32]:
-        """(N, N): probe intensity relative to its largest, with a floor."""
+        """(N, N): see :func:`ptyonnx.training.objective.overlap_weight`."""
         return overlap_weight(self.probe)
 
     @cached_property
@@ -73,17 +73,17 @@ class Task:
 
     @cached_property
     def monitored_patterns(self) -> NDArray[np.float32]:
-        """(group, channel, N, N): patterns on which collapse would be seen."""
+        """(group, channel, N, N): patterns on which collapse is detected."""
         return self.training.monitored_groups(_MONITORED_GROUPS)
 
     @property
     def probe_step(self) -> float:
-        """What a trained probe moves by where a weight would move by 1, in sqrt(photons)."""
+        """Step of a trained probe for a step of 1 in its parameters, in sqrt(photons)."""
         return self.settings.probe_rate * float(np.abs(self.probe).max())
 
     @cached_property
     def mean_counts(self) -> float:
-        """Mean photons per pixel of the training patterns: losses are divided by it."""
+        """Mean photons per pixel of the training patterns, by which losses are divided."""
         return self.mean_photons / self.recipe.N**2
 
     @cached_property
@@ -98,33 +98,33 @@ class Task:
 
     @cached_property
     def validation_members(self) -> list[NDArray[np.int64]]:
-        """The same batches after every epoch; they cover the held-out patterns about once."""
+        """Batches of every validation, which cover the held-out patterns about once."""
         return self.validation.epoch(0, _VALIDATION_EPOCH)
 
 
 def prepare(
     scan: Scan, settings: Settings, observer: Observer, test_scan: Scan | None = None, start: Start | None = None
 ) -> Task:
-    """Split, thin, whiten and check a scan for training; its patterns are read once.
+    """Check, subsample, split and whiten a scan for training. Its patterns are read once.
 
     Parameters
     ----------
     scan : Scan
-        To train on; needs a probe, unless `start` brings one.
+        To train on. It needs a probe, unless `start` has one.
     settings : Settings
     observer : Observer
-        Is told of everything that was left out, scaled or replaced.
+        Receives a note on everything that is left out, scaled or replaced.
     test_scan : Scan, optional
-        To validate on; without it some patterns of `scan` are held out.
+        To validate on; without it, some patterns of `scan` are held out.
     start : Start, optional
-        To go on from: its weights, whitening, probe and photon scale are kept, and patterns of another
-        exposure are scaled to it.
+        To start from: its weights, whitening, probe and photon scale are kept, and patterns of another exposure are
+        scaled.
 
     Raises
     ------
     ScanError
-        No probe, too few patterns, patterns without signal, a test scan of another N, a scan of
-        another N than that of `start`.
+        There is no probe, there are too few patterns, or patterns without signal; or the scan, the test scan and `start`
+        differ in N.
     """
     if start is not None:
         start.check_fit(scan)
@@ -156,26 +156,26 @@ def prepare(
 
 
 def scan_digest(scan: Scan) -> str:
-    """SHA-256 of patterns, positions and probe: which data a network has seen."""
+    """SHA-256 of patterns, positions and probe, which identifies the data of a training."""
     return _gather(scan, np.arange(0))[0]
 
 
 def _gather(scan: Scan, chosen: NDArray[np.int64]) -> tuple[str, NDArray[np.float32], NDArray[np.int64]]:
-    """Read every pattern once, for the digest of the scan, and keep those that are wanted.
+    """Read every pattern once, compute the digest of the scan, and keep the chosen patterns.
 
     Parameters
     ----------
     scan : Scan
     chosen : (n,) int64
-        Indices of patterns, rising.
+        Indices of patterns, ascending.
 
     Returns
     -------
     digest : str
     stored : (stored, N, N) float32
-        The scan's own array where it is in memory: nothing is copied then.
+        The scan's own array, not a copy, if it is in memory.
     place : (pattern,) int64
-        Where a chosen pattern of the scan is stored.
+        Index of each chosen pattern in `stored`.
     """
     in_memory = isinstance(scan.diffraction, np.ndarray)
     place = np.arange(len(scan), dtype=np.int64)
@@ -198,7 +198,7 @@ def _gather(scan: Scan, chosen: NDArray[np.int64]) -> tuple[str, NDArray[np.floa
 
 
 def _lit(scan: Scan, observer: Observer) -> NDArray[np.int64]:
-    """Patterns that are not dark; how many are is said aloud."""
+    """Indices of the patterns that are not dark; a note states the number of dark ones."""
     if scan.darkness:
         observer.note(f"{scan.name}: {scan.darkness}")
     lit = np.flatnonzero(scan.lit)
@@ -212,7 +212,7 @@ def _subsample(lit: NDArray[np.int64], settings: Settings, name: str) -> NDArray
         return lit
     if settings.n_subsample > len(lit):
         raise ScanError(
-            "fewer patterns than n_subsample asks for", file=name, key="n_subsample", found=len(lit),
+            "fewer patterns than n_subsample", file=name, key="n_subsample", found=len(lit),
             expected=f"at least {settings.n_subsample}",
         )  # fmt: skip
     return np.sort(np.random.default_rng(settings.subsample_seed).choice(lit, settings.n_subsample, replace=False))
@@ -221,7 +221,7 @@ def _subsample(lit: NDArray[np.int64], settings: Settings, name: str) -> NDArray
 def _split(
     chosen: NDArray[np.int64], settings: Settings, separate: bool, observer: Observer
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Patterns to train on and patterns held out."""
+    """Split into patterns to train on and held-out patterns."""
     if separate:
         return chosen, chosen[:0]
     wanted = min(round(len(chosen) * settings.validation_fraction), _MOST_VALIDATION_PATTERNS)
@@ -245,17 +245,17 @@ def _test_regions(test: Scan, N: int, settings: Settings, mean_photons: float, o
     )
 
 
-def _scale(name: str, found_photons: float, wanted_photons: float, whose: str, observer: Observer) -> float:
-    """Factor on the amplitudes of a scan; 1 where its photons are about those that are wanted."""
-    if not photons_differ(found_photons, wanted_photons):
+def _scale(name: str, photons: float, trained_at: float, whose: str, observer: Observer) -> float:
+    """Factor on the amplitudes of a scan; 1 if its photons hardly differ from those of the training."""
+    if not photons_differ(photons, trained_at):
         return 1.0
-    ratio = wanted_photons / found_photons
+    ratio = trained_at / photons
     observer.note(f"{name}: amplitudes scaled by {math.sqrt(ratio):.4g} to the photons of the {whose}")
     return math.sqrt(ratio)
 
 
 def _whitening(training: Regions) -> dict[str, NDArray[np.float32]]:
-    """Mean pattern and one over the one standard deviation: constants of the graph."""
+    """Mean pattern, and the inverse of the standard deviation over all pixels: the whitening constants of the graph."""
     every = np.arange(len(training), dtype=np.int64)
     parts = [every[part] for part in chunks(len(training), CHUNK)]
     total = sum(training.patterns(part).sum(axis=0, dtype=np.float64) for part in parts)
@@ -267,7 +267,7 @@ def _whitening(training: Regions) -> dict[str, NDArray[np.float32]]:
             "all patterns are equal",
             file=training.name,
             key="diffraction",
-            remedy="there is nothing to learn from them",
+            remedy="a network cannot be trained on them: check the scan",
         )
     return {
         "whitening.mean": mean.astype(np.float32),
@@ -278,15 +278,15 @@ def _whitening(training: Regions) -> dict[str, NDArray[np.float32]]:
 def _probe(
     scan: Scan, start: Start | None, mean_photons: float, settings: Settings, observer: Observer
 ) -> NDArray[np.complex64]:
-    """The probe to train with: the scan's, or that of the bundle that training goes on from."""
+    """Choose the probe to train with: the scan's, or that of the bundle that training starts from."""
     if start is None:
-        assert scan.probe is not None, "prepare has seen to it"
+        assert scan.probe is not None, "checked by prepare"
         return _scaled_probe(scan.probe, mean_photons, settings, observer)
     if scan.probe is not None and not np.array_equal(scan.probe, start.probe):
         observer.note(
-            f"the probe is that of the bundle {start.name}; the probe of {scan.name} is another one and not used"
+            f"the probe of the bundle {start.name} is used; that of {scan.name} differs from it and is not used"
         )
-    # what the weights were trained with stays as it is, unless asked for
+    # the probe that the weights were trained with is not scaled, unless the settings request it
     return (
         _scaled_probe(start.probe, mean_photons, settings, observer)
         if settings.probe_photons == "patterns"
@@ -303,7 +303,7 @@ def _scaled_probe(
     if settings.probe_photons == "as-is" or (settings.probe_photons == "auto" and not off):
         return probe
     observer.note(
-        f"probe scaled by {math.sqrt(ratio):.4g}: it held {photons:.3g} photons, the patterns hold {mean_photons:.3g} "
-        "on average (probe_photons: as-is leaves it)"
+        f"probe scaled by {math.sqrt(ratio):.4g}: it had {photons:.3g} photons, the patterns have {mean_photons:.3g} "
+        "on average (with probe_photons=as-is it is not scaled)"
     )
     return (probe * math.sqrt(ratio)).astype(np.complex64)

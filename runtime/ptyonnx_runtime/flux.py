@@ -1,9 +1,9 @@
 """Bring a scan to the photon scale that a bundle was trained at, and say so.
 
-A network has seen patterns of one mean number of photons. Another exposure is a factor on the
-amplitudes, and nothing else; it is applied once, out loud, and recorded in the result. Networks of
-this project are expected to bear a small difference. Those of other systems are not: their input is
-brought to their scale exactly, or left as it is where nobody knows the scale.
+A network has been trained on patterns with a certain mean number of photons. Another exposure multiplies all amplitudes
+by a constant. Here they are divided by it once; a log message says so, and the result records it. Networks of this
+project tolerate a small difference. The input of foreign networks is scaled exactly, or left unchanged where their photon
+scale is unknown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["FLUX_CHOICES", "TOLERANCE", "Flux", "FluxChoice", "match_flux", "pho
 
 FluxChoice = Literal["match", "as-is"]
 FLUX_CHOICES: tuple[FluxChoice, ...] = ("match", "as-is")
-TOLERANCE = 0.10  # relative difference of photons that a network is expected to bear
+TOLERANCE = 0.10  # relative difference of photons that a network tolerates
 
 _logger = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ class Flux:
     Attributes
     ----------
     scan_photons, bundle_photons : float
-        Mean photons per pattern, dark ones left out; NaN where a foreign bundle does not know its own.
+        Mean photons per pattern, without dark patterns; NaN for a foreign bundle whose photon scale is unknown.
     scale : float
-        Factor that was applied to the measured amplitudes; 1 where none was needed or wanted.
+        Factor that was applied to the measured amplitudes; 1 if they were left unchanged.
     choice : {"match", "as-is"}
-        What was asked for.
+        As the caller chose.
     """
 
     scan_photons: float

@@ -29,7 +29,7 @@ def nearest(positions_px: NDArray[np.float64], seeds: NDArray[np.int64], count: 
 
     _, index = KDTree(positions_px).query(positions_px[seeds], k=[*range(1, count + 1)])
     members = np.asarray(index, np.int64)
-    # Two patterns at one place: the tree may name the twin first.
+    # Of two patterns at the same position, the tree may return the other one first.
     for row, seed in zip(members, seeds, strict=True):
         where = np.flatnonzero(row == seed)
         row[where[0] if where.size else -1] = row[0]
@@ -38,9 +38,9 @@ def nearest(positions_px: NDArray[np.float64], seeds: NDArray[np.int64], count: 
 
 
 def groups_covering(positions_px: NDArray[np.float64], channels: int, name: str = "scan") -> NDArray[np.int64]:
-    """Groups of neighbouring patterns such that every pattern belongs to at least one.
+    """Groups of neighbouring patterns; every pattern belongs to at least one.
 
-    Depends on the positions alone: the same scan gives the same groups.
+    Groups depend on the positions alone: the same scan always gives the same groups.
 
     Parameters
     ----------

@@ -1,15 +1,15 @@
 """The forward model of ptychography, written once with Python operators.
 
-Every function takes arrays that support ``@ + - * /`` and indexing: NumPy, PyTorch and
-TensorFlow arrays alike, so simulation, training in both frameworks and the residual use
-the same lines. There is no complex dtype and no framework's FFT: a complex array is a
-:class:`Pair` of real ones, and the centred Fourier transform is two matrix products.
+Every function takes arrays that support ``@ + - * /`` and indexing, so that NumPy, PyTorch and TensorFlow arrays share
+one code: in simulation, in training with both frameworks, and in the residual. Complex dtypes and FFTs differ between
+frameworks and are not used. A complex array is a :class:`Pair` of real arrays, and the centred Fourier transform is two
+matrix products.
 
     psi_m = P_m o(r)                 exit wave of probe mode m
     Psi_m = F psi_m F                F: centred unitary DFT matrix (symmetric)
     I     = sum_m |Psi_m|^2          expected photons per pixel
 
-Only the functions that make constants use NumPy.
+Only functions that compute constants use NumPy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "take",
 ]
 
-WEIGHT_FLOOR = 1e-3  # of the largest probe intensity: patch borders that no photon met still agree
+WEIGHT_FLOOR = 1e-3  # of the largest probe intensity: so that patches agree where the probe is dark, too
 
 
 class Pair(NamedTuple):
@@ -68,7 +68,7 @@ def dft_matrix(N: int, dtype: Any = np.float32) -> Pair:
         F is symmetric, so ``F @ x @ F`` transforms both axes of x.
     """
     index = np.arange(N) - N // 2
-    turns = (np.outer(index, index) % N) / N  # exact integers first: no phase error at large N
+    turns = (np.outer(index, index) % N) / N  # modulo with exact integers: no phase error at large N
     return pair_from_complex(np.exp(-2j * np.pi * turns) / np.sqrt(N), dtype)
 
 
@@ -99,10 +99,9 @@ def intensity(patch: Pair, probe: Pair, dft: Any, transform: Callable[[Pair, Any
     probe : Pair of (mode, N, N)
         sqrt(photons).
     dft : Pair of (N, N)
-        Or whatever constants `transform` takes.
+        Or other constants that `transform` takes.
     transform : callable
-        Makes the far field of a wave. Where nothing is to be differentiated or exported, a library's
-        own FFT is faster.
+        Computes the far field of a wave. An FFT is faster, but cannot be differentiated in every framework or exported.
 
     Returns
     -------
@@ -119,7 +118,7 @@ def intensity(patch: Pair, probe: Pair, dft: Any, transform: Callable[[Pair, Any
 
 
 def hat(distance: Any) -> Any:
-    """Linear interpolation kernel ``max(0, 1 - |distance|)``, with operators alone."""
+    """Linear interpolation kernel ``max(0, 1 - |distance|)``, computed with operators only."""
     height = 1 - abs(distance)
     return (height + abs(height)) / 2
 
@@ -127,8 +126,8 @@ def hat(distance: Any) -> Any:
 def shift_matrices(offset_px: NDArray[np.floating[Any]], canvas: int, N: int, dtype: Any = np.float32) -> NDArray[Any]:
     """Matrices that place N pixels on a canvas at sub-pixel offsets, by linear interpolation.
 
-    ``T_d[i, j] = max(0, 1 - |i - j - d|)``: canvas row i, patch row j. Whatever leaves the
-    canvas is lost; the transpose takes a patch out again and is the exact adjoint.
+    ``T_d[i, j] = max(0, 1 - |i - j - d|)``: canvas row i, patch row j. Pixels outside of the canvas are lost. The transpose
+    extracts a patch and is the exact adjoint.
 
     Parameters
     ----------
@@ -147,7 +146,7 @@ def shift_matrices(offset_px: NDArray[np.floating[Any]], canvas: int, N: int, dt
 
 
 def place(patch: Any, rows: Any, columns: Any) -> Any:
-    """Put real patches on canvases: ``T_y X T_x'``.
+    """Place real patches on canvases: ``T_y X T_x'``.
 
     Parameters
     ----------
@@ -165,7 +164,7 @@ def place(patch: Any, rows: Any, columns: Any) -> Any:
 
 
 def take(canvas: Any, rows: Any, columns: Any) -> Any:
-    """Take patches out of canvases, the adjoint of :func:`place`: ``T_y' X T_x``.
+    """Extract patches from canvases, the adjoint of :func:`place`: ``T_y' X T_x``.
 
     Parameters
     ----------
@@ -183,7 +182,7 @@ def take(canvas: Any, rows: Any, columns: Any) -> Any:
 
 
 def sum_patterns(stack: Any) -> Any:
-    """Sum over axis 1 with indexing and ``+``, which every array library has."""
+    """Sum over axis 1 with indexing and ``+``, which every array library supports."""
     total = stack[:, 0]
     for index in range(1, stack.shape[1]):
         total = total + stack[:, index]
@@ -191,7 +190,7 @@ def sum_patterns(stack: Any) -> Any:
 
 
 def swap_last(stack: Any) -> Any:
-    """Exchange the last two axes; TensorFlow spells it otherwise."""
+    """Exchange the last two axes, for libraries whose arrays have `swapaxes`; TensorFlow's do not."""
     return stack.swapaxes(-1, -2)
 
 
@@ -205,7 +204,7 @@ def overlap_average(
     columns_transposed: Any,
     add: Callable[[Any], Any] = sum_patterns,
 ) -> Pair:
-    """Make overlapping patches agree: place them, average by weight, take them out again.
+    """Make overlapping patches agree: place them on a canvas, average them by weight, and extract them again.
 
     Parameters
     ----------
@@ -215,12 +214,12 @@ def overlap_average(
     rows, columns : (region, pattern, canvas, N)
         Shift matrices along y and x, and their transposes (region, pattern, N, canvas).
     add : callable
-        Sums over axis 1. A framework's own sum is faster to differentiate than slices are.
+        Sums over axis 1. The gradient of a framework's own sum is faster than that of slices.
 
     Returns
     -------
     Pair of (region, pattern, N, N)
-        What the averaged object looks like at each position.
+        The averaged object at each position.
     """
     real = add(place(patch.real * weight, rows, columns_transposed))
     imag = add(place(patch.imag * weight, rows, columns_transposed))

@@ -1,9 +1,8 @@
-"""From a bundle and a scan to an object image, chunk by chunk.
+"""Reconstruct an object image from a scan with a bundle, chunk by chunk.
 
-The network runs over all patterns once; its patches wait in a temporary file until their
-overlaps have shown their phases, and are stitched; a last pass compares the stitched object with
-every pattern. No more than a few chunks are in memory beside the canvas, however long the scan.
-Running the network is the business of `runner`, reading and writing files that of `ptyonnx.formats`.
+The network runs over all patterns once. Its patches wait in a temporary file until their phases have been estimated from
+the overlaps, and are then stitched. A last pass compares the stitched object with every pattern. Memory holds the canvas
+and a few chunks, however long the scan is. `inference.runner` runs the network; `ptyonnx.formats` reads and writes files.
 """
 
 from __future__ import annotations
@@ -33,38 +32,39 @@ __all__ = ["Options", "PhaseChoice", "Progress", "Reconstruction", "reconstruct"
 
 _DEFAULT = Options()
 
-# Of the R-factor of vacuum. On the shipped scan a network of 16 epochs has 0.53 at the right positions and 0.96 to 0.97 with
-# x and y swapped or one axis mirrored; after three epochs it is 0.69 and 0.98 to 0.99. Others were seen at 0.92 to 0.94.
-_HARDLY = 0.85
+# Relative to the R-factor of vacuum. On the shipped scan, a network trained for 16 epochs reaches 0.53 at the right
+# positions, and 0.96 to 0.97 with x and y swapped or one axis mirrored. After three epochs, these are 0.69 and 0.98 to
+# 0.99. Other wrong geometries gave 0.92 to 0.94.
+_HARDLY_BETTER = 0.85
 _RESIDUAL_CHUNK_PX = 16 * 64 * 64  # pixels of a chunk, small enough to stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """A stitched object, what supports it, and where it comes from.
+    """A stitched object, its agreement with the measurement, and its origin.
 
     Attributes
     ----------
     object : (y, x) complex64
-        NaN where too little light came to know anything.
+        NaN where the illumination was too weak.
     mask : (y, x) bool
-        True exactly there (the sense of NumPy's masked arrays).
+        True where the object is NaN, as in NumPy's masked arrays.
     origin_px : (int, int)
         Object coordinate (y, x) of pixel (0, 0).
     residual : (pattern,) float64
-        R-factor of every pattern; NaN for a dark one, which is left out of everything else
+        R-factor of every pattern; NaN for dark patterns, which are not used
         (:attr:`ptyonnx_runtime.scan.Scan.lit`).
     r_factor : float
         ``sqrt(sum (sqrt(I) - A)**2 / sum A**2)`` over all patterns that are not dark.
     vacuum_r_factor : float
-        The same for an object of ones: a reconstruction must stay well below it.
+        The same for an object of ones. A good reconstruction has a much lower R-factor.
     flux : Flux
-        How the scan's photons compare with the bundle's, and what was done about it.
+        Photons of scan and bundle, and the factor that was applied.
     provider : str
         Where the network ran.
     bundle : Bundle
     probe : (mode, N, N) complex64, sqrt(photons)
-        What the patches were weighted with and the residual was computed with: the bundle's, see
+        Used to weight the patches and to compute the residual: the bundle's, see
         :func:`ptyonnx_runtime.stitching.illumination.illumination`.
     positions_px : (pattern, 2) float64
         (y, x).
@@ -72,7 +72,7 @@ class Reconstruction:
         As the scan states them.
     scan_name : str
     engine : str
-        What ran the network: onnxruntime or a framework, see :class:`ptyonnx_runtime.inference.engine.Engine`.
+        Name of the engine that ran the network; see :class:`ptyonnx_runtime.inference.engine.Engine`.
     dark : int
         Number of dark patterns.
     """
@@ -99,10 +99,10 @@ class Reconstruction:
     def is_hardly_better_than_vacuum(self) -> bool:
         """Whether the R-factor is within 15 % of that of vacuum, or worse.
 
-        So it is where the geometry is wrong: x and y swapped, an axis mirrored, positions in another unit; where the bundle
-        is for another kind of sample; and where patterns hold so few photons that noise is most of either.
+        Possible causes are a wrong geometry (x and y swapped, an axis mirrored, positions in another unit), a bundle for
+        another kind of sample, and patterns with so few photons that noise dominates both figures.
         """
-        return self.r_factor >= _HARDLY * self.vacuum_r_factor
+        return self.r_factor >= _HARDLY_BETTER * self.vacuum_r_factor
 
 
 def reconstruct(bundle: Bundle, scan: Scan, engine: Engine, options: Options = _DEFAULT) -> Reconstruction:
@@ -202,7 +202,7 @@ def _stitch_in_phase(canvas: Canvas, runner: Runner) -> None:
 
 
 def _misfit(model: ForwardModel, scan: Scan, runner: Runner) -> Misfit:
-    """Compare the object with every pattern that is not dark, with all workers."""
+    """Compare the object with every pattern that is not dark, in parallel."""
 
     def compare(part: slice) -> Misfit:
         members = runner.lit[part]

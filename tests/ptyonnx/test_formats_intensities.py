@@ -54,10 +54,10 @@ def simulated(photons: float, range_rad: float, *, noise: bool, seed: int = 0) -
 
 
 def signs(values: NDArray[Any], probe: NDArray[Any] | None, **options: Any) -> str | None:
-    watched = IntensitySigns(values[:7])
+    signs = IntensitySigns(values[:7])
     for start in range(0, len(values), 7):
-        watched.add(values[start : start + 7])
-    return watched.found(probe, **options)
+        signs.add(values[start : start + 7])
+    return signs.reason(probe, **options)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u2", "i8", ">f4", "f2"])

@@ -37,8 +37,8 @@ def found(patterns: NDArray[Any], size: int = 7) -> Mark | None:
     marks = Marks(patterns.dtype, patterns.shape[1:])
     for start in range(0, len(patterns), size):
         part = patterns[start : start + size]
-        marks.look(part, part.max())
-    return marks.found()
+        marks.add(part, part.max())
+    return marks.bad_pixels()
 
 
 def marked(patterns: NDArray[Any], value: float, dtype: str, members: Any = slice(None)) -> NDArray[Any]:
@@ -122,12 +122,14 @@ def test_the_refusal_names_pixel_and_remedy() -> None:
 @pytest.mark.parametrize("mark", [-1, -2])
 def test_negative_marks_are_refused_too(mark: int) -> None:
     positions = np.random.default_rng(0).uniform(0, 60, (COUNT, 2))
-    with pytest.raises(ScanError, match="set marks of bad pixels to 0"):
+    with pytest.raises(ScanError) as caught:
         Scan(marked(counts(), mark, "i4"), positions, values="intensity")
+    assert caught.value.key == "diffraction"
+    assert str(caught.value.found).startswith(f"{mark} in pattern ")
 
 
 def _saturated_one_by_one(patterns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels of patches whose surroundings are on average brighter than a quarter of the end, each patch by itself."""
+    """Pixels of connected regions whose neighbours are on average brighter than a quarter of 255, region by region."""
     often = (patterns == 255).sum(axis=0) >= 2
     patches, count = label(often)
     mean, bright = patterns.mean(axis=0), np.zeros_like(often)
@@ -138,14 +140,14 @@ def _saturated_one_by_one(patterns: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("density", [0.02, 0.2, 0.5, 0.9, 1.0])
-def test_every_patch_is_judged_by_its_own_surroundings(density: float) -> None:
+def test_every_region_is_judged_by_its_own_neighbours(density: float) -> None:
     generator = np.random.default_rng(1)
     patterns = generator.integers(0, generator.integers(60, 220, (N, N)), (5, N, N)).astype("u1")
     patterns[:, generator.random((N, N)) < density] = 255
     marks = Marks(patterns.dtype, (N, N))
-    marks.look(patterns, patterns.max())
+    marks.add(patterns, patterns.max())
     expected = _saturated_one_by_one(patterns)
-    saturated, rest = marks.saturated(), marks.found()
+    saturated, rest = marks.saturated(), marks.bad_pixels()
     assert (saturated.pixels if saturated else 0) == expected.sum()
     assert (rest.pixels if rest else 0) == ((patterns == 255).sum(axis=0) >= 2).sum() - expected.sum()
 
@@ -157,7 +159,7 @@ def test_thousands_of_patches_take_no_longer_than_one() -> None:
         patterns = np.full((2, 512, 512), 100, "u1")
         patterns[:, 1::step, 1::step] = 255
         marks = Marks(patterns.dtype, patterns.shape[1:])
-        marks.look(patterns, patterns.max())
+        marks.add(patterns, patterns.max())
         start = process_time()
         saturated = marks.saturated()
         spent.append(process_time() - start)

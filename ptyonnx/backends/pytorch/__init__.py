@@ -1,4 +1,4 @@
-"""Everything that imports torch: whichever module is imported first, the environment is prepared before."""
+"""All modules that import torch. Importing any of them first prepares the environment."""
 
 from ptyonnx.backends.environment import prepare_for
 

@@ -1,4 +1,4 @@
-"""What Lightning needs to go on with a training, as arrays. Twin of the TensorFlow file."""
+"""The state that Lightning needs to resume a training, as arrays. Twin of the TensorFlow file."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["InMemoryCheckpointIO", "from_state", "to_state"]
 
 
 class InMemoryCheckpointIO(CheckpointIO):
-    """Takes Lightning's checkpoints and gives them back; the files are not Lightning's affair.
+    """Keeps Lightning's checkpoints in memory; `runs.checkpoints` writes the files.
 
     Parameters
     ----------
     checkpoint : dict, optional
-        To go on from.
+        To resume from.
     """
 
     def __init__(self, checkpoint: dict[str, Any] | None = None) -> None:
         self.checkpoint = checkpoint or {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Keep a checkpoint until it is asked for."""
+        """Keep a checkpoint in memory."""
         del path, storage_options
         self.checkpoint = checkpoint
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Give the checkpoint back."""
+        """Return the checkpoint."""
         del path, map_location, weights_only
         return self.checkpoint
 
@@ -40,7 +40,7 @@ class InMemoryCheckpointIO(CheckpointIO):
 
 
 def to_state(checkpoint: dict[str, Any]) -> State:
-    """Take a checkpoint apart: tensors become arrays, all else is JSON in which their names stand."""
+    """Split a checkpoint into arrays and JSON, which refers to the arrays by name."""
     arrays: dict[str, Any] = {}
 
     def outline(value: Any) -> Any:
@@ -58,12 +58,12 @@ def to_state(checkpoint: dict[str, Any]) -> State:
 
 
 def from_state(state: State) -> dict[str, Any]:
-    """Put a checkpoint together again.
+    """Rebuild a checkpoint from its state.
 
     Raises
     ------
     ValueError, KeyError, TypeError, RecursionError
-        It was not made by :func:`to_state`.
+        The state was not made by :func:`to_state`.
     """
 
     def value(part: Any) -> Any:
@@ -81,5 +81,5 @@ def from_state(state: State) -> dict[str, Any]:
 
 
 def _is_channels_last(tensor: torch.Tensor) -> bool:
-    """Whether values lie in another order in memory: sums over them would round differently otherwise."""
+    """Whether a tensor is channels-last in memory. This is restored, as sums would otherwise round differently."""
     return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)

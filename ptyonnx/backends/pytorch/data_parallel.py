@@ -1,8 +1,8 @@
-"""Share a batch out among threads: each runs the network over some of the patterns, forwards and back.
+"""Data parallelism on the CPU: each thread runs the network, forward and backward, on a share of the batch.
 
-PyTorch's own threads share out every single operator, and meet a thousand times per step. Whoever waits there for a
-thread that another process keeps from its core loses the time of both. Patterns do not depend on each other inside
-the network, so threads that have some of them each need to meet twice per step only.
+PyTorch's own threads divide every operator, and synchronise a thousand times per step. When another process occupies the
+core of one thread, all others wait for it. The network treats patterns independently, so that threads with a share of the
+patterns synchronise only twice per step.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ __all__ = ["DataParallelNetwork", "Parts", "data_parallel"]
 Parts = tuple[torch.Tensor, torch.Tensor]  # real and imaginary part of the object, (B, C, N, N) float32 each
 Result = TypeVar("Result")
 
-# The interpreter runs one thread at a time between operators: from about here on, more shares wait for it.
+# Between operators the interpreter runs one thread at a time: with more shares than this, threads wait for it.
 _MOST_SHARES = 8
 
 
 class DataParallelNetwork:
-    """A network's `real_and_imag`, computed in shares.
+    """A network's `real_and_imag`, computed in shares of the batch.
 
     Parameters
     ----------
     network : Network
         On the CPU.
     executor : ThreadPoolExecutor
-        For all shares but one, which the calling thread takes.
+        Runs all shares except one, which the calling thread computes.
     count : int
-        Number of shares; gradients are summed in their order, so results depend on it and on nothing else.
+        Number of shares. Gradients are summed in the order of shares, so that results depend only on this number.
     per_share : int
-        PyTorch's threads for an operator, of every share.
+        Number of PyTorch's threads per operator, in every share.
     """
 
     def __init__(self, network: Network, executor: ThreadPoolExecutor, count: int, per_share: int = 1) -> None:
@@ -55,11 +55,11 @@ class DataParallelNetwork:
         return real, imag
 
     def split(self, array: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """One part per share, along the batch."""
+        """Split an array into shares, along the batch."""
         return torch.tensor_split(array, min(self._count, len(array)))
 
     def each(self, function: Callable[..., Result], *arguments: tuple[Any, ...]) -> list[Result]:
-        """Call with the arguments of every share, in the order of shares."""
+        """Call a function for every share, and return the results in the order of shares."""
         mine, *others = zip(*arguments, strict=True)
         with _threads(self._per_share):
             waiting = [self._executor.submit(function, *other) for other in others]
@@ -67,11 +67,11 @@ class DataParallelNetwork:
 
 
 class _Shared(torch.autograd.Function):
-    """The network in shares, as one operator whose gradient is computed in shares, too."""
+    """The network as one operator, whose value and gradient are computed in shares."""
 
     @staticmethod
     def forward(ctx: Any, shares: DataParallelNetwork, diffraction: torch.Tensor, *_: torch.Tensor) -> Parts:
-        """Compute every share, and keep its graph."""
+        """Compute every share, and keep its autograd graph."""
 
         def compute(part: torch.Tensor) -> Parts:
             with torch.enable_grad():
@@ -84,7 +84,7 @@ class _Shared(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Go back through every share, and add up."""
+        """Differentiate every share, and sum the gradients."""
         shares: DataParallelNetwork = ctx.shares
         parts, ctx.parts = ctx.parts, None
 
@@ -99,16 +99,16 @@ class _Shared(torch.autograd.Function):
 
 
 def joined(parts: list[Parts]) -> Parts:
-    """Put shares together along the batch."""
+    """Concatenate shares along the batch."""
     real, imag = (torch.cat(shares) for shares in zip(*parts, strict=True))
     return real, imag
 
 
 @contextmanager
 def data_parallel(network: Network, threads: int) -> Iterator[Callable[[torch.Tensor], Parts]]:
-    """Give a network's `real_and_imag` as it is computed with some threads, which end with this.
+    """Yield a network's `real_and_imag`, computed by some threads, which end with the context.
 
-    Inside it an operator has one thread, or a few where there are more threads than shares; elsewhere as many as before.
+    In these threads an operator uses one thread, or a few if there are more threads than shares.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def data_parallel(network: Network, threads: int) -> Iterator[Callable[[torch.Te
     count = threads // per_share
 
     def prepare() -> None:
-        """What PyTorch keeps for every thread."""
+        """Set PyTorch's settings of the current thread."""
         torch.set_num_threads(per_share)
         torch.set_flush_denormal(True)
 
@@ -134,7 +134,7 @@ def data_parallel(network: Network, threads: int) -> Iterator[Callable[[torch.Te
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """So many threads for an operator, in the calling thread and in those that begin meanwhile."""
+    """Set the number of threads per operator, for the calling thread and for threads that start meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

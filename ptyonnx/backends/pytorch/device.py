@@ -1,4 +1,4 @@
-"""Where PyTorch computes. Twin of the TensorFlow file."""
+"""Threads, devices and arithmetic of PyTorch. Twin of the TensorFlow file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptyonnx_bundles.errors import ProviderError
 
 __all__ = ["full_float32", "gpu_name", "set_threads", "translate_device_errors", "use_gpu"]
 
-# What PyTorch says, in plain RuntimeErrors for the most part, where a device fails or its memory is used up.
+# Messages of PyTorch's RuntimeErrors when a device fails or has no more memory.
 _FAILURE = re.compile(r"CUDA|cuDNN|CUDNN|cuBLAS|CUBLAS|MPS backend|can't allocate memory")
 _DETAILS = re.compile(r"^\[enforce fail[^]]*\] (err == 0\. )?|\s+GPU \d+ has a total.*|\s+Error code.*")
 
@@ -26,7 +26,7 @@ def set_threads(threads: int) -> None:
     Parameters
     ----------
     threads : int
-        0: no more than there are cores (PyTorch itself knows of no quota), unless the user has decided.
+        0: at most as many as there are cores, unless OMP_NUM_THREADS is set. PyTorch itself ignores CPU quotas.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -44,7 +44,7 @@ def use_gpu(device: str) -> bool:
     Raises
     ------
     ProviderError
-        A GPU was asked for and there is none.
+        A GPU was requested and there is none.
     """
     available = torch.cuda.is_available() or torch.backends.mps.is_available()
     if device == "gpu" and not available:
@@ -56,21 +56,21 @@ def use_gpu(device: str) -> bool:
 
 
 def gpu_name() -> str:
-    """Name the GPU as PyTorch does: cuda or mps."""
+    """PyTorch's name of the GPU: cuda or mps."""
     return "cuda" if torch.cuda.is_available() else "mps"
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute float32 with all of its bits on a GPU, and sum in the same order every time.
+    """Compute in full float32 on a GPU, with deterministic kernels.
 
-    By default PyTorch convolves in TF32 on NVIDIA's GPUs since Ampere, with 10 bits of mantissa instead of 23: an
-    object is then off by about 1e-3. It also takes kernels whose sums come in any order. Everything is as it was afterwards.
+    On NVIDIA Ampere and later, PyTorch convolves in TF32 by default, with 10 bits of mantissa instead of 23; an object is
+    then wrong by about 1e-3. The previous settings are restored afterwards.
     """
     switches = _switches()
     before = [getattr(owner, name) for owner, name, _ in switches]
     precision = _matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # Lightning asks for it in this way
+    torch.set_float32_matmul_precision("highest")  # the setting that Lightning reads
     for owner, name, value in switches:
         setattr(owner, name, value)
     try:
@@ -84,17 +84,17 @@ def full_float32() -> Iterator[None]:
 
 @contextmanager
 def translate_device_errors(problem: str, remedy: str) -> Iterator[None]:
-    """Say in one line that a device failed, or that its memory is used up.
+    """Raise a ProviderError of one line when a device fails or has no more memory.
 
     Parameters
     ----------
     problem, remedy : str
-        What could not be done, and what can be done about it.
+        Of the ProviderError.
 
     Raises
     ------
     ProviderError
-        For such an error; others pass.
+        In place of such an error. Other errors are not changed.
     """
     try:
         yield
@@ -106,18 +106,18 @@ def translate_device_errors(problem: str, remedy: str) -> Iterator[None]:
 
 
 def _switches() -> list[tuple[Any, str, Any]]:
-    """Owner, name and wanted value of what PyTorch decides for the whole process."""
-    backends: Any = torch.backends  # whose stubs lack some
+    """Process-wide settings of PyTorch: owner, name and required value."""
+    backends: Any = torch.backends  # the stubs lack some of them
     cudnn, matmul = backends.cudnn, backends.cuda.matmul
     repeatable = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
-    if hasattr(matmul, "fp32_precision"):  # since 2.9; what is said per operator goes before what is said for all
+    if hasattr(matmul, "fp32_precision"):  # since 2.9; the setting of an operator takes precedence over the general one
         operators = (cudnn.conv, matmul, backends.mkldnn.conv, backends.mkldnn.matmul)
         return [*((operator, "fp32_precision", "ieee") for operator in operators), *repeatable]
     return [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False), *repeatable]
 
 
 def _matmul_precision() -> str | None:
-    """The precision of products as PyTorch before 2.9 has it; None where it was said in the newer way only."""
+    """The matmul precision as of PyTorch before 2.9; None if only the newer settings were used."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:

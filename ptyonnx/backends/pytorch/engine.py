@@ -1,7 +1,7 @@
 """A bundle's network in PyTorch, as an engine. Twin of the TensorFlow file.
 
-The network is the one that trains, float32, on the bundle's weights; nothing is compiled or
-fused behind its back, so that what it computes can be looked at layer by layer.
+It is the network that training uses, in float32, with the bundle's weights. It is neither compiled nor fused, so that every
+layer's output can be recorded.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class NativeEngine:
     ----------
     bundle : Bundle
     threads : int
-        CPU threads, of the whole process; 0: as PyTorch has them.
+        CPU threads, of the whole process; 0: PyTorch's default.
     device : {"auto", "cpu", "gpu"}
 
     Raises
     ------
     BundleError
-        The bundle's network has no recipe that could be built natively.
+        The bundle is foreign.
     ProviderError
-        A GPU was asked for and there is none, or it fails.
+        A GPU was requested and there is none, or it fails.
     """
 
     name = "pytorch"
@@ -57,21 +57,21 @@ class NativeEngine:
             self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """Patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""
+        """Compute patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""
         with self._computing(diffraction):
             return _array(self.network(self._tensor(diffraction))).view(np.complex64)[..., 0]
 
     def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Every value on the way to the object, by canonical name, in order of computation."""
-        seen: dict[str, NDArray[np.float32]] = {}
+        """Compute the output of every layer, by canonical name, in order of computation."""
+        recorded: dict[str, NDArray[np.float32]] = {}
 
         def hook(name: str, value: torch.Tensor) -> torch.Tensor:
-            seen[name] = _array(value)
+            recorded[name] = _array(value)
             return value
 
         with self._computing(diffraction):
             self.network(self._tensor(diffraction), hook)
-        return in_recipe_order(self.recipe, seen)
+        return in_recipe_order(self.recipe, recorded)
 
     def close(self) -> None:
         """Do nothing: the framework holds nothing that has to be released."""

@@ -1,7 +1,6 @@
-"""Look at what the network, the forward model and the gradients are in PyTorch. Twin of the TensorFlow file.
+"""Activations, expected patterns and gradients of a training in PyTorch, for `parity`. Twin of the TensorFlow file.
 
-Nothing is computed here in another way than in training: the values are taken on their way
-through the same network and the same objective. Who judges them is `comparison/parity`.
+They are computed by the network and the objective that training uses.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ class Introspection:
         return self.model.network.weights_by_name()
 
     def values(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Every value on the way to the object by canonical name, (B, C, y, x)."""
-        seen: dict[str, NDArray[np.float32]] = {}
+        """Compute the output of every layer: canonical name -> (B, C, y, x)."""
+        recorded: dict[str, NDArray[np.float32]] = {}
 
         def hook(name: str, value: torch.Tensor) -> torch.Tensor:
-            seen[name] = np.array(value.numpy(), order="C")
+            recorded[name] = np.array(value.numpy(), order="C")
             return value
 
         with torch.no_grad():
             self.model.network(torch.from_numpy(diffraction), hook)
-        return seen
+        return recorded
 
     def object(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """What the network predicts, (B, C, N, N)."""
+        """Compute the network's object, (B, C, N, N)."""
         with torch.no_grad():
             output = self.model.network(torch.from_numpy(diffraction))
         return np.array(output.numpy(), order="C").view(np.complex64)[..., 0]
 
     def intensity(self, patch: NDArray[np.complex64], offset_px: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Photons that patches lead to, (region, pattern, N, N)."""
+        """Compute the photons expected for patches of the object, (region, pattern, N, N)."""
         constants, probe = self.model.objective_constants(self.model.task.training.canvas), self.model.probe()
         with torch.no_grad():
             pair = Pair(*map(torch.from_numpy, pair_from_complex(patch)))
@@ -65,11 +64,11 @@ class Introspection:
         return np.array(expected.numpy(), order="C")
 
     def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """Gradient of a batch's loss by all that is trained: kernels (out, in, y, x), and the probe's shift by part."""
+        """Gradient of a batch's loss by every trained parameter: kernels (out, in, y, x), and both parts of the probe."""
         diffraction, offset_px = map(torch.from_numpy, batch)
         loss, _ = self.model.loss_and_r((diffraction, offset_px), self.model.task.training.canvas)
         named = dict(self.model.network.named_parameters())
         if self.model.task.settings.train_probe:
             named |= {"probe.real": self.model.probe_shift[0], "probe.imag": self.model.probe_shift[1]}
-        found = torch.autograd.grad(loss, list(named.values()))
-        return {name: np.array(gradient.numpy(), order="C") for name, gradient in zip(named, found, strict=True)}
+        gradients = torch.autograd.grad(loss, list(named.values()))
+        return {name: np.array(gradient.numpy(), order="C") for name, gradient in zip(named, gradients, strict=True)}

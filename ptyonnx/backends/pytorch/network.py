@@ -1,9 +1,8 @@
 """The recipe as a `torch.nn.Module`; its state dict has the canonical names.
 
-Twin of `backends/tensorflow/network.py`: same names, same order. On the way every value passes
-`hook` with its canonical name, for who wants to look inside (`engine.py`). Training, devices and
-precision are decided elsewhere; here they only must not matter, so the whitening before
-the first convolution and all maths after the last one are float32 under autocast too.
+Twin of `backends/tensorflow/network.py`, with the same names in the same order. A `hook` receives every value with its
+canonical name, to record it (`engine.py`). Under autocast, the whitening before the first convolution and all operations
+after the last one stay in float32.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Network(torch.nn.Module):
     Parameters
     ----------
     recipe : Recipe
-        N, channels, filters and depth. The network starts at the recipe's weights of seed 0.
+        N, channels, filters and depth. The initial weights are those of the recipe for seed 0.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -50,7 +49,7 @@ class Network(torch.nn.Module):
         self.set_weights_by_name(starting_weights(recipe))
 
     def set_weights_by_name(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take weights over bit for bit.
+        """Set all weights, bit for bit.
 
         Parameters
         ----------
@@ -61,7 +60,7 @@ class Network(torch.nn.Module):
         Raises
         ------
         SettingsError
-            Not exactly the weights of the recipe; the network stays as it was.
+            They are not exactly the weights of the recipe; the network is not changed.
         """
         checked = checked_weights(self.recipe, weights)
         self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in checked.items()})
@@ -99,7 +98,7 @@ class Network(torch.nn.Module):
         diffraction : (B, C, N, N) float32
             Measured amplitude, sqrt(photons), zero frequency at (N//2, N//2).
         hook : callable
-            Given the canonical name and the value of every node, in order of computation; returns the value.
+            Called with the canonical name and the value of every node, in order of computation; returns the value.
 
         Returns
         -------
@@ -119,7 +118,7 @@ class Network(torch.nn.Module):
 
 
 class _Whitening(torch.nn.Module):
-    """(diffraction - mean) · scale, with constants that are measured, not trained."""
+    """(diffraction - mean) · scale, with constants of the training patterns, which are not trained."""
 
     mean: torch.Tensor
     scale: torch.Tensor

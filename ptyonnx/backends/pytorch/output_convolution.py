@@ -1,9 +1,8 @@
-"""The last convolution of a head, whose gradient is summed row by row.
+"""The last convolution of a head, with an accurate gradient of the kernel.
 
-Twin of `backends/tensorflow/output_convolution.py`. With one channel going out, the kernel's
-gradient is a sum over all pixels of all patterns that libraries carry out term by term: at
-N = 256 a million terms, of which float32 keeps three digits. Summed along each row and
-then over the rows it keeps six. What goes forward is the plain convolution.
+Twin of `backends/tensorflow/output_convolution.py`. With one output channel, the gradient of the kernel is a sum over all
+pixels of all patterns. Libraries add the terms one by one: at N = 256 these are a million, and three digits remain in
+float32. Summed along each row and then over the rows, six digits remain. The forward pass is the library's convolution.
 """
 
 from __future__ import annotations
@@ -47,13 +46,13 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         value, kernel = ctx.saved_tensors
         of_value = conv2d_input(value.shape, kernel.to(slope.dtype), slope, padding=_BORDER)  # type: ignore[no-untyped-call]
-        wide = torch.promote_types(slope.dtype, torch.float32)  # 16 bits are too few to sum in
+        wide = torch.promote_types(slope.dtype, torch.float32)  # sums in 16 bits would be too inaccurate
         slope = slope.to(wide)
         return of_value, _of_kernel(slope, value.to(wide)), slope.sum((0, 2, 3))
 
 
 def _of_kernel(slope: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Gradient of the kernel: for each row a product of matrices, then their sum.
+    """Gradient of the kernel: a matrix product for each row, then their sum.
 
     Slope (B, out, y, x) and value (B, in, y, x) -> (out, in, 3, 3).
     """
@@ -61,5 +60,5 @@ def _of_kernel(slope: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     around = torch.nn.functional.unfold(slope, KERNEL, padding=_BORDER)  # each pixel's 3x3 neighbours
     rows = around.reshape(batch, channels * KERNEL * KERNEL, height, width).transpose(1, 2)
     products = torch.matmul(rows, value.permute(0, 2, 3, 1)).sum((0, 1))  # (out · 9, in)
-    # A kernel's element moves the pattern, so its slope comes from the neighbour opposite.
+    # An element of the kernel shifts the image, so that its gradient comes from the opposite neighbour.
     return products.reshape(channels, KERNEL, KERNEL, -1).flip(1, 2).permute(0, 3, 1, 2)

@@ -43,19 +43,19 @@ __all__ = [
     "versions",
 ]
 
-# Where TensorFlow adds epsilon differs from PyTorch: so small that it does not matter where.
+# PyTorch and TensorFlow add epsilon at different places; it is so small that this does not matter.
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-10}
-# What the objective asks of a library beside Python's operators.
+# The framework's functions for the objective.
 OPERATORS = {"add": partial(torch.sum, dim=1), "transpose": partial(torch.transpose, dim0=-2, dim1=-1)}
-_REMEDY = 'go on with resume=True where there is more memory, or begin with a smaller batch_size or device="cpu"'
-_CHECKPOINT_NAME = "handed over"  # Lightning wants a name of every checkpoint
-# What PyTorch, Lightning and our own reading raise where a state is not that of this network.
+_REMEDY = 'continue with resume=True where there is more memory, or start with a smaller batch_size or device="cpu"'
+_CHECKPOINT_NAME = "in memory"  # Lightning requires a name for every checkpoint
+# Raised by PyTorch, Lightning and our own reading if a state does not belong to this network.
 _BAD_STATE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 TensorBatch = tuple[torch.Tensor, torch.Tensor]  # of a `regions.Batch`
 
 
 class Reconstructor(lightning.LightningModule):
-    """The network inside the forward model: patterns in, loss against the same patterns out."""
+    """The network followed by the forward model. The loss compares expected with measured patterns."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Reconstructor(lightning.LightningModule):
         self.real_and_imag: Callable[[torch.Tensor], Parts] = self.network.real_and_imag
 
     def probe(self) -> Pair:
-        """The probe: fixed, or as far as it has been refined."""
+        """The probe, including its refinement if it is trained."""
         fixed = Pair(self.probe_real, self.probe_imag)
         if not self.task.settings.train_probe:
             return fixed
@@ -102,16 +102,16 @@ class Reconstructor(lightning.LightningModule):
             return torch.mean(terms), r_factor
 
     def training_step(self, batch: TensorBatch, _index: int) -> dict[str, torch.Tensor]:
-        """One batch of regions."""
+        """Loss and R-factor of one batch of regions."""
         loss, r_factor = self.loss_and_r(batch, self.task.training.canvas)
         return {"loss": loss, "r_factor": r_factor}
 
     def validation_step(self, batch: TensorBatch, _index: int) -> None:
-        """One batch of held-out regions."""
+        """Loss and R-factor of one batch of held-out regions."""
         self.validation.append(torch.stack(self.loss_and_r(batch, self.task.validation.canvas)))
 
     def configure_optimizers(self) -> Any:
-        """Adam, its rate taken from the task's one-cycle table."""
+        """Adam, with the task's learning rates."""
         rates = self.task.rates
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=1.0, **_ADAM)  # type: ignore[arg-type]
@@ -119,14 +119,14 @@ class Reconstructor(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def spread(self) -> HeadSpread:
-        """How much both heads depend on the pattern."""
+        """Spread of both heads over the monitored patterns."""
         with torch.no_grad():
             heads = self.network.amplitude_and_phase(torch.from_numpy(self.task.monitored_patterns).to(self.device))
         amplitude, phase_rad = (head.float().cpu().numpy() for head in heads)
         return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
     def snapshot(self, checkpoint: dict[str, Any]) -> Snapshot:
-        """The network as it is now, and what Lightning needs to go on."""
+        """The network as it is now, and the state that Lightning needs to resume."""
         real, imag = (part.detach().cpu().numpy() for part in self.probe())
         return Snapshot(self.network.weights_by_name(), real + 1j * imag, to_state(checkpoint))
 
@@ -145,7 +145,7 @@ class _Batches(Dataset[TensorBatch]):
 
 
 class _Data(lightning.LightningDataModule):
-    """Batches in the task's order, drawn anew for every epoch."""
+    """Batches in the task's order, new for every epoch."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class _Data(lightning.LightningDataModule):
 
 
 class _JournalCallback(lightning.Callback):
-    """Tells the journal of steps and epochs."""
+    """Reports steps and epochs to the journal."""
 
     def __init__(self, journal: Journal, checkpoint_io: InMemoryCheckpointIO) -> None:
         self.journal = journal
@@ -208,7 +208,7 @@ def constants_as_tensors(constants: ObjectiveConstants, device: torch.device | N
 
 
 def check(settings: Settings) -> None:
-    """Refuse, before anything is written, what this machine cannot do.
+    """Refuse settings that this machine cannot satisfy, before anything is written.
 
     Raises
     ------
@@ -225,9 +225,9 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     ----------
     task : Task
     journal : Journal
-        Is told of every step, and keeps what every epoch leaves.
+        Receives every step, and saves every epoch.
     earlier : State, optional
-        To go on from, after the journal's epochs.
+        State after the journal's epochs, to resume from.
     logs : Path, optional
         Directory for TensorBoard.
 
@@ -235,9 +235,9 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     ------
     CollapseError, DivergenceError, ProviderError, OutputError
     RunError
-        The earlier state cannot be gone on from.
+        The earlier state does not belong to this training.
     KeyboardInterrupt
-        Stopped by the user; the journal has kept the last complete epoch.
+        Stopped by the user. The journal has saved the last complete epoch.
     """
     settings = task.settings
     set_threads(settings.threads)
@@ -280,7 +280,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
 
 
 def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | None:
-    """Read the checkpoint that older versions left to Lightning.
+    """Read a checkpoint of an older version, which Lightning wrote.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | 
     Returns
     -------
     tuple of int and Snapshot, or None
-        How many epochs are done and the network after them; None where there is no such file.
+        Number of completed epochs, and the network after them; None if there is no such file.
 
     Raises
     ------
@@ -313,7 +313,7 @@ def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | 
 def convert(
     recipe: Recipe, weights: Mapping[str, NDArray[Any]]
 ) -> tuple[bytes, Callable[[NDArray[np.float32]], NDArray[np.complex64]]]:
-    """The canonical ONNX model of these weights, and the native network to compare it with."""
+    """Convert weights to the canonical ONNX model; also return the native network, for comparison."""
     network = Network(recipe)
     network.set_weights_by_name(weights)
     network.eval()
@@ -327,12 +327,12 @@ def convert(
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that take part."""
+    """Versions of the packages involved."""
     return {name: version(name) for name in ("torch", "lightning", "onnx", "onnxscript")}
 
 
 def _precision(precision: str, *, gpu: bool) -> Any:
-    """16 bit on a GPU that has bfloat16, whose exponents need no loss scaling; else 32."""
+    """Lightning's name of the precision: 16 bits only on a GPU, and bfloat16 if possible, which needs no loss scaling."""
     if precision == "float32" or not gpu:
         return "32-true"
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported():

@@ -1,4 +1,4 @@
-"""What PyTorch and Lightning do of themselves and should not. Twin of the TensorFlow file."""
+"""Workarounds for unwanted behaviour of PyTorch and Lightning. Twin of the TensorFlow file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["interruptible", "quiet", "without_denormals"]
 
 @contextmanager
 def without_denormals() -> Iterator[None]:
-    """Round what is nearly zero to zero: fading activations would otherwise slow a CPU down tenfold."""
+    """Flush denormal numbers to zero: vanishing activations would otherwise slow a CPU down tenfold."""
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)  # holds for the whole thread, whose other numbers are not ours
+        torch.set_flush_denormal(False)  # it applies to the whole thread, which belongs to the caller
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning's advice about data loaders and hardware does not concern our users."""
+    """Suppress Lightning's advice about data loaders and hardware, which does not concern our users."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -40,7 +40,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def interruptible(was_interrupted: Callable[[], bool]) -> Iterator[None]:
-    """Lightning turns Ctrl-C into SystemExit and switches SIGINT off: undo both."""
+    """Raise KeyboardInterrupt on Ctrl-C: Lightning turns it into SystemExit and disables SIGINT."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

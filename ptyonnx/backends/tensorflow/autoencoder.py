@@ -1,4 +1,4 @@
-"""The network inside the forward model, in TensorFlow and without a training. Twin of the PyTorch file."""
+"""The network followed by the forward model, in TensorFlow, without training. Twin of the PyTorch file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predict(
     offset_px: NDArray[np.float32] | None,
     canvas: int,
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-    """Predict the object of groups of patterns, and the patterns that it makes.
+    """Predict the object of groups of patterns, and the patterns expected for it.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def predict(
     probe : (mode, N, N) complex64, sqrt(photons)
     diffraction : (group, channel, N, N) float32, amplitude
     offset_px : (group, channel, 2) float32, optional
-        (y, x) of each patch's first pixel on its group's canvas; without it patches need not agree.
+        (y, x) of each patch's first pixel on its group's canvas; without it, overlapping patches are not averaged.
     canvas : int
         Pixels along one side.
 

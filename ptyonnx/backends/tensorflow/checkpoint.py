@@ -1,4 +1,4 @@
-"""What Keras needs to go on with a training, as arrays. Twin of the PyTorch file."""
+"""The state that Keras needs to resume a training, as arrays. Twin of the PyTorch file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["restore", "to_state"]
 
 
 def to_state(variables: dict[str, list[Any]]) -> State:
-    """Values of variables, by what they belong to and their place among them."""
+    """Values of variables, named by kind and index."""
     return State({f"{kind}.{place}": value.numpy() for kind, place, value in _named(variables)})
 
 
 def restore(variables: dict[str, list[Any]], state: State) -> None:
-    """Give variables their values again.
+    """Restore the values of variables.
 
     Raises
     ------
     ValueError, KeyError
-        The state is that of other variables.
+        The state belongs to other variables.
     """
     named = list(_named(variables))
     if len(named) != len(state.arrays):

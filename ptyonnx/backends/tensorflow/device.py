@@ -1,4 +1,4 @@
-"""Where TensorFlow computes. Twin of the PyTorch file."""
+"""Threads, devices and arithmetic of TensorFlow. Twin of the PyTorch file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ptyonnx_bundles.errors import ProviderError
 
 __all__ = ["full_float32", "set_threads", "translate_device_errors", "use_gpu"]
 
-# What TensorFlow raises where a device fails or its memory is used up.
+# Errors of TensorFlow when a device fails or has no more memory.
 _FAILURES = (tf.errors.ResourceExhaustedError, tf.errors.InternalError, tf.errors.UnknownError)
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of TensorFlow in this process, those of an operator and of operators beside each other.
+    """Set the threads of TensorFlow in this process, within an operator and between operators.
 
-    Possible only before TensorFlow has run anything; later its pools stay as they are.
+    This has an effect only before TensorFlow has run an operator, as its thread pools are fixed afterwards.
 
     Parameters
     ----------
     threads : int
-        0: as many as there are cores (TensorFlow itself knows of no quota), unless the user has decided.
+        0: as many as there are cores, unless TensorFlow's variables are set. TensorFlow itself ignores CPU quotas.
     """
     for name, setting in (("TF_NUM_INTRAOP_THREADS", "intra_op"), ("TF_NUM_INTEROP_THREADS", "inter_op")):
         decided = getattr(tf.config.threading, f"get_{setting}_parallelism_threads")() or name in os.environ
@@ -44,7 +44,7 @@ def use_gpu(device: str) -> bool:
     Raises
     ------
     ProviderError
-        A GPU was asked for and there is none.
+        A GPU was requested and there is none.
     """
     available = bool(tf.config.list_physical_devices("GPU"))
     if device == "gpu" and not available:
@@ -57,10 +57,10 @@ def use_gpu(device: str) -> bool:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute float32 with all of its bits on a GPU.
+    """Compute in full float32 on a GPU.
 
-    By default TensorFlow convolves and multiplies in TF32 on NVIDIA's GPUs since Ampere, with 10 bits of mantissa
-    instead of 23: an object is then off by about 1e-3. Everything is as it was afterwards.
+    On NVIDIA Ampere and later, TensorFlow uses TF32 by default, with 10 bits of mantissa instead of 23; an object is then
+    wrong by about 1e-3. The previous setting is restored afterwards.
     """
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(enabled=False)
@@ -72,17 +72,17 @@ def full_float32() -> Iterator[None]:
 
 @contextmanager
 def translate_device_errors(problem: str, remedy: str) -> Iterator[None]:
-    """Say in one line that a device failed, or that its memory is used up.
+    """Raise a ProviderError of one line when a device fails or has no more memory.
 
     Parameters
     ----------
     problem, remedy : str
-        What could not be done, and what can be done about it.
+        Of the ProviderError.
 
     Raises
     ------
     ProviderError
-        For such an error; others pass.
+        In place of such an error. Other errors are not changed.
     """
     try:
         yield
@@ -91,7 +91,7 @@ def translate_device_errors(problem: str, remedy: str) -> Iterator[None]:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """The line that says what is wrong: of a graph the last before its node, else the first."""
-    said, node, _ = error.message.partition("[[")
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    """The line of a message that states the cause: for an error in a graph the last one before its node, else the first."""
+    text, node, _ = error.message.partition("[[")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[-1] if node else lines[0]) if lines else type(error).__name__

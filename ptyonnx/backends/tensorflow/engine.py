@@ -1,7 +1,7 @@
 """A bundle's network in TensorFlow, as an engine. Twin of the PyTorch file.
 
-The network is the one that trains, float32, on the bundle's weights; nothing is compiled or
-fused behind its back, so that what it computes can be looked at layer by layer.
+It is the network that training uses, in float32, with the bundle's weights. It is neither compiled nor fused, so that every
+layer's output can be recorded.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class NativeEngine:
     ----------
     bundle : Bundle
     threads : int
-        CPU threads, of the whole process, if nothing has run yet; 0: as TensorFlow has them.
+        CPU threads, of the whole process, if TensorFlow has not run yet; 0: TensorFlow's default.
     device : {"auto", "cpu", "gpu"}
 
     Raises
     ------
     BundleError
-        The bundle's network has no recipe that could be built natively.
+        The bundle is foreign.
     ProviderError
-        A GPU was asked for and there is none, or it fails.
+        A GPU was requested and there is none, or it fails.
     """
 
     name = "tensorflow"
@@ -57,21 +57,21 @@ class NativeEngine:
             self.network.set_weights_by_name(bundle.native_weights())
 
     def run(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """Patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""
+        """Compute patches of the object, (B, C, N, N) complex64, from measured amplitudes of that shape."""
         with self._computing(diffraction):
             return _array(self.network.call(self._tensor(diffraction))).view(np.complex64)[..., 0]
 
     def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Every value on the way to the object, by canonical name, in order of computation."""
-        seen: dict[str, NDArray[np.float32]] = {}
+        """Compute the output of every layer, by canonical name, in order of computation."""
+        recorded: dict[str, NDArray[np.float32]] = {}
 
         def hook(name: str, value: tf.Tensor) -> tf.Tensor:
-            seen[name] = _array(tf.transpose(value, (0, 3, 1, 2)) if _channels_last(name) else value)
+            recorded[name] = _array(tf.transpose(value, (0, 3, 1, 2)) if _channels_last(name) else value)
             return value
 
         with self._computing(diffraction):
             self.network.call(self._tensor(diffraction), hook)
-        return in_recipe_order(self.recipe, seen)
+        return in_recipe_order(self.recipe, recorded)
 
     def close(self) -> None:
         """Do nothing: the framework holds nothing that has to be released."""
@@ -87,7 +87,7 @@ class NativeEngine:
 
 
 def _channels_last(name: str) -> bool:
-    """Inside encoder and decoders channels come last."""
+    """Whether a value has its channels last: those of the encoder and the decoders do."""
     return name.startswith(("encoder.", "decoder."))
 
 

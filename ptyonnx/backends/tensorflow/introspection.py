@@ -1,7 +1,6 @@
-"""Look at what the network, the forward model and the gradients are in TensorFlow. Twin of the PyTorch file.
+"""Activations, expected patterns and gradients of a training in TensorFlow, for `parity`. Twin of the PyTorch file.
 
-Nothing is computed here in another way than in training: the values are taken on their way
-through the same network and the same objective. Who judges them is `comparison/parity`.
+They are computed by the network and the objective that training uses.
 """
 
 from __future__ import annotations
@@ -40,37 +39,37 @@ class Introspection:
         return weights
 
     def values(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Every value on the way to the object by canonical name, (B, C, y, x)."""
-        seen: dict[str, NDArray[np.float32]] = {}
+        """Compute the output of every layer: canonical name -> (B, C, y, x)."""
+        recorded: dict[str, NDArray[np.float32]] = {}
 
         def hook(name: str, value: tf.Tensor) -> tf.Tensor:
             array = value.numpy()
             inside = name.startswith(("encoder.", "decoder."))  # where channels come last
-            seen[name] = np.array(array.transpose(_FIRST_FROM_LAST) if inside else array, order="C")
+            recorded[name] = np.array(array.transpose(_FIRST_FROM_LAST) if inside else array, order="C")
             return value
 
         self.model.network(tf.constant(diffraction), hook=hook)
-        return seen
+        return recorded
 
     def object(self, diffraction: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """What the network predicts, (B, C, N, N)."""
+        """Compute the network's object, (B, C, N, N)."""
         output = self.model.network(tf.constant(diffraction))
         return np.array(output.numpy(), order="C").view(np.complex64)[..., 0]
 
     def intensity(self, patch: NDArray[np.complex64], offset_px: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Photons that patches lead to, (region, pattern, N, N)."""
+        """Compute the photons expected for patches of the object, (region, pattern, N, N)."""
         constants, probe = self.model.objective_constants(self.model.task.training.canvas), self.model.probe()
         pair = Pair(*map(tf.constant, pair_from_complex(patch)))
         expected = expected_intensity(pair, tf.constant(offset_px), probe, constants, **OPERATORS)
         return np.array(expected.numpy(), order="C")
 
     def gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """Gradient of a batch's loss by all that is trained: kernels (out, in, y, x), and the probe's shift by part."""
+        """Gradient of a batch's loss by every trained parameter: kernels (out, in, y, x), and both parts of the probe."""
         variables = self.model.network.trained_by_name()
         if self.model.task.settings.train_probe:
             variables |= {"probe.real": self.model.probe_shift[0], "probe.imag": self.model.probe_shift[1]}
 
-        @tf.function  # type: ignore[untyped-decorator]  # as training has it: one compiled graph
+        @tf.function  # type: ignore[untyped-decorator]  # one compiled graph, as in training
         def differentiate(diffraction: tf.Tensor, offset_px: tf.Tensor) -> list[tf.Tensor]:
             with tf.GradientTape() as tape:
                 loss, _ = self.model.loss_and_r(Batch(diffraction, offset_px), self.model.task.training.canvas)

@@ -1,9 +1,9 @@
 """The recipe as a `keras.Model`; its layers and weights have the canonical names.
 
-Twin of `backends/pytorch/network.py`: same names, same order. On the way every value passes
-`hook` with its canonical name, for who wants to look inside (`engine.py`). Inside, channels come last,
-as TensorFlow's CPU kernels need them; at the edges everything is (B, C, N, N). Under a
-mixed-precision policy only the convolutions leave float32.
+Twin of `backends/pytorch/network.py`, with the same names in the same order. A `hook` receives every value with its
+canonical name, to record it (`engine.py`). Encoder and decoders have their channels last, which TensorFlow's CPU kernels
+require; inputs and outputs are (B, C, N, N). Under a mixed-precision policy, everything except the convolutions stays in
+float32.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
     Parameters
     ----------
     recipe : Recipe
-        N, channels, filters and depth. The network starts at the recipe's weights of seed 0.
+        N, channels, filters and depth. The initial weights are those of the recipe for seed 0.
     policy : str
         Keras dtype policy of the convolutions; everything else is float32.
     """
@@ -55,7 +55,7 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
         self.set_weights_by_name(starting_weights(recipe))
 
     def set_weights_by_name(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take weights over bit for bit.
+        """Set all weights, bit for bit.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
         Raises
         ------
         SettingsError
-            Not exactly the weights of the recipe; the network stays as it was.
+            They are not exactly the weights of the recipe; the network is not changed.
         """
         checked = checked_weights(self.recipe, weights)
         for name, variable in self._variables_by_name().items():
@@ -110,7 +110,7 @@ class Network(keras.Model):  # type: ignore[misc]  # keras has no types
         diffraction : (B, C, N, N) float32
             Measured amplitude, sqrt(photons), zero frequency at (N//2, N//2).
         hook : callable
-            Given the canonical name and the value of every node, in order of computation; returns the value.
+            Called with the canonical name and the value of every node, in order of computation; returns the value.
             Values of the encoder and the decoders have their channels last.
 
         Returns
@@ -150,7 +150,7 @@ def _rectify(value: tf.Tensor, leak: float) -> tf.Tensor:
 
 
 def _upsample(value: tf.Tensor) -> tf.Tensor:
-    """Repeat every pixel twice along y and x; the one operator that exports to a plain Resize."""
+    """Repeat every pixel twice along y and x, with the only operator that is exported as a simple Resize."""
     size = (2 * value.shape[1], 2 * value.shape[2])
     return tf.raw_ops.ResizeNearestNeighbor(images=value, size=size, half_pixel_centers=False)
 

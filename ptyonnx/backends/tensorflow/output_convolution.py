@@ -1,9 +1,8 @@
-"""The last convolution of a head, whose gradient is summed row by row.
+"""The last convolution of a head, with an accurate gradient of the kernel.
 
-Twin of `backends/pytorch/output_convolution.py`. With one channel going out, the kernel's
-gradient is a sum over all pixels of all patterns that libraries carry out term by term: at
-N = 256 a million terms, of which float32 keeps three digits. Summed along each row and
-then over the rows it keeps six. What goes forward is the plain convolution.
+Twin of `backends/pytorch/output_convolution.py`. With one output channel, the gradient of the kernel is a sum over all
+pixels of all patterns. Libraries add the terms one by one: at N = 256 these are a million, and three digits remain in
+float32. Summed along each row and then over the rows, six digits remain. The forward pass is the library's convolution.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def _convolution(value: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[
 
 
 def _of_kernel(slope: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-    """Gradient of the kernel: for each row a product of matrices, then their sum.
+    """Gradient of the kernel: a matrix product for each row, then their sum.
 
     Slope (B, y, x, out) and value (B, y, x, in) -> (3, 3, in, out).
     """
@@ -53,5 +52,5 @@ def _of_kernel(slope: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     rows = tf.concat([padded[:, y : y + height, x : x + width] for y, x in offsets], axis=-1)
     products = tf.reduce_sum(tf.matmul(rows, value, transpose_a=True), (0, 1))  # (9 · out, in)
     products = tf.reshape(products, (KERNEL, KERNEL, channels, value.shape[-1]))
-    # A kernel's element moves the pattern, so its slope comes from the neighbour opposite.
+    # An element of the kernel shifts the image, so that its gradient comes from the opposite neighbour.
     return tf.transpose(tf.reverse(products, (0, 1)), (0, 1, 3, 2))

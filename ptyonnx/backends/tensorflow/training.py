@@ -43,15 +43,15 @@ __all__ = [
     "versions",
 ]
 
-_REMEDY = 'go on with resume=True where there is more memory, or begin with a smaller batch_size or device="cpu"'
-# Where PyTorch adds epsilon differs from TensorFlow: so small that it does not matter where.
+_REMEDY = 'continue with resume=True where there is more memory, or start with a smaller batch_size or device="cpu"'
+# PyTorch and TensorFlow add epsilon at different places; it is so small that this does not matter.
 _ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
-# What the objective asks of a library beside Python's operators.
+# The framework's functions for the objective.
 OPERATORS = {"add": partial(tf.reduce_sum, axis=1), "transpose": tf.linalg.matrix_transpose}
 
 
 class Reconstructor(keras.Model):  # type: ignore[misc]
-    """The network inside the forward model: patterns in, loss against the same patterns out."""
+    """The network followed by the forward model. The loss compares expected with measured patterns."""
 
     def __init__(self, task: Task, policy: str = "float32") -> None:
         super().__init__()
@@ -63,10 +63,10 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
             for name in ("probe_shift_real", "probe_shift_imag")
         ]
         self._heads = tf.function(self.network.amplitude_and_phase)
-        self.network.built = self.built = True  # else Keras would build by consuming the first batch
+        self.network.built = self.built = True  # otherwise Keras would consume the first batch to build
 
     def probe(self) -> Pair:
-        """The probe: fixed, or as far as it has been refined."""
+        """The probe, including its refinement if it is trained."""
         fixed = Pair(*map(tf.constant, self.task.probe_pair))
         if not self.task.settings.train_probe:
             return fixed
@@ -93,7 +93,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         return tf.reduce_mean(terms), r_factor
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch of regions."""
+        """Loss and R-factor of one batch of regions."""
         with tf.GradientTape() as tape:
             loss, r_factor = self.loss_and_r(Batch(*data), self.task.training.canvas)
             scaled = self.optimizer.scale_loss(loss)
@@ -102,18 +102,18 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
         return {"loss": loss, "r_factor": r_factor}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch of held-out regions."""
+        """Loss and R-factor of one batch of held-out regions."""
         loss, r_factor = self.loss_and_r(Batch(*data), self.task.validation.canvas)
         return {"loss": loss, "r_factor": r_factor}
 
     def spread(self) -> HeadSpread:
-        """How much both heads depend on the pattern."""
+        """Spread of both heads over the monitored patterns."""
         heads = self._heads(tf.constant(self.task.monitored_patterns))
         amplitude, phase_rad = (tf.cast(head, tf.float32).numpy() for head in heads)
         return head_spread(amplitude, phase_rad, self.task.overlap_weight)
 
     def snapshot(self) -> Snapshot:
-        """The network as it is now, and what Keras needs to go on."""
+        """The network as it is now, and the state that Keras needs to resume."""
         real, imag = (part.numpy() for part in self.probe())
         return Snapshot(self.network.weights_by_name(), real + 1j * imag, to_state(self.trained()))
 
@@ -123,7 +123,7 @@ class Reconstructor(keras.Model):  # type: ignore[misc]
 
 
 class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """The task's one-cycle table."""
+    """The task's learning rates."""
 
     def __init__(self, rates: NDArray[np.float32]) -> None:
         self.rates = rates
@@ -140,7 +140,7 @@ def _batches(
     epochs: Callable[[], Iterable[list[NDArray[np.int64]]]],
     length: int = tf.data.INFINITE_CARDINALITY,
 ) -> tf.data.Dataset:
-    """Batches in the task's order, one epoch after the other."""
+    """Batches in the task's order, epoch by epoch."""
     C, N, patterns = regions.settings.channels, regions.N, regions.groups_per_region * regions.settings.channels
     signature = (
         tf.TensorSpec((regions.batch_size * regions.groups_per_region, C, N, N), tf.float32),
@@ -156,7 +156,7 @@ def _batches(
 
 
 class _JournalCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells the journal of steps and epochs."""
+    """Reports steps and epochs to the journal."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__()
@@ -164,19 +164,19 @@ class _JournalCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.validation: list[Metrics] = []
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note the step."""
+        """Report a step."""
         del batch
         assert logs is not None
         self.journal.step(float(logs["loss"]), float(logs["r_factor"]))
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Collect: Keras itself would keep the last batch only."""
+        """Collect the metrics of every batch, as Keras reports those of the last one only."""
         del batch
         assert logs is not None
         self.validation.append(Metrics(float(logs["loss"]), float(logs["r_factor"])))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note the epoch."""
+        """Report an epoch."""
         del epoch, logs
         figures = np.array(self.validation, np.float64).mean(axis=0)
         validation = Metrics(float(figures[0]), float(figures[1]))
@@ -209,7 +209,7 @@ def constants_for_regions(constants: ObjectiveConstants, offset_px: tf.Tensor) -
 
 
 def check(settings: Settings) -> None:
-    """Refuse, before anything is written, what this machine cannot do.
+    """Refuse settings that this machine cannot satisfy, before anything is written.
 
     Raises
     ------
@@ -231,9 +231,9 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     ----------
     task : Task
     journal : Journal
-        Is told of every step, and keeps what every epoch leaves.
+        Receives every step, and saves every epoch.
     earlier : State, optional
-        To go on from, after the journal's epochs.
+        State after the journal's epochs, to resume from.
     logs : Path, optional
         Directory for TensorBoard.
 
@@ -241,9 +241,9 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     ------
     CollapseError, DivergenceError, ProviderError, OutputError
     RunError
-        The earlier state cannot be gone on from.
+        The earlier state does not belong to this training.
     KeyboardInterrupt
-        Stopped by the user; the journal has kept the last complete epoch.
+        Stopped by the user. The journal has saved the last complete epoch.
     """
     settings = task.settings
     set_threads(settings.threads)
@@ -275,7 +275,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
 
 
 def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | None:
-    """Read the checkpoint that older versions left to TensorFlow.
+    """Read a checkpoint of an older version, which TensorFlow wrote.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | 
     Returns
     -------
     tuple of int and Snapshot, or None
-        How many epochs are done and the network after them; None where there is no such file.
+        Number of completed epochs, and the network after them; None if there is no such file.
 
     Raises
     ------
@@ -309,8 +309,8 @@ def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | 
 def convert(
     recipe: Recipe, weights: Mapping[str, NDArray[Any]]
 ) -> tuple[bytes, Callable[[NDArray[np.float32]], NDArray[np.complex64]]]:
-    """The canonical ONNX model of these weights, and the native network to compare it with."""
-    with tf.device("/CPU:0"):  # where there is a GPU, TensorFlow takes it unasked
+    """Convert weights to the canonical ONNX model; also return the native network, for comparison."""
+    with tf.device("/CPU:0"):  # TensorFlow would use a GPU by default
         network = Network(recipe)
         network.set_weights_by_name(weights)
 
@@ -323,14 +323,14 @@ def convert(
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that take part."""
+    """Versions of the packages involved."""
     return {"tensorflow": tf.__version__, "keras": keras.__version__} | {
         name: version(name) for name in ("onnx", "tf2onnx")
     }
 
 
 def _compiled(task: Task, policy: str = "float32") -> Reconstructor:
-    """The network with its optimiser, whose variables exist."""
+    """Build the network and the variables of its optimiser."""
     model = Reconstructor(task, policy)
     optimizer = keras.optimizers.Adam(_Rates(task.rates), global_clipnorm=task.settings.clip, **_ADAM)
     model.compile(optimizer=optimizer)
@@ -339,5 +339,5 @@ def _compiled(task: Task, policy: str = "float32") -> Reconstructor:
 
 
 def _precision(precision: str, *, gpu: bool) -> str:
-    """16 bit on a GPU, as bfloat16, whose exponents need no loss scaling; else 32."""
+    """Keras's name of the precision: 16 bits only on a GPU, as bfloat16, which needs no loss scaling."""
     return "mixed_bfloat16" if gpu and precision != "float32" else "float32"

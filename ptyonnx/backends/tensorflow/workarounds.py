@@ -1,4 +1,4 @@
-"""What TensorFlow does of itself and should not. Twin of the PyTorch file."""
+"""Workarounds for unwanted behaviour of TensorFlow. Twin of the PyTorch file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["without_remapper"]
 
 @contextmanager
 def without_remapper() -> Iterator[None]:
-    """Do not let TensorFlow 2.21 try to merge convolutions and leaky rectifiers: it fails, and says so on stderr."""
+    """Disable the remapper: TensorFlow 2.21 fails to merge convolutions and leaky rectifiers, and prints errors."""
     before = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"remapping": False})
     try:

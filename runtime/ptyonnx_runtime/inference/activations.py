@@ -1,9 +1,8 @@
-"""Let a bundle's graph give the value of every operator, not only the last one.
+"""Turn the value of every operator of a graph into an output.
 
-onnxruntime returns what the graph lists as outputs. A protobuf message that stands twice in a
-file is merged, its repeated fields one after the other: a second graph message that holds
-outputs and nothing else, written behind the first, adds them, and no `onnx` package is needed.
-Opening the model is the business of `session`.
+onnxruntime returns the values that the graph lists as outputs. Protobuf merges a message that occurs twice in a file, and
+concatenates its repeated fields. So a second graph message with nothing but outputs, appended to the file, adds them to
+the graph, without the `onnx` package.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ def value_names(graph: OnnxFile) -> tuple[str, ...]:
 
 
 def with_every_value(model: bytes, graph: OnnxFile) -> bytes:
-    """The same model with every value among its outputs.
+    """Return the model with every value among its outputs.
 
     Parameters
     ----------
     model : bytes
     graph : OnnxFile
-        The same, decoded.
+        The decoded graph of the model.
     """
     outputs = {value.name for value in graph.outputs}
     added = b"".join(

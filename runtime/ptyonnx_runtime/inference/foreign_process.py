@@ -1,4 +1,4 @@
-"""A foreign bundle's graph in a process of its own: what the child runs, and how `session` starts it."""
+"""A foreign bundle's graph in a separate process: the child's code, and how `session` starts it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ptyonnx_bundles.confinement import ConfinedGraph, Confinement, Opened, serve
-from ptyonnx_runtime.inference.installation import failures
+from ptyonnx_runtime.inference.installation import onnxruntime_errors
 from ptyonnx_runtime.inference.onnx_session import SessionConfig, open_graph
 
 __all__ = ["main", "start"]
@@ -15,7 +15,7 @@ __all__ = ["main", "start"]
 def start(
     model: bytes, provider: str, config: SessionConfig, *, name: str, confinement: Confinement, callers: int
 ) -> ConfinedGraph:
-    """Open a graph in a process of its own.
+    """Open a graph in a separate process.
 
     Parameters
     ----------
@@ -23,10 +23,10 @@ def start(
     provider, config
         See :func:`ptyonnx_runtime.inference.onnx_session.open_graph`.
     name : str
-        Of the bundle, for errors.
+        Name of the bundle, for errors.
     confinement : Confinement
     callers : int
-        Threads that will run it at a time.
+        Number of threads that may run it at the same time.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def start(
     ProviderError, MissingDependencyError, WorkerError
         See :class:`ptyonnx_runtime.inference.session.Session`.
     """
-    settings = {"provider": provider, "threads": config.threads, "fused": config.fused}
+    settings = {"provider": provider, "threads": config.threads, "optimized": config.optimized}
     return ConfinedGraph(
         __name__, model, settings, name=name, confinement=confinement, callers=callers,
         read_about=lambda said: {"provider": str(said["provider"])},
@@ -46,11 +46,11 @@ def start(
 
 
 def main() -> None:
-    """Serve as the child."""
+    """Run the child process."""
     serve(_open)
 
 
 def _open(model: bytes, settings: Mapping[str, Any]) -> Opened:
-    config = SessionConfig(settings["threads"], settings["fused"], settings["largest_bytes"])
+    config = SessionConfig(settings["threads"], settings["optimized"], settings["largest_bytes"])
     provider, session = open_graph(model, settings["provider"], config)
-    return Opened(session.run, failures(), {"provider": provider})
+    return Opened(session.run, onnxruntime_errors(), {"provider": provider})

@@ -1,4 +1,4 @@
-"""The onnxruntime that is installed here: whether there is one, what it raises, and why it lacks a provider."""
+"""The installed onnxruntime: import it, its exceptions, and why a provider is not available."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from ptyonnx_bundles.errors import MissingDependencyError, ProviderError
 from ptyonnx_bundles.telemetry import disable_telemetry
 
-__all__ = ["failures", "first_line", "require_onnxruntime", "unavailable"]
+__all__ = ["first_line", "onnxruntime_errors", "provider_unavailable", "require_onnxruntime"]
 
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
-# Which node and how much; between the two it tells a place in its source.
+# The node and the size; between the two, the message names a line of onnxruntime's source.
 _SHORTAGE = re.compile(r"running (\w+) node\. Name:'([^']*)'.*((?:Available memory of|Failed to allocate memory).*)")
 
 
-def unavailable(name: str, reason: str, available: tuple[str, ...]) -> ProviderError:
-    """Say why a provider cannot be used, and what to install."""
+def provider_unavailable(name: str, reason: str, available: tuple[str, ...]) -> ProviderError:
+    """Build the error that says why a provider cannot be used, and what to install."""
     installed = _installed()
     if "onnxruntime" in installed and "onnxruntime-gpu" in installed:
         return ProviderError(
@@ -46,7 +46,7 @@ def _installed() -> tuple[str, ...]:
 
 
 def require_onnxruntime() -> Any:
-    """Import onnxruntime, which is installed by an extra: CPU and GPU builds exclude each other.
+    """Import onnxruntime. An extra installs it, as CPU and GPU builds exclude each other.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def require_onnxruntime() -> Any:
     return onnxruntime
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """Exceptions that onnxruntime raises: its own exceptions share no base class."""
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """Exceptions that onnxruntime raises; its own have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
@@ -73,7 +73,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: Exception) -> str:
-    """Say what onnxruntime raised in one line."""
+    """Shorten an exception of onnxruntime to one line."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     shortage = _SHORTAGE.search(line)
     return "{} '{}': {}".format(*shortage.groups()) if shortage else line

@@ -1,9 +1,8 @@
-"""A bound on onnxruntime's arena, from which most operators take the memory of their results.
+"""A limit on onnxruntime's arena, from which most operators allocate their outputs.
 
-A native graph is prescribed by its recipe, so its memory is known. A foreign one may multiply what
-it is given (`Expand`, `Resize`, `Pad`) by numbers that only show when it runs. The arena says which
-operator asks for too much. Some operators allocate outside of it: what bounds all is the process
-that a foreign graph runs in (`foreign_process`).
+The recipe of a native graph determines its memory. A foreign graph may enlarge its input (`Expand`, `Resize`, `Pad`) by
+factors that are known only at run time. The limited arena names the operator that needs too much. Some operators allocate
+outside of the arena; the memory limit of the child process (`foreign_process`) covers those too.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["NOT_BOUNDED", "bound_memory"]
+__all__ = ["UNBOUNDED_OPTIMIZERS", "bound_memory"]
 
-# What is constant is computed while a graph is opened, before any bound holds, and kept.
-NOT_BOUNDED = ("ConstantFolding",)
-_SAME_AS_REQUESTED = 1  # the arena grows by what is asked for, not to the next power of two
+# Constant folding runs while a graph is opened, before the limit applies, and its results stay in memory.
+UNBOUNDED_OPTIMIZERS = ("ConstantFolding",)
+_SAME_AS_REQUESTED = 1  # the arena grows by the requested size, not to the next power of two
 _DEFAULT = -1
 
 
 def bound_memory(options: onnxruntime.SessionOptions, largest_bytes: int) -> None:
-    """Let a session on the CPU take its memory from an arena that refuses to grow beyond a limit.
+    """Let a session on the CPU allocate from an arena that does not grow beyond a limit.
 
-    The session has to be opened without the optimisers in :data:`NOT_BOUNDED`. Releases of
-    onnxruntime that keep the first arena of a process share it, and its limit, among these sessions.
+    The session has to be opened without the optimisers in :data:`UNBOUNDED_OPTIMIZERS`. Some releases of onnxruntime keep the
+    first arena of a process; sessions then share it and its limit.
 
     Parameters
     ----------

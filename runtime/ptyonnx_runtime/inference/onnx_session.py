@@ -1,7 +1,7 @@
-"""Open a graph in onnxruntime, in this process, on the provider that was asked for and on no other.
+"""Open a graph in onnxruntime, in this process, on the requested provider and on no other.
 
-Both `session` and the child process of a foreign graph (`foreign_process`) open graphs here. No custom operator
-library is ever registered.
+`session` and the child process of a foreign graph (`foreign_process`) open graphs here. No custom operator library is
+registered.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from ptyonnx_bundles.confinement import limit_memory
 from ptyonnx_bundles.cores import cores
 from ptyonnx_bundles.errors import ProviderError
-from ptyonnx_runtime.inference.installation import failures, first_line, require_onnxruntime, unavailable
-from ptyonnx_runtime.inference.memory import NOT_BOUNDED, bound_memory
+from ptyonnx_runtime.inference.installation import (
+    first_line,
+    onnxruntime_errors,
+    provider_unavailable,
+    require_onnxruntime,
+)
+from ptyonnx_runtime.inference.memory import UNBOUNDED_OPTIMIZERS, bound_memory
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,11 +33,11 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-# As a bundle's self-test was computed: by default onnxruntime has 10 bits of mantissa on NVIDIA's GPUs since Ampere.
+# Full float32, as in a bundle's self-test. By default onnxruntime uses TF32 (10 bits of mantissa) on NVIDIA Ampere and later.
 _OPTIONS = {"cuda": {"use_tf32": "0"}}
 # TensorRT compiles for minutes and CoreML may compute in half precision: only on request.
 _AUTO = ("cuda", "directml", "openvino", "cpu")
-_WITH = {"tensorrt": ("tensorrt", "cuda")}  # which computes what TensorRT cannot
+_WITH = {"tensorrt": ("tensorrt", "cuda")}  # CUDA computes the operators that TensorRT does not have
 _LOG_FATAL = 4  # onnxruntime raises what it also logs; users see one line
 
 
@@ -61,14 +66,14 @@ class SessionConfig(NamedTuple):
     ----------
     threads : int
         For one run; 0: as many as there are cores.
-    fused : bool
-        Whether it is fused and laid out anew; else it runs operator by operator, as it is written.
+    optimized : bool
+        Whether onnxruntime optimises the graph; otherwise it runs operator by operator, as it is written.
     largest_bytes : int or None
-        Memory for a stranger's graph, in a process of its own; None: this project's own graph.
+        Memory limit of a foreign graph; None for a native graph.
     """
 
     threads: int
-    fused: bool = True
+    optimized: bool = True
     largest_bytes: int | None = None
 
 
@@ -99,7 +104,7 @@ def open_graph(model: bytes, provider: str, config: SessionConfig) -> tuple[str,
     elif provider in available:
         candidates = (provider,)
     elif provider in PROVIDERS:
-        raise unavailable(provider, "onnxruntime was built without it", available)
+        raise provider_unavailable(provider, "onnxruntime was built without it", available)
     else:
         raise ProviderError(
             f"unknown provider '{provider}'", expected=f"auto, {', '.join(PROVIDERS)}",
@@ -111,7 +116,7 @@ def open_graph(model: bytes, provider: str, config: SessionConfig) -> tuple[str,
         if session is not None:
             return name, session
         _logger.warning("provider %s cannot be used here (%s)", name, reason)
-    raise unavailable(candidates[-1], reason, available)
+    raise provider_unavailable(candidates[-1], reason, available)
 
 
 def _try(model: bytes, name: str, config: SessionConfig) -> tuple[onnxruntime.InferenceSession | None, str]:
@@ -119,8 +124,8 @@ def _try(model: bytes, name: str, config: SessionConfig) -> tuple[onnxruntime.In
     ort = require_onnxruntime()
     options = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
-    # All of them include the blocked layout NCHWc, which is what makes it fast.
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if config.fused else levels.ORT_DISABLE_ALL
+    # ORT_ENABLE_ALL includes the blocked layout NCHWc, to which it owes its speed on the CPU.
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if config.optimized else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = config.threads or cores()
     options.inter_op_num_threads = 1  # the graph is a chain
     options.log_severity_level = _LOG_FATAL
@@ -130,14 +135,14 @@ def _try(model: bytes, name: str, config: SessionConfig) -> tuple[onnxruntime.In
     try:
         left_out: tuple[str, ...] = ()
         if config.largest_bytes is not None:
-            left_out = NOT_BOUNDED
+            left_out = UNBOUNDED_OPTIMIZERS
             bound_memory(options, config.largest_bytes)
-            if name == "cpu":  # drivers of others reserve far more addresses than they use memory
+            if name == "cpu":  # drivers of other providers reserve far more addresses than they use memory
                 limit_memory(config.largest_bytes, len(model), options.intra_op_num_threads)
         session = ort.InferenceSession(
             model, options, providers=wanted, enable_fallback=0, disabled_optimizers=list(left_out)
         )
-    except failures() as error:
+    except onnxruntime_errors() as error:
         return None, first_line(error)
     session.disable_fallback()
     if PROVIDERS[name] not in session.get_providers():

@@ -1,6 +1,6 @@
-"""Run a bundle's network over a scan: which patterns enter together, in batches, on all cores.
+"""Run a network over a scan in batches of groups, as many at a time as the engine allows.
 
-What becomes of the patches is the business of `reconstruct`.
+`reconstruct` stitches the patches.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Vacuum is 1. From about 1e17 intensities are beyond float32, and so are sums of patches from 1e36.
+# Vacuum is 1. From about 1e17, intensities exceed the range of float32; from 1e36, sums of patches do.
 _LARGEST = 1e12
 
 
 class Patches(NamedTuple):
-    """What the network made of some patterns.
+    """The network's patches for some patterns.
 
     Attributes
     ----------
     pattern : (n,) int64
-        Index of the pattern that each patch belongs to; may name a pattern more than once.
+        Index of the pattern that each patch belongs to. A pattern may occur more than once.
     values : (n, N, N) complex64
     share : (n,) float64
         1 / number of patches of that pattern in the whole scan.
@@ -124,7 +124,7 @@ class Runner:
 
     @property
     def patches_per_batch(self) -> int:
-        """Patches of every batch but the last, which may have fewer."""
+        """Number of patches in every batch except the last, which may have fewer."""
         return self._size * int(self.groups.shape[1])
 
     def with_progress(self, results: Iterator[Result]) -> Iterator[Result]:
@@ -159,9 +159,9 @@ class Runner:
     def _check_finite(
         self, pattern: NDArray[np.int64], diffraction: NDArray[np.float32], values: NDArray[np.complex64]
     ) -> None:
-        """Refuse what is no number: stitched, it would look like pixels that no pattern reaches."""
+        """Refuse non-finite patches: in the stitched object they would look like pixels that no pattern reaches."""
         parts = np.ascontiguousarray(values).view(np.float32)
-        if parts.min() > -_LARGEST and parts.max() < _LARGEST:  # neither holds for NaN; no copy is made
+        if parts.min() > -_LARGEST and parts.max() < _LARGEST:  # both are False for NaN; no copy is made
             return
         usable = (np.abs(parts) < _LARGEST).all(axis=(1, 2))
         first = int(np.argmin(usable))
@@ -170,7 +170,7 @@ class Runner:
             f"the network's object is {what} at pattern {pattern[first]} of {self._scan.name}",
             file=self._bundle.name, key="object", found=f"{np.sum(~usable)} of the {len(values)} patterns of this batch",
             expected=f"numbers; the pattern's largest amplitude is {diffraction[first].max():.3g}",
-            remedy="check the units of the patterns; the bundle may be for another exposure or broken: ptyonnx verify",
+            remedy="check the units of the patterns, and the bundle with: ptyonnx verify",
         )  # fmt: skip
 
     def measured(self, index: slice | NDArray[np.int64]) -> NDArray[np.float32]:
@@ -180,7 +180,7 @@ class Runner:
 
 
 def as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Consecutive indices as a slice: read from a file in one piece."""
+    """Turn consecutive indices into a slice, which a file reads in one piece."""
     first, last = int(index[0]), int(index[-1])
     if last - first + 1 == len(index) and (np.diff(index) == 1).all():
         return slice(first, last + 1)

@@ -1,9 +1,8 @@
-"""Open a bundle in onnxruntime, on the processor that was asked for and on no other.
+"""Open a bundle in onnxruntime, on the requested provider and on no other.
 
-A bundle is handed over as bytes, never as a path (onnxruntime would follow links out of its
-folder), and no custom operator library is ever registered. A native graph, which is prescribed by its
-recipe, runs in this process; a foreign one in a process of its own (`foreign_process`). What is
-computed with the session is the business of `verify` and `reconstruct`.
+The model is passed to onnxruntime as bytes, never as a path, as onnxruntime would follow links out of the folder. No
+custom operator library is registered. A native graph, which its recipe prescribes, runs in this process; a foreign graph
+runs in a separate process (`foreign_process`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ptyonnx_bundles.errors import ProviderError, SettingsError
 from ptyonnx_runtime.inference import foreign_process
 from ptyonnx_runtime.inference.activations import value_names, with_every_value
 from ptyonnx_runtime.inference.engine import CACHED_BATCH_PX, GPU_BATCH_PX, SHARED_BATCH_PX
-from ptyonnx_runtime.inference.installation import failures, first_line
+from ptyonnx_runtime.inference.installation import first_line, onnxruntime_errors
 from ptyonnx_runtime.inference.onnx_session import SessionConfig, open_graph
 from ptyonnx_runtime.inference.workers import worker_count
 
@@ -40,17 +39,17 @@ class _Graph(Protocol):
 
 
 class Session:
-    """A bundle, ready to compute. A context manager, which ends what a foreign bundle runs in.
+    """A bundle in onnxruntime, ready to compute. A context manager that ends the process of a foreign bundle.
 
-    A foreign graph runs in a process of its own, with at most 4 GiB of memory (where the CPU computes it)
-    and `limit_s` for each batch; a native graph runs in this one.
+    A foreign graph runs in a separate process, with at most 4 GiB of memory (on the CPU) and `limit_s` seconds for each
+    batch. A native graph runs in this process.
 
     Parameters
     ----------
     bundle : Bundle
     provider : str
-        ``"auto"`` or a key of :data:`ptyonnx_runtime.inference.onnx_session.PROVIDERS`. ``"auto"`` takes the first that works here;
-        any other name is used or is an error: never silently another one.
+        ``"auto"`` or a key of :data:`ptyonnx_runtime.inference.onnx_session.PROVIDERS`. ``"auto"`` takes the first
+        that works on this machine. Any other name is used as it is, or refused; there is no silent fallback.
     threads : int
         CPU threads of all runs together; 0: as many as there are cores.
     concurrency : int
@@ -145,10 +144,10 @@ class Session:
         return patches
 
     def activations(self, diffraction: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """What every operator of the graph makes of some patterns.
+        """Compute the output of every operator of the graph.
 
-        A session of its own computes them, operator by operator as the graph is written: what
-        :meth:`run` uses is fused and laid out anew, and has no such values.
+        A second session computes them, without graph optimisations: in the optimised graph of :meth:`run`, operators
+        are fused and their outputs do not exist.
 
         Parameters
         ----------
@@ -165,11 +164,11 @@ class Session:
             As for :meth:`run`.
         """
         names = value_names(self._bundle.graph)
-        values = self._compute(self._unfused, names, diffraction)
+        values = self._compute(self._unoptimized, names, diffraction)
         return {name: value for name, value in zip(names, values, strict=True) if value.dtype == np.float32}
 
     def close(self) -> None:
-        """End the process of a foreign bundle, whatever it computes; a native one has none."""
+        """End the process of a foreign bundle, also during a run. A native bundle has none."""
         self._closing.close()
 
     def __enter__(self) -> Self:
@@ -179,15 +178,15 @@ class Session:
         self.close()
 
     @cached_property
-    def _unfused(self) -> _Graph:
+    def _unoptimized(self) -> _Graph:
         model = with_every_value(self._bundle.model, self._bundle.graph)
-        return self._open(model, self.provider, self._config._replace(threads=self._threads, fused=False), 1)[1]
+        return self._open(model, self.provider, self._config._replace(threads=self._threads, optimized=False), 1)[1]
 
     def _open(self, model: bytes, provider: str, config: SessionConfig, concurrency: int) -> tuple[str, _Graph]:
         if config.largest_bytes is None:
             return open_graph(model, provider, config)
         if os.name != "posix":
-            _logger.warning("%s: here a foreign network runs without a limit on its time", self._bundle.name)
+            _logger.warning("%s: on this system a foreign network runs without a time limit", self._bundle.name)
             return open_graph(model, provider, config)
         confinement = Confinement(self._limit_s, config.largest_bytes)
         graph = foreign_process.start(
@@ -199,7 +198,7 @@ class Session:
     def _compute(self, graph: _Graph, names: Sequence[str] | None, diffraction: NDArray[np.float32]) -> list[Any]:
         try:
             return graph.run(names, {"diffraction": np.ascontiguousarray(diffraction, np.float32)})
-        except failures() as error:
+        except onnxruntime_errors() as error:
             largest = self._config.largest_bytes
             raise ProviderError(
                 f"could not compute a batch of {len(diffraction)} on {self.provider} ({first_line(error)})",

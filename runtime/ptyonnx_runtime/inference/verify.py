@@ -1,4 +1,4 @@
-"""Run a bundle's self-test, and learn whether it computes here what it computed at home."""
+"""Run a bundle's self-test, which compares its network here with the native network that it was exported from."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["Verification", "verify"]
 
 @dataclass(frozen=True)
 class Verification:
-    """What a self-test found.
+    """The result of a self-test.
 
     Attributes
     ----------
     provider : str
         Where it ran.
     difference : float
-        Largest absolute difference of the complex object from the native network's; NaN counts
-        as infinite.
+        Largest absolute difference between the complex object and that of the native network; infinite if any value is
+        not finite.
     tolerance : float
-        The largest that the bundle allows.
+        Largest difference that the bundle allows.
     """
 
     provider: str
@@ -57,8 +57,8 @@ def verify(
         A foreign graph killed its process, or took too long.
     """
     with Session(bundle, provider, threads, limit_s=limit_s) as session:
-        found = session.run(bundle.selftest.diffraction)
-    difference = float(np.max(np.abs(found - bundle.selftest.object)))
+        computed = session.run(bundle.selftest.diffraction)
+    difference = float(np.max(np.abs(computed - bundle.selftest.object)))
     return Verification(
         session.provider, difference if np.isfinite(difference) else float("inf"), bundle.selftest.tolerance
     )

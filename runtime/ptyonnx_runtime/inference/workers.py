@@ -1,7 +1,7 @@
-"""Work through a sequence with several threads, in order and with bounded memory.
+"""Process a sequence with several threads, in order and with bounded memory.
 
-onnxruntime and NumPy's inner loops release the interpreter's lock, so plain threads use all
-cores; handing results out in order keeps what is summed from them reproducible.
+onnxruntime and NumPy's inner loops release the interpreter lock, so that threads use all cores. Results are returned in
+order, so that sums over them are reproducible.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def in_order(
     workers: int,
     abandon: Callable[[], None] | None = None,
 ) -> Generator[Result]:
-    """Results of `function` in the order of `items`, at most ``2 * workers`` of them waiting.
+    """Yield results of `function` in the order of `items`; at most ``2 * workers`` results wait.
 
-    When it ends, no thread works any longer. Whoever may not read it to its end closes it
-    (`contextlib.closing`): an exception on the reader's side does not.
+    All threads have ended when the generator ends. A caller that may stop early has to close it
+    (`contextlib.closing`), as an exception in the caller's loop does not.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def in_order(
     workers : int
         Number of threads.
     abandon : callable, optional
-        Called when results are no longer wanted, after an error or an interruption: ends what `function`
-        is waiting for, so that the threads end soon.
+        Called after an error or an interruption. It should end what `function` is waiting for, so that the threads
+        end soon.
     """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ptyonnx") as executor:
@@ -69,7 +69,7 @@ def in_order(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BaseException:  # an error or an interruption: do not work on what nobody will read
+        except BaseException:  # an error or an interruption: the remaining results are not needed
             executor.shutdown(wait=False, cancel_futures=True)
             if abandon is not None:
                 abandon()

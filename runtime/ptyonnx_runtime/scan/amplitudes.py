@@ -1,6 +1,6 @@
-"""From what is stored to float32 amplitudes ``(pattern, y, x)`` with the zero frequency in the middle.
+"""Convert stored patterns to float32 amplitudes ``(pattern, y, x)`` with the zero frequency in the middle.
 
-The one place where a square root is taken, whoever brings the numbers: a file's reader, or an array in memory.
+This is the only place that takes square roots of intensities, for readers of files and for arrays in memory.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Values = Literal["amplitude", "intensity"]
 
 
 class Conversion(NamedTuple):
-    """What must be done to stored patterns.
+    """How stored patterns are converted.
 
     Attributes
     ----------
     intensity : bool
-        They are counts: the square root is taken.
+        Patterns are counts, and their square root is taken.
     corner : bool
-        Their zero frequency is at [0, 0]: they are shifted.
+        The zero frequency is at [0, 0], and patterns are shifted.
     transposed : bool
-        Each is stored as (x, y).
+        Each pattern is stored as (x, y).
     """
 
     intensity: bool = False
@@ -35,7 +35,7 @@ class Conversion(NamedTuple):
     transposed: bool = False
 
     def __call__(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """Convert some patterns; no copy is made where there is nothing to do.
+        """Convert some patterns. Float32 amplitudes are returned without a copy.
 
         Parameters
         ----------
@@ -44,7 +44,7 @@ class Conversion(NamedTuple):
         Returns
         -------
         (pattern, y, x) float32
-            Square roots are rounded once: those of 8-bit and 16-bit numbers are taken in float32, of longer ones in
+            Square roots are rounded once: those of 8-bit and 16-bit numbers are computed in float32, of longer types in
             float64.
         """
         if self.transposed:
@@ -57,7 +57,7 @@ class Conversion(NamedTuple):
 
 
 class Source(Protocol):
-    """Real numbers of any type that can be read a few patterns at a time: a data set in an open file, say."""
+    """Real numbers of any type that can be read a few patterns at a time, such as a data set in an open file."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ class Source(Protocol):
 
 
 class Amplitudes:
-    """Patterns of another type that stay where they are, converted whenever they are read.
+    """Patterns that stay in their source and are converted when they are read.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ class Amplitudes:
         return f"<Amplitudes {self.shape} of {self._source!r}>"
 
     def stored(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Read as they are stored; files want indices that rise."""
+        """Read patterns without conversion. Files are read with ascending indices."""
         if isinstance(index, slice):
             return np.asarray(self._source[index])
-        rising, place = np.unique(np.asarray(index), return_inverse=True)
-        return np.asarray(self._source[rising])[place]
+        ascending, place = np.unique(np.asarray(index), return_inverse=True)
+        return np.asarray(self._source[ascending])[place]

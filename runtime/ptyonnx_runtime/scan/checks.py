@@ -1,4 +1,4 @@
-"""What the small arrays of a scan must satisfy, under whatever names they came in."""
+"""Checks of the positions, the probe, the object and the metadata of a scan, for arrays and for readers of files."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ptyonnx_bundles.errors import ScanError
 from ptyonnx_bundles.foreign_recipe import LARGEST_FOREIGN_N
 
 __all__ = [
-    "FACTS",
+    "METADATA_RANGES",
     "MOST_MODES",
+    "as_unmasked_array",
     "check_pattern_size",
-    "checked_fact",
+    "checked_metadata",
     "checked_object",
     "checked_positions",
     "checked_probe",
-    "plain_array",
     "refuse_far_positions",
 ]
 
 SMALLEST_N = 32
 MOST_MODES = 64
-FARTHEST_PX = 2.0**40  # beyond, float64 has no room for a thousandth of a pixel
+FARTHEST_PX = 2.0**40  # beyond, float64 cannot resolve a thousandth of a pixel
 
-# What a scan may say beside its arrays: the least and the most of which anybody could have measured, and the unit. Products
-# with positions and quotients of Planck's constant stay finite and positive.
-FACTS = {
+# The metadata of a scan: smallest and largest plausible value, and unit. Within these ranges, products with positions and
+# quotients of Planck's constant stay finite and positive.
+METADATA_RANGES = {
     "object_pixel_size_m": (1e-15, 1.0, "m"),
     "photon_energy_eV": (1e-6, 1e12, "eV"),
     "detector_distance_m": (1e-9, 1e9, "m"),
 }
 
 
-def plain_array(given: Any, file: str, key: str) -> NDArray[Any]:
-    """An array of whatever was given, of any type; nothing that a mask hides comes to light.
+def as_unmasked_array(given: Any, file: str, key: str) -> NDArray[Any]:
+    """Convert to an array of any type. A mask that hides numbers is refused, as the conversion would reveal them.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def plain_array(given: Any, file: str, key: str) -> NDArray[Any]:
         return np.asarray(given)
     except (ValueError, TypeError):
         raise ScanError(
-            "no array", file=file, key=key, found=type(given).__name__, expected="rows of equal length"
+            "not an array", file=file, key=key, found=type(given).__name__, expected="rows of equal length"
         ) from None
 
 
 def check_pattern_size(N: int, file: str, key: str = "diffraction") -> None:
-    """Refuse patterns that no network takes.
+    """Refuse patterns of a size that no network has.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def checked_positions(positions: Any, count: int, file: str, key: str = "positio
     Raises
     ------
     ScanError
-        Another shape or kind, NaN or infinity, a scan that stands still, or one that is nowhere near.
+        Wrong shape or type, NaN or infinity; all positions within one pixel, or one implausibly far away.
     """
-    array = plain_array(positions, file, key)
+    array = as_unmasked_array(positions, file, key)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != 2:
         raise ScanError(
             "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}",
@@ -116,7 +116,7 @@ def checked_positions(positions: Any, count: int, file: str, key: str = "positio
     near = (np.abs(positions_px) <= FARTHEST_PX).all(axis=1)
     if not near.all():
         raise ScanError(
-            "a position that no instrument reaches", file=file, key=key, found=f"{positions_px[~near][0].tolist()} of "
+            "an implausibly distant position", file=file, key=key, found=f"{positions_px[~near][0].tolist()} of "
             f"pattern {int(np.argmin(near))}", expected=f"at most {FARTHEST_PX:.2g}, in object pixels",
             remedy="divide positions by the object pixel size, or leave the pattern out",
         )  # fmt: skip
@@ -130,8 +130,8 @@ def checked_positions(positions: Any, count: int, file: str, key: str = "positio
     return positions_px
 
 
-def checked_fact(given: Any, file: str, key: str) -> float:
-    """A length or an energy as a float.
+def checked_metadata(given: Any, file: str, key: str) -> float:
+    """Check a length or an energy, and return it as a float.
 
     Parameters
     ----------
@@ -139,21 +139,21 @@ def checked_fact(given: Any, file: str, key: str) -> float:
     file : str
         Named in errors.
     key : str
-        One of `FACTS`.
+        One of `METADATA_RANGES`.
 
     Raises
     ------
     ScanError
-        No number, or one that nobody can have measured: zero, negative, NaN, or far off.
+        Not a number, or not a plausible one: zero, negative, NaN or far outside of the range.
     """
-    least, most, unit = FACTS[key]
+    least, most, unit = METADATA_RANGES[key]
     try:
         value = float(given) if isinstance(given, Real) and not isinstance(given, bool) else math.nan
     except OverflowError:
         value = math.inf
     if not least <= value <= most:
         raise ScanError(
-            "no measured value", file=file, key=key, found=repr(given), expected=f"{least:g} to {most:g} {unit}",
+            "not a plausible value", file=file, key=key, found=repr(given), expected=f"{least:g} to {most:g} {unit}",
             remedy=f"give it in {unit}, or leave it out where it is unknown",
         )  # fmt: skip
     return value
@@ -172,9 +172,9 @@ def checked_probe(probe: Any, N: int, file: str, key: str = "probe") -> NDArray[
     Raises
     ------
     ScanError
-        Another shape or kind, NaN or infinity, or no light.
+        Wrong shape or type, NaN or infinity, or zero everywhere.
     """
-    array = plain_array(probe, file, key)
+    array = as_unmasked_array(probe, file, key)
     if array.dtype.kind != "c" or array.ndim not in (2, 3) or array.shape[-2:] != (N, N):
         raise ScanError(
             "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}",
@@ -206,9 +206,9 @@ def checked_object(obj: Any, file: str, key: str = "object") -> NDArray[np.compl
     Raises
     ------
     ScanError
-        Another shape or kind, NaN or infinity.
+        Wrong shape or type, NaN or infinity.
     """
-    array = plain_array(obj, file, key)
+    array = as_unmasked_array(obj, file, key)
     if array.dtype.kind != "c" or array.ndim < 2 or array.size != array.shape[-2] * array.shape[-1]:
         raise ScanError(
             "wrong array", file=file, key=key, found=f"{array.dtype} {array.shape}", expected="complex numbers, (y, x)"
@@ -223,7 +223,7 @@ def checked_object(obj: Any, file: str, key: str = "object") -> NDArray[np.compl
 def refuse_far_positions(
     positions_px: NDArray[np.float64], shape: tuple[int, ...], N: int, file: str, key: str = "positions"
 ) -> None:
-    """Refuse positions whose patches do not even touch the reference object.
+    """Refuse positions whose patches do not touch the reference object.
 
     Parameters
     ----------

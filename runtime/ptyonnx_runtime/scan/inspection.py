@@ -1,7 +1,8 @@
-"""Measured patterns are looked at once, as they are stored, before anybody believes them.
+"""Inspect measured patterns once, as they are stored, before they are used.
 
-Whoever reads them, a file's reader or `Scan` itself, hands every chunk to :meth:`Inspection.look` and asks at the end. What
-was declared is believed; what was not is refused where the numbers say otherwise. Nothing is converted silently.
+The reader of a file, or `Scan` itself, passes every chunk to :meth:`Inspection.inspect` and calls :meth:`Inspection.photons`
+at the end. Declarations are trusted. Without a declaration, patterns that contradict the default are refused. Nothing is
+converted silently.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Inspection", "check_declared"]
 
 VALUES = ("amplitude", "intensity")
 _REAL_KINDS = "fiu"
-_MOST_PHOTONS = 2.0**64  # in a pattern: no detector counts further, and float32 can still square it
+_MOST_PHOTONS = 2.0**64  # in a pattern: more than any detector counts, and its square still fits into float32
 
 _logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def check_declared(values: str | None, zero_frequency: str | None) -> None:
 
 
 class Inspection:
-    """What is found in the patterns of a scan as they go by.
+    """Properties of the patterns of a scan, collected chunk by chunk.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class Inspection:
         (pattern, y, x), as they are stored.
     conversion : Conversion
     values, zero_frequency : str or None
-        What was declared, as :class:`ptyonnx_runtime.scan.Scan` takes it.
+        As declared, see :class:`ptyonnx_runtime.scan.Scan`.
     file, key : str
         Named in errors.
     """
@@ -76,8 +77,8 @@ class Inspection:
         if len(set(shape)) == 1 and not conversion.transposed:
             self._rows = [np.zeros(shape[1]), np.zeros(shape[2])]
 
-    def look(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """Look at the next patterns.
+    def inspect(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """Inspect and convert the next patterns.
 
         Parameters
         ----------
@@ -92,7 +93,7 @@ class Inspection:
         Raises
         ------
         ScanError
-            No real numbers; NaN, infinity or negative values.
+            The numbers are not real; or some are NaN, infinite or negative.
         """
         if stored.dtype.kind not in _REAL_KINDS:
             raise ScanError(
@@ -102,11 +103,11 @@ class Inspection:
         if not (low >= 0 and high < np.inf):
             raise self._bad_value(stored)
         self._marks = self._marks or Marks(stored.dtype, stored.shape[1:])
-        self._marks.look(stored, high)
+        self._marks.add(stored, high)
         if self._values is None:
             self._signs = self._signs or IntensitySigns(stored)
             self._signs.add(stored)
-        with np.errstate(over="ignore"):  # infinite photons are refused once all patterns have gone by
+        with np.errstate(over="ignore"):  # infinite photons are refused at the end
             amplitudes = self._conversion(stored)
         if not self._photons and self._place is None:
             self._corner = looks_like_the_corner(amplitudes)
@@ -119,12 +120,12 @@ class Inspection:
         return amplitudes
 
     def photons(self, probe: NDArray[np.complex64] | None) -> NDArray[np.float64]:
-        """Say what was found once all patterns have gone by.
+        """Judge all patterns, at the end, and return their photons.
 
         Parameters
         ----------
         probe : (mode, y, x) complex64 or None
-            sqrt(photons), which knows how many photons there should be, and where.
+            sqrt(photons); predicts how many photons are to be expected, and where.
 
         Returns
         -------
@@ -134,8 +135,8 @@ class Inspection:
         Raises
         ------
         ScanError
-            Marks of bad pixels; no light, or more than anybody can count; an undeclared zero frequency that seems to be in the corner; undeclared patterns
-            that look like intensities.
+            Marks of bad pixels; no light, or more than any detector counts; without a declaration, a zero frequency that
+            seems to be in the corner, or patterns that look like intensities.
         """
         self._refuse_marks()
         photons = np.concatenate(self._photons)
@@ -146,11 +147,11 @@ class Inspection:
             )  # fmt: skip
         self._refuse_corner()
         self._refuse_intensities(probe)
-        self._refuse_glare(photons)
+        self._refuse_too_many_photons(photons)
         return photons
 
     def refuse_another_axis(self) -> None:
-        """Refuse a cube whose light says that the patterns lie along another axis than the first.
+        """Refuse a cube whose intensities show that the patterns lie along another axis than the first.
 
         Raises
         ------
@@ -166,7 +167,7 @@ class Inspection:
             )  # fmt: skip
 
     def _place_of(self, y: int, x: int) -> tuple[int, int]:
-        """Of a pixel in the file's own (y, x)."""
+        """Coordinates of a pixel in the file's own (y, x)."""
         return (x, y) if self._conversion.transposed else (y, x)
 
     def _bad_value(self, stored: NDArray[Any]) -> ScanError:
@@ -178,39 +179,39 @@ class Inspection:
         return ScanError(
             "negative values" if negative else "NaN or infinity", file=self._file, key=self._key,
             found=f"{value} in pattern {before + pattern} at (y, x) = {self._place_of(y, x)}",
-            remedy="amplitudes and counts are never negative: set marks of bad pixels to 0, and clip background subtraction there"
+            remedy="amplitudes and counts are not negative: set bad pixels to 0, and clip at 0 after background subtraction"
             if negative else "set bad pixels to 0",
         )  # fmt: skip
 
     def _refuse_marks(self) -> None:
         assert self._marks is not None, "there are patterns"
-        saturated, mark = self._marks.saturated(), self._marks.found()
+        saturated, mark = self._marks.saturated(), self._marks.bad_pixels()
         if saturated is not None and mark is None:
             y, x = self._place_of(saturated.y, saturated.x)
             _logger.warning(
-                "%s: pixels saturate, %s: what they lack is missing in the object",
+                "%s: pixels saturate, %s; the photons that they did not count are missing in the object",
                 self._file,
                 saturated._replace(y=y, x=x),
             )
         if mark is not None:
             y, x = self._place_of(mark.y, mark.x)
             raise ScanError(
-                "the end of a type's range: marks of bad pixels, or of saturated ones",
+                "the largest number of an integer type: a mark of bad or saturated pixels",
                 file=self._file, key=self._key, found=mark._replace(y=y, x=x), expected="counts",
-                remedy="set these pixels to 0 in every pattern; where the detector saturated, the counts are lost",
+                remedy="set these pixels to 0 in every pattern; counts of saturated pixels are lost",
             )  # fmt: skip
 
-    def _refuse_glare(self, photons: NDArray[np.float64]) -> None:
+    def _refuse_too_many_photons(self, photons: NDArray[np.float64]) -> None:
         if not photons.max() <= _MOST_PHOTONS:
             raise ScanError(
-                "numbers too large for light", file=self._file, key=self._key,
+                "too many photons", file=self._file, key=self._key,
                 found=f"{photons.max():.3g} photons in pattern {int(np.argmax(photons))}",
                 expected=f"at most {_MOST_PHOTONS:.3g}",
                 remedy="set marks of bad pixels to 0, and check unit and kind of the numbers: amplitude is sqrt(photons)",
             )  # fmt: skip
 
     def _refuse_intensities(self, probe: NDArray[np.complex64] | None) -> None:
-        reason = self._signs and self._signs.found(probe, transposed=self._conversion.transposed)
+        reason = self._signs and self._signs.reason(probe, transposed=self._conversion.transposed)
         if reason:
             raise ScanError(
                 f"these look like intensities, not amplitudes ({reason})",

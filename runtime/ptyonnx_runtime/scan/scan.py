@@ -1,7 +1,7 @@
-"""A ptychographic scan, in this project's conventions, checked once where it enters.
+"""A ptychographic scan in this project's conventions, checked once.
 
-Arrays enter through `Scan`, files through their reader, which converts to these conventions and uses the same checks;
-nothing behind them guesses.
+Arrays enter through `Scan`. The reader of a file converts to the same conventions and uses the same checks. Code that is
+given a `Scan` trusts it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from ptyonnx_bundles.errors import ScanError
 from ptyonnx_runtime.scan.amplitudes import Amplitudes, Conversion
 from ptyonnx_runtime.scan.checks import (
-    FACTS,
+    METADATA_RANGES,
+    as_unmasked_array,
     check_pattern_size,
-    checked_fact,
+    checked_metadata,
     checked_object,
     checked_positions,
     checked_probe,
-    plain_array,
     refuse_far_positions,
 )
 from ptyonnx_runtime.scan.inspection import Inspection, check_declared
@@ -31,13 +31,13 @@ from ptyonnx_runtime.scan.zero_frequency import PLACES
 
 __all__ = ["CHUNK", "InspectedPatterns", "Patterns", "Scan", "chunks"]
 
-CHUNK = 256  # patterns that are in memory at a time, unless told otherwise
-_INSPECTED_BYTES = 2**20  # of patterns looked at together: stays in a core's cache
+CHUNK = 256  # patterns in memory at a time, by default
+_INSPECTED_BYTES = 2**20  # of patterns that are inspected together: they stay in a core's cache
 _REAL_KINDS = "fiu"
 
-# Of the median of all patterns with photons. A frame that the shutter cut short, or that holds nothing but a few counts of
-# background, has no amplitude that a network knows: a tenth of the usual one, at most. No sample in transmission
-# takes away so much of the beam over a whole probe and leaves an image behind.
+# Relative to the median of all patterns with photons. The amplitudes of a frame with a closed shutter, or with only a few
+# background counts, are at most a tenth of the usual ones, which no network was trained on. No transmitting sample
+# absorbs that much over a whole probe and still yields an image.
 DARK = 0.01
 
 
@@ -58,7 +58,7 @@ class Patterns(Protocol):
 
 @runtime_checkable
 class InspectedPatterns(Patterns, Protocol):
-    """Patterns that whoever read them has inspected, and whose photons were counted then."""
+    """Patterns that their reader has inspected, with the photons that it counted."""
 
     @property
     def photons(self) -> NDArray[np.float64]:
@@ -67,38 +67,38 @@ class InspectedPatterns(Patterns, Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan:
-    """Measured patterns, where they were taken, and what is known beside them.
+    """Measured patterns, their positions, and metadata.
 
-    Arrays of any real or complex type are converted to those below, and checked as files are. What is declared about the
-    patterns is believed; what is not declared is refused where the numbers say otherwise.
+    Arrays of any real or complex type are converted to the types below, and checked as files are. Declarations about the
+    patterns are trusted. Without a declaration, patterns that contradict the default are refused.
 
     Parameters
     ----------
     diffraction : (pattern, y, x) real
-        Measured amplitude, sqrt(photons), or what `values` says; the zero frequency at ``(N//2, N//2)``, or where
-        `zero_frequency` says. An array, or anything that is indexed like one and stays where it is, such as a data
-        set in an open HDF5 file.
+        Measured amplitude, sqrt(photons), unless `values` declares intensities; the zero frequency is at
+        ``(N//2, N//2)``, unless `zero_frequency` declares the corner. An array, or anything that can be indexed like
+        one, such as a data set in an open HDF5 file, which is read when it is needed.
     positions_px : (pattern, 2) real
         (y, x) in object pixels; the object pixel at a position lies at patch index ``(N//2, N//2)``.
     probe : (mode, y, x) or (y, x) complex, optional
         sqrt(photons).
     object : (y, x) complex, optional
-        A reference reconstruction or the truth; object pixel (i, j) has the coordinate (i, j).
+        A reference reconstruction, or the true object; object pixel (i, j) has the coordinate (i, j).
     object_pixel_size_m, photon_energy_eV, detector_distance_m : float, optional
     name : str
-        For messages and manifests: usually the file's name.
+        Used in messages and manifests; usually the file's name.
     values : {"amplitude", "intensity"}, optional
-        Declares what the patterns are. By default amplitudes, and an error if they look like intensities; declared
-        intensities are square-rooted.
+        Declares the kind of the patterns. By default they are amplitudes, and refused if they look like intensities.
+        The square root of declared intensities is taken.
     zero_frequency : {"centre", "corner"}, optional
-        Where it lies. By default in the centre, and an error if the patterns look otherwise; from the corner,
-        [0, 0], patterns are shifted.
+        Declares the place of the zero frequency. By default it is in the centre, and patterns that contradict this are
+        refused. With the corner, [0, 0], patterns are shifted.
 
     Attributes
     ----------
     diffraction : (pattern, y, x) float32
-        Amplitudes with the zero frequency in the middle: `values` and `zero_frequency` are ``"amplitude"`` and
-        ``"centre"`` from then on.
+        Amplitudes with the zero frequency in the middle: after the conversion, `values` and `zero_frequency` are
+        ``"amplitude"`` and ``"centre"``.
     positions_px : (pattern, 2) float64
     probe : (mode, y, x) complex64 or None
     object : (y, x) complex64 or None
@@ -106,9 +106,9 @@ class Scan:
     Raises
     ------
     ScanError
-        The arrays cannot be a scan, or are something else than was declared; the message names the array.
+        The arrays cannot be a scan, or contradict the declarations; the message names the array.
     SettingsError
-        A declaration that does not exist.
+        A declaration is not one of the above.
     """
 
     diffraction: Patterns
@@ -132,9 +132,9 @@ class Scan:
         if self.object is not None:
             arrays["object"] = checked_object(self.object, self.name)
             refuse_far_positions(arrays["positions_px"], arrays["object"].shape, N, self.name)
-        for fact in FACTS:
-            if getattr(self, fact) is not None:
-                arrays[fact] = checked_fact(getattr(self, fact), self.name, fact)
+        for key in METADATA_RANGES:
+            if getattr(self, key) is not None:
+                arrays[key] = checked_metadata(getattr(self, key), self.name, key)
         if not isinstance(source, InspectedPatterns):
             arrays["diffraction"], arrays["photons"] = self._inspected(source, arrays.get("probe"))
         self._settle(arrays)
@@ -150,7 +150,7 @@ class Scan:
         photons: NDArray[np.float64] | None = None,
         **known: Any,
     ) -> Self:
-        """Put together what the caller has checked or made: nothing is looked at.
+        """Make a scan from arrays that the caller has checked or computed; they are not inspected.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class Scan:
         probe : (mode, y, x) complex64, optional
         object : (y, x) complex64, optional
         photons : (pattern,) float64, optional
-            Where they were counted already.
+            If they have been counted already.
         **known
             Further attributes by name.
         """
@@ -180,7 +180,7 @@ class Scan:
 
     @cached_property
     def photons(self) -> NDArray[np.float64]:
-        """(pattern,) float64: sum(A**2), counted chunk by chunk where nobody has."""
+        """(pattern,) float64: sum(A**2), computed chunk by chunk when it is first needed."""
         if isinstance(self.diffraction, InspectedPatterns):
             return self.diffraction.photons
         counted = []
@@ -193,32 +193,32 @@ class Scan:
     def lit(self) -> NDArray[np.bool_]:
         """(pattern,) bool: False for dark patterns, which hold less than 1 % of the median photons or none at all.
 
-        They are trained on, reconstructed and counted by nobody.
+        Dark patterns are used neither in training nor in reconstruction, and not counted in means.
         """
         some = self.photons[self.photons > 0]
         return self.photons > (DARK * np.median(some) if some.size else 0.0)
 
     @property
     def mean_photons(self) -> float:
-        """Mean photons of the patterns that are not dark; 0 where all are."""
+        """Mean photons of the patterns that are not dark; 0 if all are dark."""
         lit = self.photons[self.lit]
         return float(lit.mean()) if lit.size else 0.0
 
     @property
     def darkness(self) -> str | None:
-        """How many patterns are dark, in words; None where none is."""
+        """A sentence on the number of dark patterns; None if there are none."""
         dark = int(np.count_nonzero(~self.lit))
         return f"{dark} of {len(self)} patterns are dark and left out" if dark else None
 
     def part(self, members: NDArray[np.int64]) -> Self:
-        """Some of the patterns, in memory.
+        """Return a scan of some of the patterns, in memory.
 
         Parameters
         ----------
         members : (n,) int64
             Indices of patterns.
         """
-        known = {name: getattr(self, name) for name in _PLAIN}
+        known = {name: getattr(self, name) for name in _COPIED}
         return self.trusted(
             self.diffraction[members], self.positions_px[members], self.probe, self.object,
             photons=self.photons[members], **known,
@@ -234,43 +234,43 @@ class Scan:
         )
 
     def _settle(self, arrays: dict[str, Any]) -> None:
-        """Set what is known, once."""
+        """Set the attributes of the frozen scan, once."""
         for name, value in {**arrays, "values": "amplitude", "zero_frequency": "centre"}.items():
             object.__setattr__(self, name, value)
 
     def _inspected(self, source: Any, probe: NDArray[np.complex64] | None) -> tuple[Patterns, NDArray[np.float64]]:
-        """Convert patterns, looking at each once; with their photons."""
+        """Convert and inspect all patterns, and count their photons."""
         place = None if self.zero_frequency is None else PLACES[self.zero_frequency]
         conversion = Conversion(intensity=self.values == "intensity", corner=place == "corner")
         inspection = Inspection(
             source.shape, conversion, values=self.values, zero_frequency=self.zero_frequency,
             file=self.name, key="diffraction",
         )  # fmt: skip
-        stays = None if isinstance(source, np.ndarray) else Amplitudes(source, conversion)
-        as_it_is = stays is None and source.dtype == np.dtype("=f4") and not any(conversion)
-        converted = np.empty(() if stays or as_it_is else source.shape, np.float32)
+        lazy = None if isinstance(source, np.ndarray) else Amplitudes(source, conversion)
+        unchanged = lazy is None and source.dtype == np.dtype("=f4") and not any(conversion)
+        converted = np.empty(() if lazy or unchanged else source.shape, np.float32)
         itemsize = getattr(getattr(source, "dtype", None), "itemsize", converted.itemsize)
         for part in chunks(source.shape[0], max(1, _INSPECTED_BYTES // (itemsize * source.shape[1] ** 2))):
-            amplitudes = inspection.look(stays.stored(part) if stays else source[part])
+            amplitudes = inspection.inspect(lazy.stored(part) if lazy else source[part])
             if converted.ndim:
                 converted[part] = amplitudes
         photons = inspection.photons(probe)
         inspection.refuse_another_axis()
-        return stays or (source if as_it_is else converted), photons
+        return lazy or (source if unchanged else converted), photons
 
 
-_PLAIN = (*FACTS, "name")
+_COPIED = (*METADATA_RANGES, "name")
 
 
 def _pattern_source(diffraction: Any, name: str) -> Any:
-    """Patterns as they came, an array or what can be read like one, if they have the shape of patterns."""
+    """Return the patterns unconverted, an array or a lazy source, once their shape and type have been checked."""
     if isinstance(diffraction, np.ma.MaskedArray):
         raise ScanError(
             "a masked array", file=name, key="diffraction", expected="an array of numbers",
             remedy="bad pixels are 0: give diffraction.filled(0)",
         )  # fmt: skip
     readable = hasattr(diffraction, "shape") and hasattr(diffraction, "__getitem__")
-    source = diffraction if readable else plain_array(diffraction, name, "diffraction")
+    source = diffraction if readable else as_unmasked_array(diffraction, name, "diffraction")
     shape = tuple(source.shape)
     kind = getattr(getattr(source, "dtype", None), "kind", _REAL_KINDS)
     if kind not in _REAL_KINDS:

@@ -1,1 +1,1 @@
-"""Patches on one canvas: where they lie, their phases and weights, and how well the object explains the patterns."""
+"""Stitch patches on one canvas: positions, phases and weights of patches, and the residual of the object."""

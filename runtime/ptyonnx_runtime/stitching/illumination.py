@@ -1,8 +1,7 @@
-"""The probe that a reconstruction uses, at the photon scale of the patterns as the network gets them.
+"""The probe of a reconstruction, at the photon scale of the patterns that enter the network.
 
-A bundle of this project's own brings the probe that it was trained with, in photons. A foreign one
-may bring none, and what it brings has no photon scale of its own: the systems in the field write
-probes in units of their own.
+A native bundle contains the probe that it was trained with, in sqrt(photons). A foreign bundle may contain none, or one
+in unknown units, as other systems do not store probes in photons.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ def illumination(bundle: Bundle, scan: Scan, flux: Flux) -> NDArray[np.complex64
     ----------
     bundle : Bundle
     scan : Scan
-        Its probe serves where a foreign bundle has none.
+        Its probe is used if a foreign bundle has none.
     flux : Flux
-        What is done to the scan's amplitudes.
+        How the scan's amplitudes are scaled.
 
     Returns
     -------
     (mode, N, N) complex64, sqrt(photons)
-        The bundle's own as it is; that of a foreign bundle, or of the scan, brought to the mean
-        photons of the scaled patterns: what a sample that absorbs little lets through.
+        The probe of a native bundle, unchanged. The probe of a foreign bundle or of the scan is scaled to the mean photons
+        of the scaled patterns, as for a sample that absorbs little.
 
     Raises
     ------
@@ -57,10 +56,10 @@ def illumination(bundle: Bundle, scan: Scan, flux: Flux) -> NDArray[np.complex64
 
 
 def amplitude_factor(model: ForwardModel, scan: Scan, flux: Flux) -> np.float32:
-    """Factor on an object with which as many photons are expected as were measured.
+    """Factor on an object for which the number of expected photons equals the measured one.
 
-    Other systems leave the scale of their amplitudes free, as they do that of their probes: the
-    residual of their networks is computed up to this one factor. Their objects stay as they are.
+    The amplitudes of other systems have an arbitrary scale, as their probes do. The residual of their networks is
+    therefore computed with this factor on the object. The returned object is not scaled.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ def amplitude_factor(model: ForwardModel, scan: Scan, flux: Flux) -> np.float32:
         Of the object.
     scan : Scan
     flux : Flux
-        What is done to the scan's amplitudes.
+        How the scan's amplitudes are scaled.
     """
     positions_px = scan.positions_px[scan.lit]
     parts = chunks(len(positions_px), max(1, _CHUNK_PX // scan.N**2))

@@ -1,9 +1,9 @@
-"""The leading eigenvector of a large Hermitian matrix, without a library of linear algebra.
+"""The leading eigenvector of a large Hermitian matrix, without BLAS.
 
-Lanczos's method with thick restarts [Wu and Simon, SIAM J. Matrix Anal. Appl. 22 (2000) 602-616], whose basis is kept
-orthogonal by Gram and Schmidt's method, applied twice. ARPACK does the same, but through BLAS, which shares even short
-vectors out among threads that wait for each other in a loop: beside a busy process the phases of 516 patches took
-0.2 to 0.75 s instead of 5 ms. Sums by `einsum` stay in the calling thread.
+This is the thick-restart Lanczos method [Wu and Simon, SIAM J. Matrix Anal. Appl. 22 (2000) 602-616], with two passes of
+Gram-Schmidt orthogonalisation. ARPACK computes the same through BLAS, which distributes even short vectors over threads
+that wait for each other in a loop. On a busy machine, the phases of 516 patches then took 0.2 to 0.75 s instead of 5 ms.
+Sums by `einsum` stay in the calling thread.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ __all__ = ["leading_eigenvector"]
 
 Vector = NDArray[np.complex128]
 
-_BASIS = 20  # vectors, as many as ARPACK takes for one eigenvector
-_KEPT = 8  # of them at a restart, those that belong to the largest eigenvalues
-_MOST_PRODUCTS = 3000  # then the best vector so far has to do
+_BASIS = 20  # vectors, as in ARPACK for one eigenvector
+_KEPT = 8  # vectors kept at a restart, those of the largest eigenvalues
+_MOST_PRODUCTS = 3000  # then the best vector so far is returned
 
 
 def leading_eigenvector(products: Callable[[Vector], Vector], start: Vector, *, precision: float) -> Vector:
-    """Eigenvector of the largest eigenvalue, which must be positive.
+    """Compute the eigenvector of the largest eigenvalue, which must be positive.
 
     Parameters
     ----------
     products : callable
         Multiplies a vector by the matrix.
     start : (n,) complex128
-        Where to begin; not orthogonal to the eigenvector.
+        Initial vector, not orthogonal to the eigenvector.
     precision : float
-        Norm of the residual relative to the eigenvalue at which the vector is good enough.
+        The iteration ends when the norm of the residual, relative to the eigenvalue, is at most this.
 
     Returns
     -------

@@ -1,18 +1,17 @@
 """One global phase per patch, chosen so that overlapping patches agree.
 
-A single diffraction pattern says nothing about the global phase of its patch: a network can
-only guess it, and averaging patches whose phases disagree wipes out the slow variations of the
-object. Where patches overlap, their relative phase is measured. Finding all phases at once is
-angular synchronisation [Singer, Appl. Comput. Harmon. Anal. 30 (2011) 20-36]: they are the
-leading eigenvector of the matrix of inner products between patches.
+A diffraction pattern does not determine the global phase of its patch. A network can only guess it, and an average of
+patches with different phases loses the slow variations of the object. Overlaps determine the relative phase of two
+patches. Estimating all phases at once is called angular synchronisation [Singer, Appl. Comput. Harmon. Anal. 30 (2011)
+20-36]: the phases are those of the leading eigenvector of the matrix of inner products between patches.
 
-The inner products are taken between sums over small blocks of the canvas, 8 x 8 pixels at
-N = 64. On real and simulated scans the image was as good as with single pixels (phase correlation
-0.906 and 0.907, 0.957 and 0.958), at a sixty-fourth of the size.
+Inner products are computed from sums over small blocks of the canvas, 8 x 8 pixels at N = 64. On measured and simulated
+scans, images were as good as with single pixels (phase correlation 0.906 and 0.907, 0.957 and 0.958), with 64 times less
+data.
 
-The sums wait in a temporary file and are read a few thousand patches at a time. With S the matrix of patches
-and blocks, scaled, the eigenvector v of ``conj(S) S'`` (patches) is ``conj(S) w`` with w that of ``S' conj(S)``
-(blocks): what is iterated has the size of the canvas, however long the scan.
+A temporary file holds the sums, and a few thousand patches are read at a time. Let S be the scaled matrix of patches and
+blocks. The eigenvector v of ``conj(S) S'`` (over patches) is ``conj(S) w``, with w that of ``S' conj(S)`` (over blocks).
+So the iterated vector has the size of the canvas, however long the scan is.
 """
 
 from __future__ import annotations
@@ -29,35 +28,35 @@ from ptyonnx_runtime.stitching.spool import Spool
 from ptyonnx_runtime.stitching.stitching import Frame, Tiles
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array  # a fifth of a second that a single patch does not need
+    from scipy.sparse import csr_array  # imported late: it takes a fifth of a second
 
 __all__ = ["Overlaps"]
 
 _BLOCKS_PER_PATCH = 8  # along each axis
-_PRECISION = 1e-5  # of the eigenvalue: phases to about 1e-3 rad, less than patches disagree by anyway
-_DENSE = 32  # patches up to which a dense solver is simpler and exact
-_LEAST_LIGHT = 1e-6  # of the brightest block: what is darker connects nothing
-_CHUNK_BYTES = 2**21  # of sums that are in memory at a time
+_PRECISION = 1e-5  # relative, of the eigenvalue: phases are accurate to about 1e-3 rad, better than patches agree
+_DENSE = 32  # largest number of patches for the dense solver, which is exact
+_LEAST_LIGHT = 1e-6  # of the brightest block: darker blocks connect no patches
+_CHUNK_BYTES = 2**21  # of sums in memory at a time
 
 
 class Overlaps:
-    """Collects what patches have in common, a chunk of tiles at a time.
+    """Collects sums over blocks of tiles, chunk by chunk, and estimates the phases of the patches from them.
 
-    A context manager: what is collected is in a temporary file.
+    A context manager, as the sums are in a temporary file.
 
     Parameters
     ----------
     frame : Frame
-        Of the canvas that the tiles belong to.
+        Frame of the canvas of the tiles.
     N : int
         Width of a patch, pixels.
     count : int
-        Patches that will be added.
+        Number of patches that will be added.
 
     Raises
     ------
     OutputError
-        No folder for temporary files, or no room there.
+        There is no folder for temporary files, or too little free space.
     """
 
     def __init__(self, frame: Frame, N: int, count: int) -> None:
@@ -71,7 +70,7 @@ class Overlaps:
             self._columns_twice[:, part::2, part::2] = self._rows.swapaxes(1, 2)
         self._columns = frame.shape[1] // self._block_px + 2
         self._size = (frame.shape[0] // self._block_px + 2) * self._columns
-        # Sums of the weighted patch over each block that it may touch, and the first of these blocks, (y, x).
+        # Sums of the weighted patch over each block that it may touch, and the index (y, x) of the first block.
         record = np.dtype([("values", np.complex64, self._touched**2), ("first", np.int32, 2)])
         self._spool = Spool(record, count)
         self._chunk = max(_DENSE, _CHUNK_BYTES // record.itemsize)
@@ -102,10 +101,10 @@ class Overlaps:
         self._spool.put(first, records)
 
     def phases(self) -> NDArray[np.complex64]:
-        """Find the factor of absolute value 1 by which each patch is to be multiplied, once all of them were added.
+        """Compute the factor of modulus 1 by which each patch has to be multiplied, after all have been added.
 
-        Patches that no overlap connects keep the phases of the network relative to each other,
-        and so does the whole: its mean phase is not changed.
+        Groups of patches without a common overlap keep their relative phase as the network predicts it. The mean phase
+        does not change.
 
         Returns
         -------
@@ -126,7 +125,7 @@ class Overlaps:
         step = np.arange(self._touched, dtype=np.int32)
         y, x = (sums["first"][:, axis, np.newaxis] + step for axis in (0, 1))
         blocks = y[:, :, np.newaxis] * np.int32(self._columns) + x[:, np.newaxis, :]
-        # a tile may touch fewer blocks than that: the rest hold zeros, wherever they lie
+        # a tile may touch fewer blocks: the sums of the others are zero, so that their index does not matter
         return np.asarray(np.minimum(blocks, self._size - 1), np.int32).reshape(len(sums), -1)
 
     def _matrix(self, sums: NDArray[np.void]) -> csr_array:
@@ -137,7 +136,7 @@ class Overlaps:
         start = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
         return csr_array((values.ravel(), blocks.ravel(), start), (len(values), self._size))
 
-    def _lights(self) -> Iterator[tuple[slice, csr_array]]:
+    def _magnitudes(self) -> Iterator[tuple[slice, csr_array]]:
         """Absolute values of the matrix, some patches at a time."""
         for part in chunks(self._count, self._chunk):
             matrix = self._matrix(self._spool.get(part.start, part.stop - part.start))
@@ -145,7 +144,7 @@ class Overlaps:
             yield part, matrix
 
     def _connected(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """What each patch has in common with all, and a label of those that light connects, directly or not.
+        """Overlap of each patch with all others, and labels of connected patches.
 
         Returns
         -------
@@ -155,14 +154,14 @@ class Overlaps:
         """
         light = np.zeros(self._size)  # of all patches together, for each block
         brightest = 0.0
-        for _, matrix in self._lights():
+        for _, matrix in self._magnitudes():
             light += np.asarray(matrix.T @ np.ones(matrix.shape[0]))
             brightest = max(brightest, float(matrix.data.max(initial=0)))
         least = _LEAST_LIGHT * brightest
         degree = np.empty(self._count)
         bright_block = np.empty(self._count, np.int32)
         of_block = np.arange(self._size, dtype=np.int32)
-        for part, matrix in self._lights():
+        for part, matrix in self._magnitudes():
             degree[part] = matrix @ light
             each = matrix.data.reshape(matrix.shape[0], -1)
             row, best = np.arange(len(each)), each.argmax(axis=1)
@@ -183,7 +182,7 @@ class Overlaps:
         return np.asarray(factors * (mean / abs(mean) if mean else 1))
 
     def _leading(self, members: NDArray[np.int64], degree: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """The leading eigenvector over patches, by way of that over blocks."""
+        """Compute the leading eigenvector over patches from the one over blocks."""
         parts = list(chunks(len(members), self._chunk))
         kept = [self._matrix(self._read(members))] if len(parts) == 1 else []
 
@@ -192,7 +191,7 @@ class Overlaps:
                 yield part, kept[0] if kept else self._matrix(self._read(members[part]))
 
         def products(vector: NDArray[np.complex128]) -> NDArray[np.complex128]:
-            """Multiply by S' conj(S), without writing the inner products of all pairs of blocks out."""
+            """Multiply by S' conj(S), without storing that matrix."""
             total = np.zeros(self._size, np.complex128)
             for part, matrix in matrices():
                 common: NDArray[np.complex128] = np.asarray(matrix @ vector.conj())
@@ -209,20 +208,20 @@ class Overlaps:
         return found
 
     def _read(self, members: NDArray[np.int64]) -> NDArray[np.void]:
-        """Sums of some patches, in ascending order: each run of neighbours in one piece."""
+        """Read the sums of patches with ascending indices; consecutive ones in one piece."""
         runs = np.split(members, np.flatnonzero(np.diff(members) != 1) + 1)
         parts = [self._spool.get(int(run[0]), len(run)) for run in runs]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _merged(of_block: NDArray[np.int32], light: csr_array, least: float) -> NDArray[np.int32]:
-    """Labels of blocks, once what some patches light is one."""
+    """Merge the labels of blocks that one of these patches illuminates together."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     bright = light.data > least
     ends = np.concatenate([[0], np.cumsum(bright)])[light.indptr]
-    # a graph of patches and labels of blocks: small, unlike one of pairs of patches
+    # a graph of patches and labels of blocks is small, a graph of pairs of patches would not be
     count, labels = light.shape
     edges = of_block[light.indices[bright]] + count
     graph = csr_array((bright[bright], edges, np.append(ends, [len(edges)] * labels)), (count + labels,) * 2)

@@ -1,7 +1,7 @@
-"""Where patches of a network lie, and where they are known, as its recipe's conventions say.
+"""Positions of a network's patches, and their known pixels, by the conventions in its recipe.
 
-A network of this project gives one patch for each pattern, known everywhere. One that another
-system trained may give one patch for a whole group of patterns, or zeros around its middle.
+A network of this project predicts one patch for each pattern, with all pixels known. A foreign network may predict one
+patch for a whole group of patterns, or only the central part of a patch.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ptyonnx_bundles import Bundle
 
 __all__ = ["CENTRAL_HALF", "GROUP", "conventions", "patch_positions", "patch_weight"]
 
-GROUP = "group"  # of `patch_position`: the patch lies at the mean position of the patterns that entered together
-CENTRAL_HALF = "central half"  # of `known`: outside of the middle N/2 x N/2 pixels a patch says nothing
+GROUP = "group"  # a value of `patch_position`: the patch lies at the mean position of its group of patterns
+CENTRAL_HALF = "central half"  # a value of `known`: only the central N/2 x N/2 pixels of a patch are known
 
 
 def conventions(bundle: Bundle) -> Mapping[str, Any]:
-    """What is known about a foreign network; empty for one of this project's own."""
-    found: Mapping[str, Any] = getattr(bundle.manifest.recipe, "conventions", {})
-    return found
+    """Conventions of a foreign network; empty for a native one."""
+    known: Mapping[str, Any] = getattr(bundle.manifest.recipe, "conventions", {})
+    return known
 
 
 def patch_positions(known: Mapping[str, Any], positions_px: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -46,7 +46,7 @@ def patch_positions(known: Mapping[str, Any], positions_px: NDArray[np.float64])
 
 
 def patch_weight(known: Mapping[str, Any], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Weight of each patch pixel: that of the probe, and 0 where patches say nothing.
+    """Weight of each patch pixel: that of the probe, and 0 for unknown pixels.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""How well a stitched object explains the measurement: the forward model against every pattern.
+"""The residual: the forward model of a stitched object, compared with every measured pattern.
 
-Object pixels without data (NaN) are taken as vacuum, at the object's own phase. The mask holds only pixels to which all
-patterns together brought less than a twentieth of one pattern's peak light, so the choice hardly
-matters to any expected pattern (7e-4 of an R-factor of 0.104 on the shipped scan).
+Unknown object pixels (NaN) are replaced by vacuum at the object's mean phase. They were all illuminated so weakly, see
+:data:`ptyonnx_runtime.stitching.stitching.LEAST_WEIGHT`, that this hardly changes the expected patterns (7e-4 of an
+R-factor of 0.104 on the shipped scan).
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def r_factor(misfit: NDArray[np.float64], measured: NDArray[np.float64]) -> floa
 
 
 class ForwardModel:
-    """A known object and probe: what would have been measured, compared with what was.
+    """The forward model of a known object and probe: expected patterns, and their misfit to measured ones.
 
     Parameters
     ----------
     object_ : (y, x) complex64
-        NaN is taken as vacuum.
+        NaN is replaced by vacuum.
     frame : Frame
-        Where the object lies.
+        Frame of the object.
     probe : (mode, N, N) complex64
         sqrt(photons).
     """
@@ -87,7 +87,7 @@ class ForwardModel:
         return Pair(real, imag)
 
     def photons(self, positions_px: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Photons expected in each pattern: what probe and object let through (Parseval).
+        """Photons expected in each pattern: those that probe and object transmit (Parseval).
 
         Parameters
         ----------
@@ -124,15 +124,15 @@ class ForwardModel:
 
 
 def _far_field(wave: Pair, signs: NDArray[np.float32]) -> Pair:
-    """Far field up to the sign of each pixel, which no intensity shows.
+    """Far field up to the sign of each pixel, which does not affect intensities.
 
-    A centred transform is an ordinary one between two changes of sign, ``(-1)**(y + x)``. Takes 10 us
-    at N = 64 where the matrix products of :func:`~ptyonnx_runtime.physics.propagate` take 38.
+    A centred transform is an ordinary one between two multiplications by ``(-1)**(y + x)``. It takes 10 us at N = 64; the
+    matrix products of :func:`~ptyonnx_runtime.physics.propagate` take 38 us.
     """
     signed = np.empty(np.shape(wave.real), np.complex64)
     np.multiply(wave.real, signs, out=signed.real)
     np.multiply(wave.imag, signs, out=signed.imag)
-    # SciPy's is as fast, and takes a tenth of a second to load.
+    # SciPy's FFT is as fast, but takes a tenth of a second to import.
     field = np.fft.fft2(signed, norm="ortho")  # noqa: TID251 - a known object, nothing to differentiate or export
     return Pair(field.real, field.imag)
 

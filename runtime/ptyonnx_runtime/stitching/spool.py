@@ -1,4 +1,4 @@
-"""Keeps what belongs to each patch on disk between two passes, so that memory does not grow with the scan."""
+"""Keep records of patches in a temporary file between two passes, so that memory does not grow with the scan."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ptyonnx_runtime.stitching.stitching import Tiles
 
 __all__ = ["Spool", "TileSpool"]
 
-_LARGE_BYTES = 2**30  # from here on it is said aloud where they go
-_REMEDY = 'make room there, set TMPDIR to another folder, or keep the phases of the network: phases="network"'
+_LARGE_BYTES = 2**30  # larger files are mentioned in a warning
+_REMEDY = 'make room there, set TMPDIR to another folder, or use the phases of the network: phases="network"'
 
 _logger = logging.getLogger(__name__)
 
 
 class Spool:
-    """A temporary file of records, one for each patch. Any thread may put them away or read them.
+    """A temporary file of records, one for each patch. Any thread may write or read records.
 
-    A context manager; the file has no name and vanishes with it, whatever happens.
+    A context manager. The file has no name, and the system deletes it when it is closed or the process ends.
 
     Parameters
     ----------
     record : dtype
     count : int
-        Patches; the file will be as large as all their records.
+        Number of patches; the file will hold a record for each.
     """
 
     def __init__(self, record: np.dtype[np.void], count: int) -> None:
@@ -40,19 +40,19 @@ class Spool:
         self.size_bytes = record.itemsize * count
 
     def __enter__(self) -> Self:
-        """Make the file.
+        """Create the file.
 
         Raises
         ------
         OutputError
-            No folder for temporary files, or too little room there.
+            There is no folder for temporary files, or too little free space.
         """
         folder = str(temporary_folder())
         try:
             free = shutil.disk_usage(folder).free
             if free < self.size_bytes:
                 raise OutputError(
-                    "too little room for the patches, which wait there for their phases", file=folder,
+                    "too little free space for the temporary file of the patches", file=folder,
                     found=f"{free / 1e9:.3g} GB free", expected=f"{self.size_bytes / 1e9:.3g} GB", remedy=_REMEDY,
                 )  # fmt: skip
             self._file: IO[bytes] = tempfile.TemporaryFile(prefix="ptyonnx-", buffering=0, dir=folder)
@@ -62,7 +62,7 @@ class Spool:
         level = logging.WARNING if self.size_bytes >= _LARGE_BYTES else logging.DEBUG
         _logger.log(
             level,
-            "%.3g GB of patches wait in %s for their phases (TMPDIR=… for another)",
+            "a temporary file of %.3g GB with the patches is written to %s (TMPDIR=… chooses another folder)",
             self.size_bytes / 1e9,
             folder,
         )
@@ -72,7 +72,7 @@ class Spool:
         self._file.close()
 
     def put(self, first: int, records: NDArray[np.void]) -> None:
-        """Put records of consecutive patches away.
+        """Write the records of consecutive patches.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class Spool:
         Raises
         ------
         OutputError
-            The folder has become full, or cannot be written.
+            The disk is full, or the file cannot be written.
         """
         if not len(records):
             return
@@ -93,7 +93,7 @@ class Spool:
             raise _unusable(self._folder, error) from None
 
     def get(self, first: int, count: int) -> NDArray[np.void]:
-        """Give the records of consecutive patches back; parameters as for :meth:`put`.
+        """Read the records of `count` consecutive patches.
 
         Raises
         ------
@@ -102,11 +102,11 @@ class Spool:
         """
         records = np.empty(count, self.record)
         try:
-            found = read_at(self._file, _bytes(records), first * self.record.itemsize) if count else 0
+            read = read_at(self._file, _bytes(records), first * self.record.itemsize) if count else 0
         except OSError as error:
             raise _unusable(self._folder, error) from None
-        if found < records.nbytes:
-            raise OutputError("a temporary file has lost its end", file=self._folder, remedy=_REMEDY)
+        if read < records.nbytes:
+            raise OutputError("a temporary file is shorter than it was written", file=self._folder, remedy=_REMEDY)
         return records
 
 
@@ -118,7 +118,7 @@ class TileSpool(Spool):
     N : int
         Width of a patch, pixels.
     count : int
-        Patches; a tile takes ``8 (N + 1)**2 + 40`` bytes.
+        Number of patches; a tile takes ``8 (N + 1)**2 + 40`` bytes.
     """
 
     def __init__(self, N: int, count: int) -> None:
@@ -131,14 +131,14 @@ class TileSpool(Spool):
         super().__init__(np.dtype(parts), count)
 
     def put_tiles(self, first: int, tiles: Tiles) -> None:
-        """Put the tiles of consecutive patches away; see :meth:`Spool.put`."""
+        """Write the tiles of consecutive patches; see :meth:`Spool.put`."""
         records = np.empty(len(tiles.values), self.record)
         for name, part in tiles._asdict().items():
             records[name] = part
         self.put(first, records)
 
     def get_tiles(self, first: int, count: int) -> Tiles:
-        """Give the tiles of consecutive patches back; see :meth:`Spool.get`."""
+        """Read the tiles of consecutive patches; see :meth:`Spool.get`."""
         records = self.get(first, count)
         return Tiles(**{name: records[name] for name in Tiles._fields})
 

@@ -1,8 +1,8 @@
-"""Put overlapping patches together on one canvas, at sub-pixel positions.
+"""Stitch overlapping patches on one canvas, at sub-pixel positions.
 
-Every patch is placed by bilinear interpolation and weighted by the probe's intensity; the sum
-is divided by the summed weight, and pixels that hardly any light reached are declared empty
-instead of being blown up. The result does not depend on the order or batching of patches.
+Every patch is placed by bilinear interpolation and weighted by the probe's intensity. The sum is divided by the summed
+weight; pixels with hardly any light are masked, as the division would amplify noise there. The result does not depend on
+the order or batching of patches.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ptyonnx_runtime.scan import Scan
 
 __all__ = ["LEAST_WEIGHT", "Canvas", "Frame", "Tiles", "frame_of", "interpolate", "probe_weight", "split_subpixel"]
 
-# An object pixel counts as seen when all patterns together brought it at least this fraction of
-# the light that one pattern puts on its brightest pixel. On the shipped scan the choice between
-# 0.01 and 0.3 moves the ragged border by 10 pixels and the R-factor by 4e-4.
+# An object pixel is known if all patterns together illuminated it with at least this fraction of the intensity of one probe
+# at its brightest pixel. On the shipped scan, any value from 0.01 to 0.3 moves the border of the known area by at most 10
+# pixels and the R-factor by 4e-4.
 LEAST_WEIGHT = 0.05
-LARGEST_CANVAS_PX = 2**28  # 4 GiB of accumulators; positions in another unit end here
+LARGEST_CANVAS_PX = 2**28  # 4 GiB of accumulators: positions in another unit than object pixels exceed it
 
 
 class Frame(NamedTuple):
-    """Where a canvas lies: its pixel (i, j) has the object coordinate ``origin_px + (i, j)``."""
+    """Origin and shape of a canvas: its pixel (i, j) has the object coordinate ``origin_px + (i, j)``."""
 
     origin_px: tuple[int, int]
     shape: tuple[int, int]
@@ -43,7 +43,7 @@ class Tiles(NamedTuple):
     fraction : (patch, 2) float64
         Sub-pixel part (y, x) of each position.
     share : (patch,) float64
-        Factor on the weight of each patch.
+        Factor that multiplies the weight of each patch.
     """
 
     values: NDArray[np.float32]
@@ -52,7 +52,7 @@ class Tiles(NamedTuple):
     share: NDArray[np.float64]
 
     def rotated(self, factors: NDArray[np.complex64]) -> Tiles:
-        """Multiply every patch by a complex factor of its own."""
+        """Multiply every patch by its complex factor, (patch,)."""
         values = self.values.view(np.complex64) * factors[:, np.newaxis, np.newaxis]
         return self._replace(values=values.view(np.float32))
 
@@ -73,9 +73,9 @@ def probe_weight(probe: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 
 def frame_of(scan: Scan) -> Frame:
-    """The canvas for a scan: that of its reference object where all patches fit, else the smallest.
+    """Choose the canvas of a scan: that of its reference object if all patches fit into it, otherwise the smallest.
 
-    Dark patterns have no patch.
+    Patches of dark patterns are left out.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def frame_of(scan: Scan) -> Frame:
     Raises
     ------
     ScanError
-        The positions span more pixels than any canvas may have.
+        The positions span more than :data:`LARGEST_CANVAS_PX` pixels.
     """
     half = scan.N // 2
     positions_px = scan.positions_px[scan.lit]
@@ -120,7 +120,7 @@ class Canvas:
         height, width = frame.shape
         # one pixel more: bilinear placement of N pixels touches N + 1, the last with weight 0
         self._sum = np.zeros((height + 1, 2 * (width + 1)))
-        self._impulses = np.zeros((height + 1, width + 1))  # what each position brings to its four pixels
+        self._impulses = np.zeros((height + 1, width + 1))  # bilinear weights of each position at its four pixels
 
     def tiles(
         self,
@@ -136,7 +136,7 @@ class Canvas:
         positions_px : (patch, 2) float64
             (y, x) in object pixels.
         share : (patch,) float64, optional
-            Factor on each patch's weight, 1 by default.
+            Factor that multiplies the weight of each patch; 1 by default.
         """
         N = patches.shape[-1]
         corner, fraction = split_subpixel(positions_px, self.frame.origin_px, N)
@@ -175,14 +175,14 @@ class Canvas:
         return np.asarray(np.fft.irfft2(spectrum, full)[:height, :width])
 
     def finish(self) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-        """The weighted mean of all patches.
+        """Compute the weighted mean of all patches.
 
         Returns
         -------
         object : (y, x) complex64
             NaN where the mask is True.
         mask : (y, x) bool
-            True where too little light came to know anything (the sense of NumPy's masked arrays).
+            True where the illumination was too weak, as in NumPy's masked arrays.
         """
         weights = self.weights()
         mask = weights < LEAST_WEIGHT
@@ -196,7 +196,7 @@ class Canvas:
 def split_subpixel(
     positions_px: NDArray[np.float64], origin_px: tuple[int, int], N: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Canvas index of the first pixel of each patch, and the sub-pixel rest.
+    """Split positions into the canvas index of each patch's first pixel and a sub-pixel remainder.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def split_subpixel(
 
 
 def interpolate(array: NDArray[np.float32], fraction: NDArray[np.float64], pixel: int = 1) -> NDArray[np.float32]:
-    """Read every array at ``index + fraction`` by linear interpolation along y and x.
+    """Interpolate every array linearly at ``index + fraction``, along y and x.
 
     Exact where the fraction is 0 or 1.
 
@@ -227,7 +227,7 @@ def interpolate(array: NDArray[np.float32], fraction: NDArray[np.float64], pixel
     fraction : (n, 2) float64
         In [0, 1], along y and x.
     pixel : int
-        Numbers per pixel along the last axis.
+        Number of values per pixel along the last axis.
 
     Returns
     -------
