@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import click
@@ -71,7 +72,9 @@ def summary(values: Mapping[str, object], text: str | Callable[[], str | Iterabl
 
 
 def _jsonable(value: Any) -> Any:
-    """Replace what JSON has no form for: paths, NumPy scalars, numbers that are not finite."""
+    """Replace what JSON has no form for: dataclasses, paths, NumPy scalars, numbers that are not finite."""
+    if is_dataclass(value):
+        value = {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _jsonable(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

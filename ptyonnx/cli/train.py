@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from ptyonnx.cli.completion import Words
 from ptyonnx.cli.output import summary
 from ptyonnx.cli.progress import TrainingBars, stage
 from ptyonnx.cli.verb import Verb
@@ -240,9 +241,10 @@ def _setting_option(name: str, field: FieldInfo) -> click.Option:
     default = "" if field.default is None else f"  [{str(field.default).lower()}]"
     help_text = f"{field.description}{default}"
     if field.annotation is bool:
-        return _flag(name, help=help_text, metavar="", is_flag=False, flag_value=_ALONE)
+        words = Words(("true", "false"))
+        return _flag(name, help=help_text, metavar="", is_flag=False, flag_value=_ALONE, type=words)
     kind = "|".join(choices) or ("NUMBER" if field.annotation is float else "INTEGER")
-    return _flag(name, help=help_text, metavar=kind)
+    return _flag(name, help=help_text, metavar=kind, type=Words(tuple(choices)))
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ptyonnx.cli.completion import offer_values
 from ptyonnx.cli.output import AS_JSON, QUIET, VERBOSE, say_aside, verbosity
 from ptyonnx.cli.progress import announce
 
@@ -66,6 +67,8 @@ class Verb(WithExamples):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Own options, common options, help."""
         *own, help_option = super().get_params(ctx)
+        for param in own:
+            offer_values(param)
         return [*own, *common_options(), help_option]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
