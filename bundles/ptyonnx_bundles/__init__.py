@@ -1,4 +1,4 @@
-"""The bundle format: recipe, manifest, digests, reading and writing. The ground floor."""
+"""The bundle format: recipe, manifest, digests, reading and writing; all other packages build on this one."""
 
 from ptyonnx_bundles.bundle import Bundle, digests, read_bundle, write_bundle
 from ptyonnx_bundles.digest import bundle_digest, graph_digest, weight_digest

@@ -1,4 +1,4 @@
-"""Arguments of Python's functions: what is of the wrong kind is refused in one line that names the argument."""
+"""Check the types of arguments of public functions; the error names the argument."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PATHS = (str, os.PathLike)
 
 
 def as_path(given: object, key: str, expected: str = "a path") -> Path:
-    """Take an argument that must be a path.
+    """Convert an argument that must be a path.
 
     Raises
     ------
     SettingsError
-        It is none.
+        It is not a path.
     """
     if not isinstance(given, _PATHS) or not given:
         raise _wrong(given, key, expected)
@@ -49,6 +49,6 @@ def _wrong(given: object, key: str, expected: str) -> SettingsError:
     )
     swapped = type(given).__name__ in _NAMES or isinstance(given, _PATHS)
     return SettingsError(
-        "not what this argument takes", key=key, found=found, expected=expected,
+        "wrong type of argument", key=key, found=found, expected=expected,
         remedy="are two arguments swapped?" if swapped else None,
     )  # fmt: skip

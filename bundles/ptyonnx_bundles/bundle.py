@@ -1,7 +1,7 @@
-"""Read and write bundles: one `.onnx` file that describes and tests itself.
+"""Read and write bundles: single `.onnx` files that contain their own description and self-test.
 
-`bundles/README.md` is the specification. Reading checks everything that can be checked
-without running the network; running the self-test is the runtime's business.
+`bundles/README.md` is the specification. Reading checks everything that can be checked without running the
+network; the runtime runs the self-test.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MANIFEST_KEY, PROBE_KEY = "ptyonnx.manifest", "ptyonnx.probe"
 DIGEST_KEY = "ptyonnx.digest"  # of the other three
 LARGEST_FILE_BYTES = 2**30
 LARGEST_MANIFEST_BYTES = 2**20
-# What is given instead of a bundle, by its first bytes, and what to do.
+# Other formats that users give instead of a bundle, by their first bytes, with a remedy.
 _OTHERS = {
     b"PK\3\4": (
         "a ZIP archive", "a scan is given beside a bundle; of a PtychoPINN wts.h5.zip 'ptyonnx adopt' makes a bundle",
@@ -55,22 +55,22 @@ _OTHERS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bundle:
-    """An opened bundle: checked, not yet run.
+    """An open bundle, checked but not run.
 
     Attributes
     ----------
     model : bytes
         The file's bytes, an ONNX model.
     manifest : Manifest or ForeignManifest
-        What is known about it.
+        Recipe, physics, origin and digests.
     probe : (mode, y, x) complex64, sqrt(photons)
-        The probe of the training scan; no modes where a foreign bundle does not know it.
+        The probe of the training scan; without modes if a foreign bundle has none.
     selftest : SelfTest
-        What the native network computed.
+        Patterns and the native network's output.
     graph : OnnxFile
         The decoded model.
     path : Path or None
-        Where it was read from.
+        The file that it was read from.
     """
 
     model: bytes
@@ -87,10 +87,9 @@ class Bundle:
 
     @property
     def digest(self) -> str:
-        """One SHA-256 over everything in the file that means something, to be published beside it; 64 hex digits.
+        """SHA-256 over graph, weights, manifest, probe and self-test, for publication; 64 hexadecimal digits.
 
-        Graph, weights, manifest, probe and self-test take part, not how the file is encoded; see *Digests* in the
-        specification.
+        The encoding of the file does not matter; see *Digests* in the specification.
         """
         stated = self.manifest.digests
         return bundle_digest(stated.weights, stated.graph, self.graph.metadata[DIGEST_KEY])
@@ -102,21 +101,21 @@ class Bundle:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether another system made the graph, so that no recipe says what its layers are."""
+        """Whether the graph is from another system, so that no recipe describes its layers."""
         return isinstance(self.manifest, ForeignManifest)
 
     @property
     def trained_with(self) -> str:
-        """The framework that trained the network, or the system where that is another."""
+        """The framework that trained the network, or for a foreign bundle its system."""
         manifest = self.manifest
         return manifest.recipe.system if isinstance(manifest, ForeignManifest) else manifest.producer.framework
 
     def native_recipe(self, purpose: str) -> Recipe:
-        """Give the recipe from which the network can be built in a framework; see :meth:`native_manifest`."""
+        """Return the recipe from which a framework can build the network; see :meth:`native_manifest`."""
         return self.native_manifest(purpose).recipe
 
     def native_weights(self) -> dict[str, NDArray[np.float32]]:
-        """Copy the weights as a network in a framework takes them: trained arrays and whitening, bit for bit.
+        """Copy the weights for a network in a framework: trained arrays and whitening, bit for bit.
 
         Returns
         -------
@@ -133,12 +132,12 @@ class Bundle:
         return {name: np.array(self.weights[name], np.float32) for name in names}
 
     def native_manifest(self, purpose: str) -> Manifest:
-        """Give the manifest of a network of this project's own.
+        """Return the manifest of a native network.
 
         Parameters
         ----------
         purpose : str
-            What it is needed for: the subject of the error's sentence.
+            What needs it: the subject of the sentence in the error.
 
         Raises
         ------
@@ -163,21 +162,21 @@ class Bundle:
 
 
 def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
-    """Open a bundle and check all of it except what it computes.
+    """Open a bundle and check everything except its self-test.
 
     Parameters
     ----------
     source : path-like or bytes
-        A file, or all of its bytes.
+        A file or its content.
 
     Raises
     ------
     BundleError
-        Missing or unreadable file, not an ONNX model, a part of the format missing or wrong.
+        The file is missing, unreadable or not an ONNX model, or a part of the format is missing or wrong.
     ProtocolError
         The bundle follows another protocol.
     DigestError
-        Weights or graph are not those of the manifest.
+        Weights, graph or metadata do not have the stated digests.
     """
     path = None if isinstance(source, bytes) else Path(source)
     file = str(path) if path else "bundle"
@@ -187,7 +186,7 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
     manifest_text, probe_text, selftest_text, digest = _metadata(graph, file)
     manifest = parse_manifest(manifest_text, file)
     _check_agreement(manifest, file)
-    if isinstance(manifest, Manifest):  # before the digests, which know that something changed, but not what
+    if isinstance(manifest, Manifest):  # before the digests, which detect a change but not its place
         check_graph(graph, manifest.recipe, file)
     else:
         check_foreign_graph(graph, manifest.recipe, file)
@@ -212,12 +211,12 @@ def write_bundle(
     probe: NDArray[np.complex64],
     selftest: SelfTest,
 ) -> Bundle:
-    """Write a bundle atomically and return it as a reader finds it.
+    """Write a bundle atomically and return it as a reader would read it.
 
     Parameters
     ----------
     path : path-like
-        Replaced only when the new bundle is complete.
+        An existing file is replaced only when the new bundle is complete.
     model : bytes
         The canonical ONNX model; entries of an earlier bundle in it are replaced.
     manifest : Manifest or ForeignManifest
@@ -225,14 +224,14 @@ def write_bundle(
     probe : (mode, y, x) complex64, sqrt(photons)
         The probe of the training scan.
     selftest : SelfTest
-        Patterns and what the native network makes of them.
+        Patterns and the native network's output.
 
     Raises
     ------
     BundleError
-        What was to be written is not a bundle; nothing is written.
+        The parts do not form a valid bundle; nothing is written.
     OutputError
-        The file could not be written; an earlier file stays as it was.
+        The file could not be written; an existing file is unchanged.
     """
     entries = {
         MANIFEST_KEY: manifest.to_json(),
@@ -262,7 +261,7 @@ def digests(model: bytes, limits: Limits = NATIVE) -> Digests:
 
 
 def _limits(model: bytes) -> Limits:
-    """How much a file may hold, by the protocol that it states; whatever is wrong with it is said later."""
+    """Choose the size limits by the protocol that the file states; faults are reported later."""
     try:
         texts = [text for text in metadata_texts(model, MANIFEST_KEY) if len(text) <= LARGEST_MANIFEST_BYTES]
         return (
@@ -297,7 +296,7 @@ def _refuse_others(content: bytes, file: str) -> None:
 
 
 def _metadata(graph: OnnxFile, file: str) -> list[str]:
-    """Texts of the manifest, the probe, the self-test and their digest."""
+    """Return the texts of manifest, probe and self-test, and their digest."""
     keys = (MANIFEST_KEY, PROBE_KEY, SELFTEST_KEY, DIGEST_KEY)
     for key in keys:
         if key not in graph.metadata:
@@ -325,6 +324,6 @@ def _check_agreement(manifest: AnyManifest, file: str) -> None:
 def _check_digest(part: str, computed: str, stated: str, file: str) -> None:
     if computed != stated:
         raise DigestError(
-            f"the {part} changed after the bundle was made", file=file, key=f"digest of the {part}",
+            f"the {part} changed after the bundle was written", file=file, key=f"digest of the {part}",
             found=computed[:16] + "…", expected=stated[:16] + "…", remedy="fetch the bundle again, or export it anew",
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""How many threads are worth having: one for every core that this process may use.
+"""Count the processor cores that this process may use, which is the useful number of threads.
 
-Batch systems bind a process to some cores, containers give it a share of the machine's time. More threads than
-that wait for each other: the kernel stops all of them as soon as the share of a period is used up.
+Batch systems bind a process to some cores, and containers limit its share of CPU time. Additional threads only wait for
+each other: the kernel stops all of them as soon as the quota of a period is used up.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 __all__ = ["cores", "cpu_quota"]
 
 _ROOT = Path("/")
-_OCTAL = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks
+_OCTAL = re.compile(r"\\([0-7]{3})")  # escapes of blanks in mountinfo
 
 
 def cores(root: Path = _ROOT) -> int:
-    """Processor cores that this process may use: those it is bound to, or fewer where a quota leaves less.
+    """Count the processor cores that this process may use: those it is bound to, or fewer if a quota is lower.
 
-    A quota of 1.5 cores counts as 2: one thread could not use it up.
+    A quota of 1.5 cores counts as 2, since one thread cannot use it up.
 
     Parameters
     ----------
     root : Path
-        Where ``proc`` and the control groups are found.
+        Directory that contains ``proc`` and the control groups.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root)
@@ -35,27 +35,27 @@ def cores(root: Path = _ROOT) -> int:
 
 
 def cpu_quota(root: Path = _ROOT) -> float | None:
-    """Cores' worth of time that Linux control groups leave to this process, the least on the way to the top.
+    """Return the CPU quota of this process in cores: the lowest of its Linux control groups and their parents.
 
-    Both versions of control groups count, ``cpu.max`` of the second and ``cpu.cfs_quota_us`` of the first
+    Both versions of control groups are read, ``cpu.max`` of the second and ``cpu.cfs_quota_us`` of the first
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
 
     Parameters
     ----------
     root : Path
-        Where ``proc`` and the control groups are found.
+        Directory that contains ``proc`` and the control groups.
 
     Returns
     -------
     float or None
-        None where nothing is limited, or nothing is known.
+        None if there is no limit or it is unknown.
     """
     quotas = [quota for group in _groups(root) if (quota := _quota_of(group)) is not None]
     return min(quotas, default=None)
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Folders of every control group that this process belongs to, from its own up to the topmost that is mounted."""
+    """Iterate over the folders of this process's control groups, from the topmost mounted one to its own."""
     paths = dict(_memberships(root / "proc/self/cgroup"))
     for version, top, mounted in _mounts(root / "proc/self/mountinfo"):
         if version not in paths:
@@ -69,7 +69,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _memberships(file: Path) -> Iterator[tuple[int, str]]:
-    """Version of control groups and this process's path there, of those that limit processors."""
+    """Iterate over version and path of the control groups of this process that limit CPU time."""
     for line in _lines(file):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -80,7 +80,7 @@ def _memberships(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def _mounts(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Version, topmost group and mount point of control groups that limit processors (proc_pid_mountinfo(5))."""
+    """Iterate over version, topmost group and mount point of control groups that limit CPU time (proc_pid_mountinfo(5))."""
     for line in _lines(file):
         left, _, right = line.partition(" - ")
         place, kind = left.split(" "), right.split(" ")
@@ -94,7 +94,7 @@ def _mounts(file: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _below(path: str, top: str) -> list[str]:
-    """Names of the groups between the topmost that is mounted and the process's own; none where that is not below."""
+    """Names of the groups from below the topmost mounted one to the process's own; none if that is not below it."""
     steps, above = ([part for part in name.split("/") if part] for name in (path, top))
     if steps[: len(above)] != above or ".." in steps:  # a container sees its own group as the topmost
         return []
@@ -102,7 +102,7 @@ def _below(path: str, top: str) -> list[str]:
 
 
 def _quota_of(group: Path) -> float | None:
-    """Cores' worth of time of one group."""
+    """Quota of one group in cores."""
     for line in _lines(group / "cpu.max"):
         return _ratio(*line.split(" ")[:2])
     for quota, period in zip(_lines(group / "cpu.cfs_quota_us"), _lines(group / "cpu.cfs_period_us"), strict=False):
@@ -111,7 +111,7 @@ def _quota_of(group: Path) -> float | None:
 
 
 def _ratio(quota: str, period: str = "100000") -> float | None:
-    """Time per period; None without a limit, which one version writes as "max" and the other as -1."""
+    """Quota divided by period; None without a limit, which is "max" in one version and -1 in the other."""
     with suppress(ValueError, ZeroDivisionError):
         share = int(quota) / int(period)
         return share if share > 0 else None

@@ -1,10 +1,10 @@
 """Digests that show whether two bundles are the same function.
 
-The weight digest covers every initializer bit for bit; the graph digest covers topology,
-attributes and interfaces without the weights. Bundles whose two digests are equal compute
-the same function, whatever framework they come from. The text digest covers what a bundle
-says beside its graph. The bundle digest covers these three: everything that means something.
-None of them has a key: they show damage, and who made a bundle only where they are published.
+The weight digest covers every initializer bit for bit; the graph digest covers topology, attributes and
+interfaces without the weights. Bundles whose two digests are equal compute the same function, whatever
+framework they come from. The text digest covers manifest, probe and self-test. The bundle digest covers
+these three and so the whole meaning of the file. No digest is keyed: they detect damage, and authenticate
+a bundle only if they are published elsewhere.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def weight_digest(weights: Mapping[str, NDArray[Any]]) -> str:
 
 
 def graph_digest(model: OnnxFile) -> str:
-    """SHA-256 over operators, attributes, names, inputs and outputs; no weight takes part.
+    """SHA-256 over operators, attributes, names, inputs and outputs, without the weights.
 
     Parameters
     ----------
     model : OnnxFile
-        The decoded model; its nodes are taken in the order in which they stand.
+        The decoded model; its nodes are hashed in their order in the file.
 
     Returns
     -------
@@ -76,12 +76,12 @@ def graph_digest(model: OnnxFile) -> str:
 
 
 def text_digest(texts: Sequence[str]) -> str:
-    """SHA-256 over texts in UTF-8, with one line feed between them.
+    """SHA-256 over texts in UTF-8, separated by line feeds.
 
     Parameters
     ----------
     texts : sequence of str
-        Manifest, probe and self-test as they stand in the metadata.
+        Manifest, probe and self-test as stored in the metadata.
 
     Returns
     -------
@@ -96,12 +96,12 @@ def text_digest(texts: Sequence[str]) -> str:
 
 
 def bundle_digest(weights: str, graph: str, metadata: str) -> str:
-    """SHA-256 over the other three: one number for everything in a bundle that means something.
+    """SHA-256 over the other three digests, one number for the whole bundle.
 
     Parameters
     ----------
     weights, graph, metadata : str
-        What :func:`weight_digest`, :func:`graph_digest` and :func:`text_digest` gave.
+        From :func:`weight_digest`, :func:`graph_digest` and :func:`text_digest`.
 
     Returns
     -------

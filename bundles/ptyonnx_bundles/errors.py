@@ -1,4 +1,4 @@
-"""Every error that a user can cause, in one tree.
+"""All errors that a user can cause, in one hierarchy.
 
 ::
 
@@ -12,16 +12,16 @@
     ├── RunError                    a run directory that cannot be used
     ├── OutputError                 a result that could not be written
     ├── TrainingError               training that cannot lead to a usable network
-    │   ├── CollapseError           a head of the network stopped depending on its input
+    │   ├── CollapseError           a head of the network no longer depends on its input
     │   └── DivergenceError         NaN or infinity in the loss
     ├── ConversionError             an exported graph that is not the native network
     ├── ProviderError               an execution provider that this machine does not have
-    ├── NotFiniteError              a network that makes NaN or infinity of a pattern
-    ├── MissingDependencyError      a package to install first
-    └── WorkerError                 a child process that died or did not answer
+    ├── NotFiniteError              a network whose output for a pattern is NaN or infinite
+    ├── MissingDependencyError      an optional package is not installed
+    └── WorkerError                 a child process that crashed or did not answer
 
-What an error says may come from a stranger's file, so its line is made safe for a terminal:
-control characters are shown as escapes and long values are cut.
+The parts of an error may come from an untrusted file, so its line is made safe for a terminal: control
+characters are escaped, and long values are shortened.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LONGEST_PART = 300  # characters; enough for a shape, a list of names or a sente
 
 
 class PtyonnxError(Exception):
-    """Something the user can mend, said in one line.
+    """An error that the user can correct, reported in one line.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ class PtyonnxError(Exception):
     key : str, optional
         The array, setting or member concerned.
     found, expected : str, optional
-        What stands there, and what should.
+        The actual and the required value.
     remedy : str, optional
-        What to do about it.
+        What the user can do.
     """
 
     def __init__(
@@ -95,22 +95,24 @@ class PtyonnxError(Exception):
 
     def __str__(self) -> str:
         place = ": ".join(
-            part for part in (self.file and escape_unprintable(self.file), self.key and f"'{_short(self.key)}'") if part
+            part
+            for part in (self.file and escape_unprintable(self.file), self.key and f"'{_shorten(self.key)}'")
+            if part
         )
-        sentence = _short(self.problem)
+        sentence = _shorten(self.problem)
         if self.found is not None:
-            sentence += f", found {_short(self.found)}"
+            sentence += f", found {_shorten(self.found)}"
         if self.expected is not None:
-            sentence += f", expected {_short(self.expected)}"
+            sentence += f", expected {_shorten(self.expected)}"
         if self.remedy is not None:
-            sentence += f"; {_short(self.remedy)}"
+            sentence += f"; {_shorten(self.remedy)}"
         return f"{place}: {sentence}" if place else sentence
 
     @classmethod
     def from_validation(
         cls, error: ValidationError, *, file: str | PathLike[str] | None = None, key: str | None = None
     ) -> Self:
-        """Say the first complaint of a validation in one line.
+        """Convert the first fault of a validation to an error of one line.
 
         Parameters
         ----------
@@ -119,14 +121,14 @@ class PtyonnxError(Exception):
         file : path-like, optional
             The file that holds the values.
         key : str, optional
-            Named where the complaint concerns the whole and not one field.
+            Key of the error if the fault concerns no single field.
         """
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or key
         if first["type"] == "missing":
             return cls("missing", file=file, key=field)
         if first["type"] == "extra_forbidden":
-            return cls("there is no such key", file=file, key=field)
+            return cls("no such key", file=file, key=field)
         value = first["input"]
         shown = repr(value) if first["loc"] and isinstance(value, bool | int | float | str) else None
         problem = first["msg"]
@@ -137,7 +139,7 @@ class PtyonnxError(Exception):
         return cls(problem, file=file, key=field, found=shown)
 
 
-def _short(part: object) -> str:
+def _shorten(part: object) -> str:
     text = " ".join(str(part).split())
     return escape_unprintable(text if len(text) <= LONGEST_PART else text[: LONGEST_PART - 1] + "…")
 
@@ -151,7 +153,7 @@ class ObjectError(PtyonnxError):
 
 
 class SettingsError(PtyonnxError):
-    """A setting, flag or configuration key that does not exist or does not fit."""
+    """A setting, flag or configuration key that does not exist or has an unusable value."""
 
 
 class BundleError(PtyonnxError):
@@ -167,11 +169,11 @@ class DigestError(BundleError):
 
 
 class RunError(PtyonnxError):
-    """A run directory that is missing, unfinished or not one of ours."""
+    """A run directory that is missing, unfinished or not one of ptyonnx."""
 
 
 class OutputError(PtyonnxError):
-    """A result that could not be written; what stood there before is untouched."""
+    """A result that could not be written; an earlier file of that name is unchanged."""
 
 
 class TrainingError(PtyonnxError):
@@ -195,12 +197,12 @@ class ProviderError(PtyonnxError):
 
 
 class NotFiniteError(PtyonnxError):
-    """A network that makes something of a pattern that is no number."""
+    """A network whose output for a pattern is NaN or infinite."""
 
 
 class MissingDependencyError(PtyonnxError):
-    """An optional package that has to be installed first."""
+    """An optional package that is not installed."""
 
 
 class WorkerError(PtyonnxError):
-    """A child process that died, or did not answer in time."""
+    """A child process that crashed or did not answer in time."""

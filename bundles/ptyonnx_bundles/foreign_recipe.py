@@ -1,7 +1,7 @@
-"""What is known about a network that another system trained: its size, and what was declared about it.
+"""The recipe of a network that another system trained: its size and its declared conventions.
 
-A foreign recipe does not say how to build the network: only the graph in the file does. So such a
-network can be run, but not trained on, nor compared layer by layer with one of ours.
+A foreign recipe does not describe the layers; only the graph in the file does. Such a network can be run,
+but it cannot be trained further or compared layer by layer with a native one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ptyonnx_bundles.recipe import SMALLEST_N
 
 __all__ = ["LARGEST_FOREIGN_N", "READ_CONVENTIONS", "ForeignRecipe", "Setting"]
 
-# Conventions that a graph cannot obey by itself, since they concern what is done with its patches.
+# Conventions that readers must follow, since they concern the use of the patches.
 READ_CONVENTIONS = {"patch_position": ("pattern", "group"), "known": ("everywhere", "central half")}
 LARGEST_FOREIGN_N = 2048  # pixels; two patterns of this size still fit into a self-test
 
@@ -29,22 +29,22 @@ Setting = Annotated[JsonValue, AfterValidator(_refuse_infinities)]
 
 
 class ForeignRecipe(BaseModel):
-    """A network whose graph another system made.
+    """A network of another system.
 
     Attributes
     ----------
     name : str
         Always "foreign".
     system : str
-        Who trained it, such as "PtychoNN".
+        The system that trained it, such as "PtychoNN".
     N : int
         Width and height of a diffraction pattern and of an object patch, in pixels.
     gridsize : int
         ``gridsize**2`` neighbouring patterns enter the network together as channels.
     conventions : dict of str to JSON
-        What was declared about the original's input and output, for people: the graph in the
-        bundle obeys the bundle's own conventions already. Readers look at two of them: where a
-        patch lies, and where it is known.
+        Declared conventions of the original's input and output, for documentation: the graph in the
+        bundle already follows the conventions of bundles. Readers use two of them: the position of a
+        patch, and the region in which it is known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -53,7 +53,7 @@ class ForeignRecipe(BaseModel):
     system: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     N: int = Field(ge=SMALLEST_N, le=LARGEST_FOREIGN_N, multiple_of=2)
     gridsize: int = Field(default=1, ge=1, le=4)
-    conventions: dict[str, Setting] = Field(description="what was declared about the original's input and output")
+    conventions: dict[str, Setting] = Field(description="declared conventions of the original's input and output")
 
     @field_validator("conventions")
     @classmethod

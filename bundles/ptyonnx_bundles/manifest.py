@@ -1,6 +1,6 @@
-"""The manifest: everything that has to be known about a bundle beside its graph.
+"""The manifest: all information about a bundle besides its graph.
 
-`Manifest` is that of protocols 1 and 2, `ForeignManifest` that of protocols 3 and 4. Their JSON schemas,
+Protocols 1 and 2 use `Manifest`, protocols 3 and 4 use `ForeignManifest`. Their JSON schemas,
 `schema.json` and `schema-3.json`, are generated from them (`python
 bundles/make_schema.py`), and a test keeps them current.
 """
@@ -47,7 +47,7 @@ __all__ = [
     "stated_protocol",
 ]
 
-PROTOCOL: Literal[4] = 4  # the newest; a bundle states the lowest that can say what it is
+PROTOCOL: Literal[4] = 4  # the newest; a bundle states the lowest one that can describe it
 FOREIGN_PROTOCOL: Literal[3] = 3
 COARSE_PROTOCOL: Literal[4] = 4
 _PROTOCOLS: dict[str, Literal[1, 2]] = {"two-headed-cnn-1": 1, "two-headed-cnn-2": 2}
@@ -62,10 +62,10 @@ class _Part(BaseModel):
 
 
 class Producer(_Part):
-    """Who made the bundle."""
+    """The framework and the packages that made the bundle."""
 
     framework: Literal["pytorch", "tensorflow"]
-    versions: dict[str, str] = Field(description="package name -> version, of all that took part")
+    versions: dict[str, str] = Field(description="package name -> version of all packages involved")
 
 
 class Physics(_Part):
@@ -80,7 +80,7 @@ class Physics(_Part):
 
 
 class TrainingData(_Part):
-    """What the network has seen."""
+    """The training scan."""
 
     name: str
     digest: Digest = Field(description="SHA-256 of the arrays of the scan")
@@ -88,21 +88,21 @@ class TrainingData(_Part):
 
 
 class Digests(_Part):
-    """What shows that two bundles are the same function."""
+    """Digests that are equal if two bundles are the same function."""
 
     weights: Digest
     graph: Digest
 
 
 class Manifest(_Part):
-    """Everything that is known about a bundle.
+    """All information about a bundle.
 
     Attributes
     ----------
     protocol : int
-        Raised by one whenever a reader of the previous protocol would misread or refuse
-        the file; fields that old readers need not know come with a new protocol too,
-        since unknown fields are errors. Follows from the recipe's family: 2 brought the second.
+        Increased by one whenever a reader of the previous protocol would misread or refuse the file;
+        every new field needs a new protocol, since unknown fields are errors. It follows from the
+        recipe's family: protocol 2 added the second family.
     """
 
     protocol: Literal[1, 2] = Field(description="1: two-headed-cnn-1, 2: two-headed-cnn-2")
@@ -129,36 +129,36 @@ class Manifest(_Part):
 
 
 def protocol_of(recipe: Recipe) -> Literal[1, 2]:
-    """Give the lowest protocol that has this recipe: what a bundle of it states."""
+    """Return the lowest protocol with this recipe, which its bundles state."""
     return _PROTOCOLS[recipe.name]
 
 
 class ForeignProducer(_Part):
-    """Who brought the network in; who trained it, says the recipe's `system`."""
+    """The packages that adopted the network; the recipe's `system` names the one that trained it."""
 
     framework: Literal["foreign"] = "foreign"
-    versions: dict[str, str] = Field(description="package name -> version, of all that took part")
+    versions: dict[str, str] = Field(description="package name -> version of all packages involved")
 
 
 class ForeignPhysics(_Part):
-    """The measurement that the network was trained for, as far as it is known."""
+    """The measurement that the network was trained for, as far as known."""
 
     N: int = Field(gt=0, description="pattern width and height, pixels")
     gridsize: int = Field(gt=0)
-    probe_modes: int = Field(ge=0, description="0: the probe is not known, a scan brings its own")
+    probe_modes: int = Field(ge=0, description="0: the probe is unknown, and scans must contain their own")
     mean_photons: float | None = Field(gt=0, description="mean photons per pattern of the training scan; null: unknown")
     wavelength_m: float | None = Field(default=None, gt=0)
     object_pixel_size_m: float | None = Field(default=None, gt=0)
 
 
 class ForeignManifest(_Part):
-    """Everything that is known about a network that another system trained.
+    """All information about a network that another system trained.
 
     Attributes
     ----------
     protocol : int
-        3: readers of earlier protocols know neither foreign recipes nor what is unknown.
-        4: the same in coarse numbers, whose self-test has a wider tolerance.
+        3: adds foreign recipes and unknown values.
+        4: the same for coarse number formats, whose self-test has a wider tolerance.
     """
 
     protocol: Literal[3, 4] = Field(description="4: the self-test's tolerance follows 8-bit or bfloat16 numbers")
@@ -166,7 +166,7 @@ class ForeignManifest(_Part):
     producer: ForeignProducer
     physics: ForeignPhysics
     training_data: TrainingData | None = Field(default=None, description="null: unknown")
-    settings: dict[str, Setting] = Field(default_factory=dict, description="training settings, where they are known")
+    settings: dict[str, Setting] = Field(default_factory=dict, description="training settings, if known")
     metrics: dict[str, float] = Field(default_factory=dict, description="last validation metrics")
     digests: Digests
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
@@ -193,16 +193,16 @@ def parse_manifest(text: str, file: str | None = None) -> AnyManifest:
     Parameters
     ----------
     text : str
-        From a stranger.
+        Untrusted.
     file : str, optional
         Named in errors.
 
     Raises
     ------
     ProtocolError
-        The protocol number is one that this version does not know.
+        This version does not support the protocol.
     BundleError
-        Not JSON, or a field is missing, unknown or of the wrong kind.
+        The text is not JSON, or a field is missing, unknown or of the wrong type.
     """
     try:
         protocol = stated_protocol(text)
@@ -222,12 +222,12 @@ def parse_manifest(text: str, file: str | None = None) -> AnyManifest:
 
 
 def stated_protocol(text: str) -> int | None:
-    """Find the protocol number in the text of a manifest; None where none is stated.
+    """Read the protocol number from the text of a manifest; None if it states none.
 
     Raises
     ------
     ValueError, RecursionError
-        Not JSON, or not JSON as a manifest may be.
+        The text is not JSON, or has constants or keys that a manifest must not have.
     """
     values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     protocol = values.get("protocol") if isinstance(values, dict) else None
@@ -241,24 +241,24 @@ def _refuse_constant(constant: str) -> None:
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return values
 
 
 def schema_name(protocol: int) -> str:
-    """Name the file in which the schema of a protocol is published."""
+    """Return the name of the published schema of a protocol."""
     return "schema.json" if protocol < FOREIGN_PROTOCOL else f"schema-{FOREIGN_PROTOCOL}.json"
 
 
 def schema(protocol: int = 1) -> dict[str, Any]:
-    """Give the JSON schema of the manifest, as published."""
+    """Return the published JSON schema of the manifest."""
     text = resources.files("ptyonnx_bundles").joinpath(schema_name(protocol)).read_text(encoding="utf-8")
     published: dict[str, Any] = json.loads(text)
     return published
 
 
 def generate_schema(protocol: int = 1) -> str:
-    """Generate the text that the published schema must hold."""
+    """Generate the text of the published schema."""
     described = _CLASSES[protocol].model_json_schema()
     described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     described["$id"] = (

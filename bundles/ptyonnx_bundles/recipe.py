@@ -1,7 +1,7 @@
 """The network recipe: layers, canonical names, shapes and initial weights, without a framework.
 
-Both native networks, both exporters and the bundle format refer to this file; nothing here
-knows TensorFlow, PyTorch or ONNX Runtime. The architecture is PtychoPINN's convolutional
+Both native networks, both exporters and the bundle format use this file; it does not depend on
+TensorFlow, PyTorch or ONNX Runtime. The architecture is PtychoPINN's convolutional
 autoencoder without its border branch: a shared encoder, two decoders (amplitude and phase).
 """
 
@@ -18,12 +18,12 @@ __all__ = ["AMPLITUDE_MAX", "FAMILIES", "HEADS", "KERNEL", "Convolution", "Famil
 
 HEADS: tuple[Literal["amplitude"], Literal["phase"]] = ("amplitude", "phase")
 KERNEL = 3  # pixels, every convolution
-# Slope of the activation below zero, by family. A ReLU that one large step has pushed below zero for
-# every pattern never learns again, and enough of them take a whole head with them; a leaky one
-# recovers. An eighth is exact in float32, so that every framework and the graph have the same bits.
+# Slope of the activation below zero, by family. A ReLU whose input a large step has made negative for
+# every pattern has no gradient any more, and enough of these disable a whole head; a leaky ReLU recovers.
+# One eighth is exact in float32, so that the frameworks and the graph have the same bits.
 FAMILIES: dict[str, float] = {"two-headed-cnn-1": 0.0, "two-headed-cnn-2": 0.125}
-AMPLITUDE_MAX = 1.5  # a transmission is at most 1; the margin absorbs errors of the probe's scale
-OUTPUT_GAIN = 0.01  # last convolutions start small: training starts at vacuum, and no head has to unlearn
+AMPLITUDE_MAX = 1.5  # a transmission is at most 1; the margin allows for an error of the probe's scale
+OUTPUT_GAIN = 0.01  # the last convolutions start small, so that training starts at vacuum
 VACUUM_LOGIT = math.log(2.0)  # sigmoid(log 2) = 2/3, times AMPLITUDE_MAX = 1
 DEEPEST_FILTERS = 128  # before `filters_scale`
 FIRST_DECODER_FILTERS = 64
@@ -84,13 +84,13 @@ _UPSAMPLE_ATTRIBUTES = (
 
 
 class Recipe(BaseModel):
-    """What network to build. Equal recipes give equal weight names and shapes everywhere.
+    """The architecture of a network; equal recipes have equal weight names and shapes in every framework.
 
     Attributes
     ----------
     name : str
-        Name of the family; raised when the meaning of the other fields changes. The second has
-        leaky rectifiers where the first has plain ones.
+        Name of the family; its number increases when the meaning of the other fields changes. The second
+        family has leaky ReLUs instead of ReLUs.
     N : int
         Width and height of a diffraction pattern and of an object patch, in pixels.
     gridsize : int
@@ -98,7 +98,7 @@ class Recipe(BaseModel):
     filters_scale : float
         Factor on the number of filters of every layer.
     depth : int
-        Number of poolings. Chosen from N where it is not given.
+        Number of poolings; by default it follows from N.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -115,7 +115,7 @@ class Recipe(BaseModel):
         if not isinstance(values, dict):
             return values
         N, depth = values.get("N"), values.get("depth", 0)
-        if type(N) is int and type(depth) is int and depth == 0:  # False is 0 in Python, but not in a manifest
+        if type(N) is int and type(depth) is int and depth == 0:  # False equals 0 in Python but not in a manifest
             return {**values, "depth": default_depth(N)}
         return values
 
@@ -134,7 +134,7 @@ class Recipe(BaseModel):
 
     @property
     def leak(self) -> float:
-        """Slope of the activation below zero; 0 is a plain ReLU."""
+        """Slope of the activation below zero; 0 for a ReLU."""
         return FAMILIES[self.name]
 
     @property
@@ -153,7 +153,7 @@ class Recipe(BaseModel):
         return max(1, round(number * self.filters_scale))
 
     def convolutions(self) -> tuple[Convolution, ...]:
-        """All convolutions, in the order in which data meet them."""
+        """List all convolutions in order of computation."""
         layers = []
         channels = self.channels
         for level, filters in enumerate(self.encoder_filters):
@@ -178,14 +178,14 @@ class Recipe(BaseModel):
         return shapes
 
     def constant_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Canonical name -> shape of the constants that are measured, not trained."""
+        """Canonical name -> shape of the constants that are computed from the training data."""
         return {"whitening.mean": (self.N, self.N), "whitening.scale": ()}
 
     def initial_weights(self, seed: int) -> dict[str, NDArray[np.float32]]:
-        """Weights to start from, the same bits for every framework.
+        """Draw initial weights, with the same bits for every framework.
 
         He initialisation for kernels [He et al., ICCV 2015, eq. 15], zero biases; the output
-        convolutions start small with the amplitude at 1, so that training starts at vacuum.
+        convolutions start small and with an amplitude of 1, so that training starts at vacuum.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class Recipe(BaseModel):
         return tuple(nodes)
 
     def graph_constants(self) -> dict[str, NDArray[np.generic]]:
-        """Give the initializers of the canonical graph that follow from the recipe alone."""
+        """Return the initializers of the canonical graph that the recipe alone determines."""
         return {
             "upsample.scales": np.array([1, 1, 2, 2], np.float32),
             "amplitude.maximum": np.array(AMPLITUDE_MAX, np.float32),
@@ -271,7 +271,7 @@ def _add_decoder(nodes: list[Node], head: str, value: str, recipe: Recipe) -> No
 def default_depth(N: int) -> int:
     """Choose the number of poolings for patterns of N x N pixels: 3 at 64, 4 at 128, 5 at 256.
 
-    Where N is not divisible often enough, as deep as it allows.
+    If N is not divisible that often, the largest possible number.
     """
     wanted = 3 if N < 128 else 4 if N < 256 else 5
     while wanted > 1 and N % 2**wanted:

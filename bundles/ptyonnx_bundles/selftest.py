@@ -1,4 +1,4 @@
-"""The self-test of a bundle: patterns, what the native network made of them, and how far one may be from that."""
+"""The self-test of a bundle: patterns, the native network's object for them, and a tolerance."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = [
 ]
 
 SELFTEST_KEY = "ptyonnx.selftest"
-LARGEST_TOLERANCE = 1e-2  # |object| is at most 1.5; a laxer test would pass a wrong network
+LARGEST_TOLERANCE = 1e-2  # |object| is at most 1.5; a larger tolerance would pass a wrong network
 LARGEST_COARSE_TOLERANCE = 0.25  # of a graph in 8 bits: ten steps of a phase between -pi and pi
 _SELFTEST_PARTS = ("diffraction", "object", "tolerance")
 
 
 @dataclass(frozen=True, eq=False)
 class SelfTest:
-    """A pattern, what the native network made of it, and how far one may be from that.
+    """Patterns, the native network's object for them, and the tolerance of a comparison.
 
     Attributes
     ----------
@@ -60,18 +60,18 @@ def decode_selftest(text: str, file: str, shape: tuple[int, int, int], *, coarse
     Parameters
     ----------
     text : str
-        From a stranger.
+        Untrusted.
     file : str
         Named in errors.
     shape : (int, int, int)
-        Of one group of patterns: channel, y, x.
+        Shape of one group of patterns: channel, y, x.
     coarse : bool
-        Whether the graph computes in coarse numbers, which a wider tolerance is for.
+        Whether the graph computes in coarse number formats, which have a wider tolerance.
 
     Raises
     ------
     BundleError
-        Arrays of another dtype or shape, not finite, or a tolerance with which nothing is proved.
+        The arrays have another dtype or shape or are not finite, or the tolerance is too large.
     """
     largest = LARGEST_COARSE_TOLERANCE if coarse else LARGEST_TOLERANCE
     lines = text.split("\n")
@@ -84,7 +84,7 @@ def decode_selftest(text: str, file: str, shape: tuple[int, int, int], *, coarse
     tolerance = float(decode_array(lines[2], file, SELFTEST_KEY, "<f8", ()))
     if not 0 < tolerance <= largest:
         raise BundleError(
-            "a self-test with this tolerance proves nothing", file=file, key=SELFTEST_KEY, found=tolerance,
+            "this tolerance is too large for a self-test", file=file, key=SELFTEST_KEY, found=tolerance,
             expected=f"above 0, at most {largest}",
         )  # fmt: skip
     return SelfTest(diffraction, obj, tolerance)

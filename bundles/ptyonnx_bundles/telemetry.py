@@ -1,8 +1,8 @@
-"""Whoever is about to load onnxruntime first tells it to keep to itself.
+"""Disable the telemetry of onnxruntime before it is loaded.
 
-Since 1.29 the released builds for Linux and macOS report sessions (among others the name of the
-model, its producer and a hash of its weights) to their maker, unless a variable is set before
-they are loaded. What is measured at a beamline is nobody else's business.
+Since 1.29, the released builds for Linux and macOS report sessions to their vendor, among others the name
+of the model, its producer and a hash of its weights, unless a variable is set before they are loaded.
+Measurements at a beamline must stay confidential.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ __all__ = ["disable_telemetry"]
 
 
 def disable_telemetry() -> None:
-    """Opt out of onnxruntime's telemetry, unless the user has decided otherwise."""
+    """Opt out of onnxruntime's telemetry, unless the user has set the variable."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""Make a stranger's text safe for a terminal: errors and tables show what files say."""
+"""Make untrusted text safe for a terminal: errors and tables show texts from files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ __all__ = ["escape_unprintable"]
 
 
 def escape_unprintable(text: str) -> str:
-    """Show what a terminal would obey (escape sequences, line breaks, text direction) instead of sending it.
+    """Escape characters that control a terminal: escape sequences, line breaks, text direction.
 
     Parameters
     ----------
     text : str
-        May come from a stranger's file.
+        Untrusted.
     """
     if text.isprintable():
         return text

@@ -90,16 +90,18 @@ def test_the_longest_file_name_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
 def test_impossible_names_are_output_errors(name: str, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError) as caught:
         atomic_write(tmp_path / name, NEW)
+    assert caught.value.file == str(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    with pytest.raises(OutputError, match="not an ordinary file"):
+    with pytest.raises(OutputError) as caught:
         atomic_write(folder, NEW)
+    assert caught.value.file == str(folder)
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -107,8 +109,9 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
     """As root, a rename over /dev/null would remove it for everybody."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(OutputError, match="not an ordinary file"):
+    with pytest.raises(OutputError) as caught:
         atomic_write(pipe, NEW)
+    assert caught.value.file == str(pipe)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
@@ -126,8 +129,9 @@ def test_a_place_is_found_writable_without_being_touched(target: Path, tmp_path:
 
 def test_a_place_that_cannot_be_written_is_known_beforehand(target: Path, tmp_path: Path) -> None:
     for path in (target / "inside.onnx", target / "deep" / "inside.onnx", tmp_path, tmp_path / ("x" * 300), "a\0b"):
-        with pytest.raises(OutputError, match="cannot be written"):
+        with pytest.raises(OutputError) as caught:
             check_writable(path)
+        assert caught.value.file == str(path)
     assert_untouched(target)
 
 
@@ -138,8 +142,9 @@ def test_a_folder_without_permission_is_known_beforehand(target: Path, monkeypat
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "open", denied)
-    with pytest.raises(OutputError, match=r"result\.onnx: cannot be written \(Permission denied\)"):
+    with pytest.raises(OutputError, match=os.strerror(errno.EACCES)) as caught:
         check_writable(target)
+    assert caught.value.file == str(target)
     assert_untouched(target)
 
 
@@ -149,8 +154,9 @@ def test_a_full_disk_leaves_the_old_file(step: str, target: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(OutputError, match=r"result\.onnx: cannot be written \(No space left on device\)"):
+    with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)) as caught:
         atomic_write(target, NEW)
+    assert caught.value.file == str(target)
     assert_untouched(target)
 
 

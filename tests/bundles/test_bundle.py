@@ -177,8 +177,9 @@ def test_what_is_no_bundle_is_not_written(
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, 0.5, float("nan")])
 def test_a_self_test_that_proves_nothing_is_not_written(bundle: Bundle, tolerance: float, tmp_path: Path) -> None:
     selftest = SelfTest(bundle.selftest.diffraction, bundle.selftest.object, tolerance)
-    with pytest.raises(BundleError, match=r"ptyonnx\.selftest"):
+    with pytest.raises(BundleError) as raised:
         write_bundle(tmp_path / "bad.onnx", bundle.model, bundle.manifest, bundle.probe, selftest)
+    assert raised.value.key == "ptyonnx.selftest"
 
 
 def test_an_unwritable_place_loses_nothing(bundle: Bundle, tmp_path: Path) -> None:
@@ -203,8 +204,9 @@ def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "huge.onnx"
     with path.open("wb") as stream:
         stream.truncate(2**30 + 1)  # takes no room on the disk
-    with pytest.raises(BundleError, match="too large for a bundle"):
+    with pytest.raises(BundleError) as raised:
         read_bundle(path)
+    assert raised.value.found == f"{2**30 + 1} bytes"
 
 
 def test_reading_needs_no_onnx_package_and_no_runtime() -> None:

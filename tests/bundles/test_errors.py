@@ -89,7 +89,7 @@ class Model(BaseModel):
         ({"epochs": 0}, "c.yaml: 'epochs': input should be greater than or equal to 1, found 0"),
         ({"epochs": "many"}, "c.yaml: 'epochs': input should be a valid integer, unable to parse string as an integer, found 'many'"),
         ({}, "c.yaml: 'epochs': missing"),
-        ({"epochs": 1, "epoch": 2}, "c.yaml: 'epoch': there is no such key"),
+        ({"epochs": 1, "epoch": 2}, "c.yaml: 'epoch': no such key"),
         ({"epochs": 1, "inner": {"a": "b"}}, "c.yaml: 'inner.a': input should be a valid integer, unable to parse string as an integer, found 'b'"),
     ],
 )  # fmt: skip

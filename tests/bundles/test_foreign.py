@@ -96,10 +96,10 @@ def test_a_native_bundle_stays_protocol_2_and_gives_its_recipe(tmp_path: Path) -
 
 def test_a_foreign_bundle_says_in_one_line_why_it_has_no_layers(tmp_path: Path) -> None:
     bundle = make_foreign_bundle(tmp_path / "f.onnx")
-    with pytest.raises(
-        BundleError, match=r"training on needs a network of ptyonnx's own recipe; .*foreign, found a test"
-    ):
+    with pytest.raises(BundleError) as raised:
         bundle.native_recipe("training on")
+    assert (raised.value.key, raised.value.found) == ("recipe", "a test")
+    assert "training on" in raised.value.problem
 
 
 def test_a_graph_of_our_own_recipe_may_not_hide_behind_a_foreign_one_and_the_other_way_round(tmp_path: Path) -> None:
@@ -109,8 +109,9 @@ def test_a_graph_of_our_own_recipe_may_not_hide_behind_a_foreign_one_and_the_oth
     native = make_bundle(tmp_path / "n.onnx", recipe)
     values = json.loads(native.graph.metadata["ptyonnx.manifest"])
     values["recipe"] = json.loads(SAMPLE_TEXT)["recipe"]
-    with pytest.raises(BundleError, match=r"recipe\.name"):
+    with pytest.raises(BundleError) as raised:
         parse_manifest(json.dumps(values))
+    assert raised.value.key == "recipe.name"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int32", "int8", "uint8", "bool"])
@@ -134,8 +135,9 @@ def test_a_graph_as_large_as_a_vision_transformer_is_read() -> None:
     model.graph.node[3001].input[0] = "chain3000"
     content = model.SerializeToString()
     assert len(read_onnx(content, limits=FOREIGN).nodes) == 3011
-    with pytest.raises(BundleError, match="more than 1024 'node'"):
+    with pytest.raises(BundleError) as raised:
         read_onnx(content)
+    assert "1024 'node'" in raised.value.problem
 
 
 def test_the_published_schema_is_current_and_the_sample_follows_it() -> None:

@@ -29,7 +29,7 @@ def test_more_than_the_last_folder_is_refused_and_nothing_is_made(tmp_path: Path
     with pytest.raises(OutputError) as caught:
         check(path)  # type: ignore[operator]
     assert caught.value.file == str(path)
-    assert f"mkdir -p {path.parent}" in str(caught.value)
+    assert f"mkdir -p {path.parent}" in str(caught.value.remedy)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -50,8 +50,9 @@ def test_a_directory_may_have_a_missing_folder_above_but_not_two(tmp_path: Path)
 def test_a_file_in_the_place_of_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / "file" / "some" / "run"):
-        with pytest.raises(OutputError, match="Not a directory"):
+        with pytest.raises(OutputError) as caught:
             check_directory(path)
+        assert caught.value.file == str(path)
 
 
 def test_the_folder_that_counts_is_the_one_a_link_leads_to(tmp_path: Path) -> None:

@@ -106,19 +106,19 @@ foreign(
 foreign("nan_weight", "'pi': NaN or infinity among the weights", _put("pi", np.float32(np.nan)))
 foreign("infinite_double", "'pi': NaN or infinity among the weights", _put("pi", np.float64(np.inf)))
 foreign("complex_weight", "'pi': unusual initializer", _put("pi", np.complex64(1)))
-foreign("truth_that_is_two", "holds other numbers than 0 and 1", _truth_of_two)
+foreign("truth_that_is_two", "bytes other than 0 and 1", _truth_of_two)
 foreign("nodes_of_one_name", "'n0': two nodes of one name", lambda m: setattr(_node(m, "n1"), "name", "n0"))
 foreign("node_without_name", "a node without a name, found Conv", lambda m: _node(m, "n1").ClearField("name"))
 foreign("values_of_one_name", "'c1': two values of one name", lambda m: _node(m, "n2").output.__setitem__(0, "c1"))
 foreign("value_hides_a_weight", "'pi': two values of one name", lambda m: _node(m, "n2").output.__setitem__(0, "pi"))
-foreign("nodes_out_of_order", "'n2': 'c1' is used before it is made", _swap_nodes)
+foreign("nodes_out_of_order", "'n2': 'c1' is used before it is computed", _swap_nodes)
 foreign("undefined_value", "'n2': 'nothing' is used before", lambda m: _node(m, "n2").input.__setitem__(0, "nothing"))
 foreign(
-    "node_that_leads_nowhere", "'extra': a node that leads nowhere",
+    "node_that_leads_nowhere", "'extra': an unused node",
     lambda m: m.graph.node.append(helper.make_node("Relu", ["c1"], ["x"], name="extra")),
 )  # fmt: skip
 foreign(
-    "weight_that_nothing_uses", "'extra': a weight that nothing uses",
+    "weight_that_nothing_uses", "'extra': an unused weight",
     lambda m: m.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "extra")),
 )  # fmt: skip
 foreign(
@@ -136,7 +136,7 @@ foreign(
 foreign("claims_protocol_2", "'recipe.name': ", _manifest('"protocol":3', '"protocol":2'), seal=False)
 foreign(
     "claims_protocol_4",
-    "'protocol': a tolerance for coarse numbers",
+    "'protocol': a tolerance for coarse number formats",
     _manifest('"protocol":3', '"protocol":4'),
     seal=False,
 )
@@ -159,8 +159,8 @@ foreign(
     "framework_of_ours", "'producer.framework': ", _manifest('"foreign","versions"', '"pytorch","versions"'), seal=False
 )
 foreign("probe_that_is_not_there", "wrong array", _manifest('"probe_modes":1', '"probe_modes":0'), seal=False)
-foreign("edited_weight", "the weights changed after the bundle was made", _put("pi", np.float32(3)), seal=False)
-foreign("edited_graph", "the graph changed after the bundle was made", _renamed("n2", "Elu"), seal=False)
+foreign("edited_weight", "the weights changed after the bundle was written", _put("pi", np.float32(3)), seal=False)
+foreign("edited_graph", "the graph changed after the bundle was written", _renamed("n2", "Elu"), seal=False)
 foreign(
     "edited_conventions", "'digest of the metadata': the metadata changed",
     _manifest('{"input":"amplitude"}', '{"input":"intensity"}'), seal=False,

@@ -66,7 +66,7 @@ manifest_case(
     "'ptyonnx.manifest': protocol 2 has no recipe two-headed-cnn-1",
     replaced("two-headed-cnn-2", "two-headed-cnn-1"),
 )
-manifest_case("unknown_key", "'colour': there is no such key", replaced("{", '{"colour":"red",'))
+manifest_case("unknown_key", "'colour': no such key", replaced("{", '{"colour":"red",'))
 manifest_case("missing_key", "'physics': missing", replaced('"physics":', '"x":'))
 manifest_case("infinite_number", "'physics.mean_photons': ", replaced("450000.0", "1e999"))
 manifest_case("infinite_setting", "'settings.seed'", replaced('"seed":4', '"seed":[1e999]'))

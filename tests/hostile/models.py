@@ -117,12 +117,12 @@ edit("functions", "the model contains functions", _function)
 edit("training_information", "the model contains training information", lambda m: m.training_info.add())
 edit("overload", "the model contains overloads", _overloaded)
 edit("external_data", "the model contains external data", _external)
-edit("located_elsewhere", "the weights lie in another file", _located_elsewhere)
+edit("located_elsewhere", "the weights are in another file", _located_elsewhere)
 edit("control_flow", "the model contains a graph as an attribute (control flow)", _control_flow)
 edit("hidden_graph", "the model contains a graph as an attribute (control flow)", _hidden_graph)
 edit("type_confusion", "the value of attribute 'group' is not of its type", _type_confusion)
 edit(
-    "attribute_twice", "'encoder.0.conv.0': the attribute 'group' stands twice",
+    "attribute_twice", "'encoder.0.conv.0': duplicate attribute 'group'",
     lambda m: _node(m, "encoder.0.conv.0").attribute.append(helper.make_attribute("group", 2)),
 )  # fmt: skip
 edit("tensor_attribute", "the model contains a tensor as an attribute", _tensor_attribute)
@@ -135,15 +135,15 @@ edit(
     lambda m: _put(m, "whitening.mean", np.ones((32, 32), np.float16)),
 )
 edit(
-    "negative_shape", "'whitening.mean': shape and size of an initializer differ",
+    "negative_shape", "'whitening.mean': shape and size of an initializer do not match",
     lambda m: _weight(m, "whitening.mean").dims.__setitem__(slice(None), [-32, -32]),
 )  # fmt: skip
 edit(
-    "enormous_shape", "'whitening.mean': shape and size of an initializer differ",
+    "enormous_shape", "'whitening.mean': shape and size of an initializer do not match",
     lambda m: _weight(m, "whitening.mean").dims.__setitem__(slice(None), [2**62, 2**62, 2**62]),
 )  # fmt: skip
 edit(
-    "shape_of_another_size", "'whitening.mean': shape and size of an initializer differ",
+    "shape_of_another_size", "'whitening.mean': shape and size of an initializer do not match",
     lambda m: _weight(m, "whitening.mean").dims.__setitem__(0, 31),
 )  # fmt: skip
 
@@ -179,7 +179,7 @@ edit(
     lambda m: m.graph.initializer.remove(_weight(m, "complex.axis")),
 )
 edit(
-    "renamed_weight", "other inputs, found whitening.scaled, first.weight, encoder.0.conv.0.bias, expected ", _renamed_weight,
+    "renamed_weight", "different inputs, found whitening.scaled, first.weight, encoder.0.conv.0.bias, expected ", _renamed_weight,
 )  # fmt: skip
 edit(
     "additional_weight", "'extra': not an initializer of the recipe",
@@ -206,10 +206,10 @@ edit(
 
 
 edit(
-    "edited_weight", "'digest of the weights': the weights changed after the bundle was made",
+    "edited_weight", "'digest of the weights': the weights changed after the bundle was written",
     lambda m: _put(m, "whitening.scale", np.float32(0.21)), seal=False,
 )  # fmt: skip
 edit(
-    "edited_graph", "'encoder.0.conv.0': not the graph of the recipe: other attributes",
+    "edited_graph", "'encoder.0.conv.0': not the graph of the recipe: different attributes",
     lambda m: setattr(_attribute(m, "encoder.0.conv.0", "group"), "i", 2), seal=False,
 )  # fmt: skip

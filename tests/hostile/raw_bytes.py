@@ -85,12 +85,12 @@ def unknown_field(good: bytes) -> bytes:
     return good + block(99, b"future")
 
 
-@case("'ptyonnx.manifest': the key stands twice in the metadata")
+@case("'ptyonnx.manifest': duplicate key in the metadata")
 def manifest_twice(good: bytes) -> bytes:
     return good + block(14, block(1, MANIFEST.encode()) + block(2, b"{}"))
 
 
-@case("'note': the key stands twice in the metadata")
+@case("'note': duplicate key in the metadata")
 def other_key_twice(good: bytes) -> bytes:
     return good + 2 * block(14, block(1, b"note") + block(2, b""))
 

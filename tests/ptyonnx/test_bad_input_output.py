@@ -65,8 +65,8 @@ BEFOREHAND = {
     "no suffix": ((*RECONSTRUCT, "-o", "result"), "result: unknown format, found '', expected .h5"),
     "a file as folder": ((*RECONSTRUCT, "-o", "file/result.h5"), "file/result.h5: cannot be written (Not a directory)"),
     "a file as folder above": ((*RECONSTRUCT, "-o", "file/a/b/r.h5"), "file/a/b/r.h5: cannot be written (Not a dir"),
-    "a folder as file": ((*RECONSTRUCT, "-o", "folder.h5"), "folder.h5: cannot be written (not an ordinary file)"),
-    "a device": ((*RECONSTRUCT, "-o", "device.h5"), "device.h5: cannot be written (not an ordinary file)"),
+    "a folder as file": ((*RECONSTRUCT, "-o", "folder.h5"), "folder.h5: cannot be written (not a regular file)"),
+    "a device": ((*RECONSTRUCT, "-o", "device.h5"), "device.h5: cannot be written (not a regular file)"),
     "long name": ((*RECONSTRUCT, "-o", f"{'x' * 300}.h5"), "cannot be written (File name too long)"),
     "unknown picture": ((*RECONSTRUCT, "-o", "r.h5", "--plot", "p.xyz"), "p.xyz: unknown picture format, found '.xyz'"),
     "picture": (
@@ -161,7 +161,7 @@ def refused_for_want_of_space(folder: Path, size: int, *words: object) -> str:
 def test_a_result_that_finds_no_space_leaves_the_earlier_one(folder: Path, bundle: Bundle, name: str) -> None:
     words = ("reconstruct", bundle.path, "--data", "scan.npz", "--phases", "network", "-o", name)
     line = refused_for_want_of_space(folder, 20_000, *words)
-    assert line.startswith(f"{name}: cannot be written (File too large); what stood there is unchanged")
+    assert line.startswith(f"{name}: cannot be written (File too large); an existing file is unchanged")
 
 
 def test_a_reconstruction_that_finds_no_space_for_its_patches_says_where(folder: Path, bundle: Bundle) -> None:
@@ -180,7 +180,7 @@ def test_a_compressed_scan_that_finds_no_space_says_where(folder: Path, bundle: 
 def test_a_simulation_that_finds_no_space_leaves_the_earlier_scan(folder: Path) -> None:
     words = ("simulate", "--object", "scan.npz", "--probe", "scan.npz", "--count", 20, "-o", "simulated.npz")
     line = refused_for_want_of_space(folder, 20_000, *words)
-    assert line.startswith("simulated.npz: cannot be written (File too large); what stood there is unchanged")
+    assert line.startswith("simulated.npz: cannot be written (File too large); an existing file is unchanged")
 
 
 def test_a_picture_that_finds_no_space_leaves_the_earlier_one(
@@ -230,7 +230,7 @@ def test_an_output_never_replaces_an_input(
     (folder / "link.npz").symlink_to("scan.npz")
     (folder / "page.html").write_bytes(bundle.model)
     line = refused(capsys, folder, *(word.format(bundle=bundle.path) for word in words))
-    assert line == f"{Path(words[-1])}: would replace the file that it is made of; name another file"
+    assert line == f"{Path(words[-1])}: would replace a file that it is computed from; name another file"
 
 
 def test_a_run_keeps_to_its_own_bundle_wherever_else_it_is_exported(folder: Path, bundle: Bundle) -> None:

@@ -203,4 +203,4 @@ def test_what_is_no_bundle_is_not_written_over_the_bundle_that_it_is_made_of(
     Path("link.onnx").symlink_to("own/bundle.onnx")
     Run.open(own).write(bundle=own / "bundle.onnx")
     line = refused(capsys, tmp_path, "export", source, *mode.split(), "-o", "own/bundle.onnx")
-    assert line == "own/bundle.onnx: would replace the file that it is made of; name another file"
+    assert line == "own/bundle.onnx: would replace a file that it is computed from; name another file"

@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_last_folder_is_made_and_mentioned(capsys: Output, folder: Path, kind: str) -> None:
     assert main([word.format("new") for word in WRITES[kind]]) == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: the folder")]
-    assert notes == [f"note: the folder {folder / 'new'} did not exist and was made"]
+    assert notes == [f"note: the folder {folder / 'new'} did not exist and was created"]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in WRITES if kind != "bundle"])
@@ -64,7 +64,7 @@ def test_the_folder_above_a_run_is_made_and_mentioned(folder: Path, caplog: pyte
         run = import_bundle(open_bundle("b.onnx"), "torch", "runs/imported")
         import_bundle(open_bundle("b.onnx"), "torch", "runs/other")
     assert [text for text in caplog.messages if "folder" in text] == [
-        f"the folder {folder / 'runs'} did not exist and was made"
+        f"the folder {folder / 'runs'} did not exist and was created"
     ]
     assert main(["export", str(run.directory), "-o", "some/new/b.onnx"]) == 2
     assert not (folder / "some").exists()

@@ -1,7 +1,7 @@
 """Write a file completely or not at all.
 
-A kill may leave a temporary file behind. It is locked as long as its writer lives, so that the next
-one to write in that folder knows an abandoned file from one that is being written.
+A killed process may leave a temporary file behind. The writer holds a lock on it, so that a later writer
+in the same folder can distinguish an abandoned file from one that is being written.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ __all__ = ["atomic_write", "check_apart", "check_directory", "check_writable", "
 
 _PREFIX, _SUFFIX = ".ptyonnx-", ".tmp"
 _KEEPS_OPEN_FILES = os.name == "nt"  # Windows neither renames nor removes a file that is open
-_CERTAINLY_ABANDONED_s = 86_400.0  # there, a file between its closing and its renaming is not locked
+_CERTAINLY_ABANDONED_s = 86_400.0  # on Windows, a file is not locked between closing and renaming
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
     """Write a file completely or not at all: temporary file beside it, fsync, rename.
 
-    A symbolic link stays, the file it points to is replaced; the permissions of a file that
-    stood there stay (not setuid and its like). After a power cut there is either the old file or the new one.
-    Temporary files that killed processes left in the folder are removed.
+    The target of a symbolic link is replaced, not the link; the permissions of an existing file are kept,
+    except setuid and the like. After a power cut, either the old or the new file exists. Temporary files
+    that killed processes left in the folder are removed.
 
     Parameters
     ----------
     path : path-like
-        Its folder is made where only the last part of it is missing, and that is logged.
+        Its folder is created, with a log message, if only the last part of its path is missing.
     content : bytes or callable
-        All of the new file, or what writes it into the open temporary file.
+        Content of the new file, or a function that writes it to the open temporary file.
 
     Raises
     ------
     OutputError
-        The file could not be written; what stood there is as it was.
+        The file could not be written; an existing file is unchanged.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -57,7 +57,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out, before the work, whether :func:`atomic_write` could write a file; nothing is changed.
+    """Check before the work that :func:`atomic_write` can write a file; nothing is changed.
 
     Parameters
     ----------
@@ -66,58 +66,58 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     OutputError
-        It could not.
+        It cannot.
     """
     check_name(path, OutputError)
     try:
         target = Path(os.path.realpath(path))
         _mode_of(target)
-        _try(check_folder(target.parent, path))
+        _try_to_write(check_folder(target.parent, path))
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
 
 
 def check_directory(path: str | os.PathLike[str]) -> None:
-    """Find out, before the work, whether files could be written into a directory that may be missing.
+    """Check before the work that files can be written to a directory, which may be missing.
 
     Parameters
     ----------
     path : path-like
-        The directory: it is itself what the user named, so the folder above it may be missing, too.
+        The directory. Since the user named it, the folder above it may be missing as well.
 
     Raises
     ------
     OutputError
-        It could not be made, or nothing written into it.
+        It cannot be created, or no file can be written to it.
     """
     check_name(path, OutputError)
     try:
         target = Path(os.path.realpath(path))
-        remove_abandoned(target.parent)  # where an earlier command found out, before it made the directory
-        _try(target if os.path.lexists(target) else check_folder(target.parent, path))
+        remove_abandoned(target.parent)  # an earlier check may have left a file there, before the directory existed
+        _try_to_write(target if os.path.lexists(target) else check_folder(target.parent, path))
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
 
 
 def check_apart(path: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:
-    """Refuse, before the work, to write a file over one that it is made of.
+    """Refuse before the work to replace a file by a result that is computed from it.
 
     Parameters
     ----------
     path : path-like
-        What is to be written.
+        The file to write.
     *sources : path-like or None
-        What it is made of, whatever links and names lead there; None is nothing.
+        Files that it is computed from, compared after resolving links; None is ignored.
 
     Raises
     ------
     OutputError
-        One of them is the file itself.
+        One of them is the file to write.
     """
     target = os.path.realpath(path)
     for source in sources:
         if source is not None and os.path.realpath(source) == target:
-            raise OutputError("would replace the file that it is made of", file=path, remedy="name another file")
+            raise OutputError("would replace a file that it is computed from", file=path, remedy="name another file")
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -126,7 +126,7 @@ def remove_abandoned(folder: Path) -> None:
     Parameters
     ----------
     folder : Path
-        Looked at without its subfolders. What cannot be removed stays.
+        Searched without its subfolders. Files that cannot be removed stay.
     """
     with contextlib.suppress(OSError):
         names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(_PREFIX)]
@@ -147,13 +147,13 @@ def _remove_if_abandoned(path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if try_lock(descriptor):
-                path.unlink()  # if it was renamed meanwhile, its new name stays
+                path.unlink()  # if it was renamed meanwhile, the renamed file stays
         finally:
             os.close(descriptor)
 
 
-def _try(folder: Path) -> None:
-    """Make a file in a folder, and take it away again."""
+def _try_to_write(folder: Path) -> None:
+    """Create a file in a folder and remove it again."""
     remove_abandoned(folder)
     trial = _temporary(folder)
     os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -167,18 +167,18 @@ def _temporary(folder: Path) -> Path:
 def _refusal(path: str | os.PathLike[str], error: OSError | ValueError) -> OutputError:
     reason = (isinstance(error, OSError) and error.strerror) or error
     return OutputError(
-        f"cannot be written ({reason})", file=path, remedy="what stood there is unchanged; choose another place"
+        f"cannot be written ({reason})", file=path, remedy="an existing file is unchanged; choose another path"
     )
 
 
 def _mode_of(target: Path) -> int | None:
-    """Read, write and execute permissions of the file that is to be replaced, None where there is none."""
+    """Read, write and execute permissions of the file to be replaced, None if it does not exist."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(mode):
-        raise ValueError("not an ordinary file")
+        raise ValueError("not a regular file")
     if not os.access(target, os.W_OK):
         raise ValueError("write-protected")
     return stat.S_IMODE(mode) & 0o777
@@ -206,7 +206,7 @@ def _write_and_rename(target: Path, content: bytes | Callable[[BinaryIO], None],
 def _create(folder: Path) -> tuple[Path, BinaryIO]:
     """Create a temporary file and lock it.
 
-    Where another process has taken it for abandoned, the next has another name: that process may be about to remove this one.
+    Another process may consider it abandoned before it is locked, and remove it; then another name is tried.
     """
     while True:
         path = _temporary(folder)
@@ -214,10 +214,10 @@ def _create(folder: Path) -> tuple[Path, BinaryIO]:
         try:
             locked = _KEEPS_OPEN_FILES or try_lock(descriptor)
         except OSError:
-            locked = True  # no locks in this file system: nobody takes it for abandoned
+            locked = True  # the file system has no locks, so no process considers it abandoned
         if locked and path.exists():
             break
-        os.close(descriptor)  # taken for abandoned before it was locked
+        os.close(descriptor)  # considered abandoned before it was locked
         path.unlink(missing_ok=True)
     try:
         return path, os.fdopen(descriptor, "wb")
@@ -228,7 +228,7 @@ def _create(folder: Path) -> tuple[Path, BinaryIO]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename durable, where folders can be synchronised: not on Windows and some network drives."""
+    """Make the rename durable; Windows and some network drives cannot synchronise folders."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,6 +1,6 @@
-"""Open ZIP archives that a stranger made: nothing of any length is read before it is known to be needed.
+"""Open untrusted ZIP archives with a limit on their directory.
 
-Which members there may be, and how large, is for the readers to say: scans and results, networks of other systems.
+The readers of scans, results and foreign networks limit number and sizes of the members.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ __all__ = ["COMPRESSIONS", "ZIP_ERRORS", "BoundedReader"]
 
 _LARGEST_DIRECTORY = 2**21  # bytes; 20 000 members
 
-COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # the others cannot be unpacked piece by piece
+COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # other methods cannot be decompressed in pieces
 
-# What `zipfile` and the libraries below it make of damaged archives.
+# Errors of `zipfile` and the libraries below it on damaged archives.
 ZIP_ERRORS = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError,
     RuntimeError, NotImplementedError, LookupError, TypeError, AttributeError, OverflowError, MemoryError,
@@ -25,10 +25,10 @@ ZIP_ERRORS = (
 
 
 class BoundedReader(BufferedReader):
-    """A file that is read in pieces only: `zipfile` would read a directory of any length, and keep every entry."""
+    """A file that refuses large reads: `zipfile` would read a directory of any size and keep every entry."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read no more than a directory may have.
+        """Read at most the largest allowed directory.
 
         Raises
         ------

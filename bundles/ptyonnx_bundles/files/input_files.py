@@ -1,4 +1,4 @@
-"""Open what a user names: a pipe would be waited for, a device might never end, a file be larger than memory."""
+"""Check input files: reading a pipe may wait, a device may never end, and a file may exceed the memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["check_regular_file", "read_text"]
 
 
 def check_regular_file(path: Path, error: type[PtyonnxError], remedy: str) -> None:
-    """Refuse what stands there and is no regular file, or whose name is not text.
+    """Refuse a path that is not a regular file, or whose name is not UTF-8.
 
-    What is absent or out of reach is for the reader to say.
+    The reader reports a file that is missing or not accessible.
 
     Parameters
     ----------
     path : Path
     error : type of PtyonnxError
-        What is raised.
+        The error to raise.
     remedy : str
-        What to give instead.
+        What the user should give instead.
     """
     check_name(path, error)
     try:
@@ -41,12 +41,12 @@ def read_text(path: Path, error: type[PtyonnxError], largest_bytes: int, *, expe
     ----------
     path : Path
     error : type of PtyonnxError
-        What is raised where it is missing, no regular file, too large, or no text.
+        Raised if the file is missing, not a regular file, too large, or not text.
     largest_bytes : int
     expected : str
-        What it should be, for the error.
+        The expected content, named in errors.
     remedy : str
-        What to do where it cannot be opened.
+        Remedy if it cannot be opened.
     """
     check_regular_file(path, error, f"name a file of {expected}")
     try:

@@ -1,4 +1,4 @@
-"""The operating system's lock on an open file: whoever holds it is alive, since a kill releases it."""
+"""Lock an open file; the operating system releases the lock when the process ends, also after a kill."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if sys.platform == "win32":
     import msvcrt
 
     def try_lock(descriptor: int) -> bool:
-        """Lock an open file, without waiting; closing the file releases it, as does the end of the process.
+        """Lock an open file without waiting; closing the file or ending the process releases the lock.
 
         Parameters
         ----------
         descriptor : int
-            Of a file that was opened for writing.
+            Of a file that is open for writing.
 
         Returns
         -------
         bool
-            False where another descriptor, of this process or another one, holds the lock.
+            False if another descriptor, of this process or another one, holds the lock.
 
         Raises
         ------
@@ -38,17 +38,17 @@ else:
     import fcntl
 
     def try_lock(descriptor: int) -> bool:
-        """Lock an open file, without waiting; closing the file releases it, as does the end of the process.
+        """Lock an open file without waiting; closing the file or ending the process releases the lock.
 
         Parameters
         ----------
         descriptor : int
-            Of a file that was opened for writing.
+            Of a file that is open for writing.
 
         Returns
         -------
         bool
-            False where another descriptor, of this process or another one, holds the lock.
+            False if another descriptor, of this process or another one, holds the lock.
 
         Raises
         ------

@@ -1,11 +1,11 @@
-"""Arrays as the bytes of a `.npy` file, read without NumPy's own reader.
+"""Read and write arrays in the `.npy` format without NumPy's own reader.
 
-NumPy's reader evaluates the header as Python text and allocates what the header asks for.
-Here the header is matched against a grammar and its shape against the bytes that are there,
-before anything is allocated; there is no way to an object array.
+NumPy's reader evaluates the header as Python text and allocates memory for the stated shape. Here the header
+is matched against a grammar, and its shape is compared with the number of bytes, before memory is allocated;
+object arrays are not possible.
 
-In the metadata of a bundle (:func:`decode_array`) only one spelling is allowed; in files (:func:`read_header`) every one
-that writers of NPY have.
+The metadata of a bundle (:func:`decode_array`) allow one form of the header only; files (:func:`read_header`) may have
+every form that NPY writers use.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _KIND = "the base64 of a plain .npy array (version 1.0, little-endian, C order)"
 
 
 class NotPlainError(ValueError):
-    """A header in good order, of Python objects or of records."""
+    """A valid header of an array of Python objects, records or times."""
 
 
 class NpyHeader(NamedTuple):
-    """What stands at the beginning of a `.npy` file."""
+    """The header of a `.npy` file."""
 
     shape: tuple[int, ...]
     fortran_order: bool
@@ -53,7 +53,7 @@ class NpyHeader(NamedTuple):
 
     @property
     def data_bytes(self) -> int:
-        """Size of the array."""
+        """Size of the array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -63,14 +63,14 @@ def read_header(stream: IO[bytes]) -> NpyHeader:
     Parameters
     ----------
     stream : binary stream
-        At the beginning of the file; afterwards at the array.
+        At the beginning of the file; afterwards at the beginning of the array.
 
     Raises
     ------
     NotPlainError
         An array of Python objects, records, or times.
     ValueError
-        No such header.
+        There is no valid header.
     """
     start = stream.read(8)
     width = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}.get(start[6:])
@@ -88,7 +88,7 @@ def read_header(stream: IO[bytes]) -> NpyHeader:
 
 
 def _parse_header(text: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The three entries of the dictionary, in any order."""
+    """Parse the three entries of the dictionary, in any order."""
     text = text.strip()
     if text[:1] != "{" or text[-1:] != "}":
         raise ValueError("not a dictionary")
@@ -102,7 +102,7 @@ def _parse_header(text: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
             raise NotPlainError("records")
         values = {"descr": kind, "fortran_order": order, "shape": shape}
         if key in found or values.get(key) is None:
-            raise ValueError("an entry twice, unknown, or with a value of another kind")
+            raise ValueError("an entry that is duplicate, unknown or of the wrong type")
         found[key] = values[key]
         inner = inner[entry.end() :].lstrip()
         if inner.startswith(","):
@@ -132,7 +132,7 @@ def _parse_dtype(text: str) -> np.dtype[Any]:
     if _DTYPE.fullmatch(text):
         try:
             return np.dtype(text)
-        except TypeError:  # numbers of 16 bytes are not on every machine
+        except TypeError:  # not every machine has numbers of 16 bytes
             raise NotPlainError(text) from None
     if re.fullmatch(r"[<>|=]?[OVMm].{0,18}", text):
         raise NotPlainError(text)
@@ -160,20 +160,20 @@ def decode_array(
     Parameters
     ----------
     text : str
-        From a stranger.
+        Untrusted.
     file, key : str
         Named in errors.
     dtype : str
-        The one that must stand in the header, such as ``"<c8"``.
+        The dtype that the header must state, such as ``"<c8"``.
     shape : tuple of int or None
-        A None allows any size of that axis, but not 0.
+        None allows any size of that axis except 0.
     most : int
         Largest allowed number of bytes.
 
     Raises
     ------
     BundleError
-        Not base64, not a plain `.npy`, another dtype or shape, NaN or infinity.
+        The text is not base64 of a plain `.npy`, or the array has another dtype or shape, NaN or infinity.
     """
     if len(text) > most * 4 // 3 + 1024:
         raise BundleError("the array is too large", file=file, key=key, expected=f"at most {most} bytes")

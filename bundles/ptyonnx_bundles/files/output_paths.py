@@ -1,7 +1,7 @@
-"""Where files may go, and how they may be called: one rule for every output and every input.
+"""Rules for paths: the folder of an output, and the names of inputs and outputs.
 
-The last folder of an output is made where it is missing, and that is said; a longer way that does not
-exist is more likely a slip of the pen than a wish. Writing itself is the business of `atomic`.
+The folder of an output is created, with a log message, if only its last part is missing; if more is
+missing, a typing error is more likely. `atomic` writes the files.
 """
 
 from __future__ import annotations
@@ -19,68 +19,68 @@ _logger = logging.getLogger(__name__)
 
 
 def check_name(path: str | os.PathLike[str], error: type[PtyonnxError]) -> None:
-    """Refuse a path that is not text: manifests, records and results, all UTF-8, could not name it.
+    """Refuse a path that is not UTF-8 text, since manifests, records and results could not store it.
 
     Parameters
     ----------
     path : path-like
-        With the folders above it; bytes that are no UTF-8 are surrogates in it, as :func:`os.fsdecode` has them.
+        Checked with its parent folders; bytes that are not UTF-8 are surrogates, as from :func:`os.fsdecode`.
     error : type of PtyonnxError
-        What is raised.
+        The error to raise.
     """
     try:
         os.path.realpath(path).encode()
     except UnicodeEncodeError:
         raise error(
-            "the name is not UTF-8, and no result could name it", file=path, remedy="rename the file or its folder"
+            "the name is not UTF-8, so that no result can store it", file=path, remedy="rename the file or its folder"
         ) from None
-    except (OSError, ValueError):  # no name at all: whoever opens it says so
+    except (OSError, ValueError):  # an invalid path: opening it reports that
         return
 
 
 def check_folder(folder: Path, path: str | os.PathLike[str]) -> Path:
-    """Find out whether a folder is there or may be made; nothing is changed.
+    """Check that a folder exists or can be created; nothing is changed.
 
     Parameters
     ----------
     folder : Path
-        In which something is to be written, all links resolved.
+        The folder of an output, with links resolved.
     path : path-like
-        What is to be written, for the error.
+        The output, named in errors.
 
     Returns
     -------
     Path
-        The folder itself, or the one that it would be made in.
+        The folder itself, or the existing folder in which it would be created.
 
     Raises
     ------
     OutputError
-        More than the last folder is missing.
+        More than the last part of its path is missing.
     OSError
-        A file stands in the way.
+        A part of its path is a file.
     """
-    standing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-    if not standing.is_dir():
+    existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not existing.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    if standing not in (folder, folder.parent):
+    if existing not in (folder, folder.parent):
         raise OutputError(
-            "its folder does not exist, nor the one above", file=path, found=f"nothing below {standing}",
-            remedy=f"make the folder first if it is meant: mkdir -p {folder}",
+            "neither its folder nor the folder above it exists", file=path, found=f"nothing below {existing}",
+            remedy=f"if the path is correct, create the folder first: mkdir -p {folder}",
         )  # fmt: skip
-    return standing
+    return existing
 
 
 def make_folder(folder: Path, path: str | os.PathLike[str]) -> None:
-    """Make a folder where only its last part is missing, and say so in the log; parameters of :func:`check_folder`.
+    """Create a folder if only the last part of its path is missing, and log it; for parameters see :func:`check_folder`.
 
     Raises
     ------
     OutputError
-        More is missing.
+        More than the last part is missing.
     OSError
-        It cannot be made.
+        It cannot be created.
     """
     if check_folder(folder, path) != folder:
         folder.mkdir(exist_ok=True)
-        _logger.warning("the folder %s did not exist and was made", folder)
+        _logger.warning("the folder %s did not exist and was created", folder)

@@ -1,7 +1,7 @@
 """Read and write a file at stated offsets.
 
-A file's own position belongs to everybody who has it open, forked processes included: whoever seeks and then reads may
-be moved in between. Nothing here looks at that position or changes it.
+The position of an open file is shared between threads and forked processes, so that another one may change it between
+a seek and a read. The functions here neither use nor change it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def read_at(file: IO[bytes], buffer: memoryview, offset: int) -> int:
     Parameters
     ----------
     file : binary file
-        With a descriptor; what it buffers itself is not looked at.
+        With a descriptor; its own buffer is not used.
     buffer : memoryview of bytes
     offset : int
         Byte of the file at which reading begins.
@@ -28,7 +28,7 @@ def read_at(file: IO[bytes], buffer: memoryview, offset: int) -> int:
     Returns
     -------
     int
-        Bytes that were read: fewer than the buffer holds only where the file ends.
+        Number of bytes read; less than the size of the buffer only at the end of the file.
     """
     filled = 0
     while filled < len(buffer):
@@ -63,17 +63,17 @@ if sys.platform != "win32":
     def _write_some(descriptor: int, data: memoryview, offset: int) -> int:
         return os.pwrite(descriptor, data, offset)
 
-else:  # no pread, and no fork either: only threads have to take turns
-    _TURN = Lock()
+else:  # Windows has neither pread nor fork: a lock for threads suffices
+    _LOCK = Lock()
 
     def _read_some(descriptor: int, buffer: memoryview, offset: int) -> int:
-        with _TURN:
+        with _LOCK:
             os.lseek(descriptor, offset, os.SEEK_SET)
             part = os.read(descriptor, len(buffer))
         buffer[: len(part)] = part
         return len(part)
 
     def _write_some(descriptor: int, data: memoryview, offset: int) -> int:
-        with _TURN:
+        with _LOCK:
             os.lseek(descriptor, offset, os.SEEK_SET)
             return os.write(descriptor, data)

@@ -1,4 +1,4 @@
-"""The folder for temporary files: looked at before the work, and named with a remedy where it cannot be used."""
+"""Find the folder for temporary files before the work; an error names it and a remedy."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ptyonnx_bundles.errors import OutputError
 __all__ = ["temporary_folder"]
 
 _VARIABLE = "TMPDIR"
-_REMEDY = f"set {_VARIABLE} to a folder that can be written and has room"
+_REMEDY = f"set {_VARIABLE} to a writable folder with free space"
 
 
 def temporary_folder() -> Path:
     """Find the folder for temporary files.
 
-    Python looks for another one where TMPDIR names one that cannot be used: the disk that the user meant would
-    then not be the one that fills.
+    If TMPDIR names an unusable folder, Python silently chooses another one, possibly on a smaller disk; here that is an
+    error.
 
     Returns
     -------
     Path
-        That of :func:`tempfile.gettempdir`, which has tried to write there.
+        From :func:`tempfile.gettempdir`, which tests that it is writable.
 
     Raises
     ------
     OutputError
-        TMPDIR names no folder that can be written; or there is none: all are absent, full or write-protected.
+        TMPDIR does not name a writable folder, or all usual folders are missing, full or write-protected.
     """
     named = os.environ.get(_VARIABLE)
     if named and not (Path(named).is_dir() and os.access(named, os.W_OK | os.X_OK)):

@@ -1,1 +1,1 @@
-"""ONNX models read without the `onnx` package: the wire format, what a file may hold, and which graph it must be."""
+"""Read ONNX models without the `onnx` package: wire format, limits of a file, and checks of its graph."""

@@ -1,7 +1,7 @@
-"""Whether a file holds a graph that a foreign recipe allows: plain, closed, and with the bundle's interface.
+"""Check that a graph is one that a foreign recipe allows: allowed operators only, and the bundle's interface.
 
-No recipe prescribes what it computes. What can be checked without running it is checked: the
-interface, the operators, that every value is made once and before it is used, and the weights.
+No recipe prescribes what it computes. The checks do not run the graph: interface, operators, weights, and
+that every value is computed once and before its use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BFLOAT16 = 16  # TensorProto.DataType
 
 
 def check_foreign_graph(graph: OnnxFile, recipe: ForeignRecipe, file: str | None = None) -> None:
-    """Check that a file holds a graph that a foreign recipe allows.
+    """Check that a file contains a graph that a foreign recipe allows.
 
     Parameters
     ----------
@@ -36,9 +36,8 @@ def check_foreign_graph(graph: OnnxFile, recipe: ForeignRecipe, file: str | None
     Raises
     ------
     BundleError
-        Another interface, an operator that does not exist or is not allowed, a name that stands
-        twice, a value that is used before it is made, a node or a weight that leads nowhere, NaN
-        or infinity among weights and attributes.
+        Another interface, an unknown or forbidden operator, a duplicate name, a value that is used before it
+        is computed, an unused node or weight, or NaN or infinity among weights and attributes.
     """
     check_interface(graph, recipe.channels, recipe.N, file)
     _check_weights(graph, file)
@@ -54,7 +53,7 @@ def check_foreign_graph(graph: OnnxFile, recipe: ForeignRecipe, file: str | None
         for value in node.inputs:
             if value and value not in known:
                 raise BundleError(
-                    f"'{value}' is used before it is made, or never made", file=file, key=node.name,
+                    f"'{value}' is used before it is computed, or never computed", file=file, key=node.name,
                     expected="nodes in order of computation",
                 )  # fmt: skip
         for value in node.outputs:
@@ -90,31 +89,31 @@ def _check_weights(graph: OnnxFile, file: str | None) -> None:
 
 
 def _check_all_used(graph: OnnxFile, file: str | None) -> None:
-    """Every node and every weight leads to the output: nothing rides along, nothing is computed in vain."""
+    """Check that the output depends on every node, every weight and the input."""
     needed = {OUTPUT}
     for node in reversed(graph.nodes):
         if needed.isdisjoint(value for value in node.outputs if value):
-            raise BundleError("a node that leads nowhere", file=file, key=node.name)
+            raise BundleError("an unused node", file=file, key=node.name)
         needed.update(node.inputs)
     unused = [name for name in graph.initializers if name not in needed]
     if unused:
-        raise BundleError("a weight that nothing uses", file=file, key=unused[0])
+        raise BundleError("an unused weight", file=file, key=unused[0])
     if INPUT not in needed:
         raise BundleError("the output does not depend on the input", file=file, key=INPUT)
 
 
 def check_coarse(graph: OnnxFile, file: str) -> None:
-    """Refuse the wide tolerance of coarse numbers where a graph has none.
+    """Refuse the wide tolerance of coarse number formats for a graph that does not use them.
 
     Raises
     ------
     BundleError
-        Neither an operator in 8-bit integers nor a Cast to bfloat16.
+        The graph has neither an 8-bit integer operator nor a Cast to bfloat16.
     """
     for node in graph.nodes:
         if node.operator in COARSE_OPERATORS or (node.operator == "Cast" and node.attributes.get("to") == _BFLOAT16):
             return
     raise BundleError(
-        "a tolerance for coarse numbers, and no operator that computes in them", file=file, key="protocol", found=4,
+        "a tolerance for coarse number formats without an operator that uses them", file=file, key="protocol", found=4,
         expected="protocol 3, or a graph with 8-bit integers or bfloat16",
     )  # fmt: skip

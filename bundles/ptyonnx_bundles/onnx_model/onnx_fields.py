@@ -1,8 +1,8 @@
-"""The part of `onnx.proto` (IR version 10) that the format knows, and how much of it a file may hold.
+"""The part of `onnx.proto` (IR version 10) that the format supports, and the limits of a file.
 
-A table per message: field number -> name, and how often it may stand there; a count of 0 marks
-what is refused by name. What is decoded with them is `onnx_file.py`'s business. Graphs of other
-systems are larger than the recipe's and hold more types, so that limits are a value of their own.
+Each message has a table: field number -> name and largest number of occurrences; 0 marks a field that is
+refused by name. `onnx_file.py` decodes messages with these tables. Graphs of other systems are larger and
+have more types than those of recipes, so there are two sets of limits.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ MOST_AXES = 8
 
 
 class Limits(NamedTuple):
-    """How much a file may hold: what bounds the memory that decoding takes.
+    """Limits of a file, which bound the memory of decoding.
 
     Attributes
     ----------
     nodes : int
-        Also the largest number of initializers.
+        Largest number of nodes, and of initializers.
     values : int
-        Inputs, outputs or attributes of one node.
+        Largest number of inputs, outputs or attributes of one node.
     numbers : int
-        Numbers or texts in one attribute.
+        Largest number of numbers or texts in one attribute.
     dtypes : mapping of int to dtype
-        TensorProto.DataType -> what an initializer may hold.
+        TensorProto.DataType -> dtype that an initializer may have.
     empty : bool
-        Whether an initializer may have no elements.
+        Whether an initializer may be empty.
     """
 
     nodes: int
@@ -70,7 +70,7 @@ NATIVE = Limits(
     empty=False,
 )
 FOREIGN = Limits(
-    nodes=16384,  # a vision transformer as exporters write it has about 100 nodes a block, and 12 to 48 blocks
+    nodes=16384,  # an exported vision transformer has about 100 nodes per block and 12 to 48 blocks
     values=128,  # one Concat or Split over all heads or windows
     numbers=256,  # paddings, axes and Einsum equations; long shapes are initializers
     dtypes={
@@ -82,7 +82,7 @@ FOREIGN = Limits(
         10: np.dtype("<f2"),
         11: np.dtype("<f8"),
     },
-    empty=True,  # a shape of no axes: what Reshape takes to make a scalar
+    empty=True,  # an empty shape, with which Reshape makes a scalar
 )
 
 MODEL = {
@@ -134,7 +134,7 @@ ENTRY = {1: Field("key"), 2: Field("value")}
 
 
 def graph_table(limits: Limits) -> dict[int, Field]:
-    """Give the fields of a GraphProto."""
+    """Return the fields of a GraphProto."""
     return {
         1: Field("node", limits.nodes),
         2: Field("name"),
@@ -150,7 +150,7 @@ def graph_table(limits: Limits) -> dict[int, Field]:
 
 
 def node_table(limits: Limits) -> dict[int, Field]:
-    """Give the fields of a NodeProto."""
+    """Return the fields of a NodeProto."""
     return {
         1: Field("input", limits.values),
         2: Field("output", limits.values),
@@ -166,7 +166,7 @@ def node_table(limits: Limits) -> dict[int, Field]:
 
 
 def attribute_table(limits: Limits) -> dict[int, Field]:
-    """Give the fields of an AttributeProto."""
+    """Return the fields of an AttributeProto."""
     return {
         1: Field("name"),
         2: Field("f"),

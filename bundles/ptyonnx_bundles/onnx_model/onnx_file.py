@@ -1,9 +1,8 @@
 """Read an ONNX file without the `onnx` package, and refuse what a bundle must not contain.
 
-A bundle comes from a stranger and is opened on machines that have neither `onnx` nor
-`protobuf`. What may stand in a file, and how much of it, is said in `onnx_fields.py`. No tensor
-is copied. What the graph has to compute is said in `graph.py` and `foreign_graph.py`, what the
-metadata mean in `bundle.py`.
+A bundle is untrusted and is opened on machines that have neither `onnx` nor `protobuf`. `onnx_fields.py`
+lists the allowed fields and limits. No tensor is copied. `recipe_graph.py` and `foreign_graph.py` check the
+graph, and `bundle.py` interprets the metadata.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class OnnxValue:
-    """An input or output of the graph: name, dtype, and one int or name for each axis."""
+    """An input or output of the graph: name, dtype, and a size or name for each axis."""
 
     name: str
     dtype: str
@@ -81,7 +80,7 @@ class OnnxValue:
 
 @dataclass(frozen=True, eq=False)
 class OnnxFile:
-    """What the format looks at in an ONNX model."""
+    """The parts of an ONNX model that the format uses."""
 
     ir_version: int
     opset: int
@@ -93,7 +92,7 @@ class OnnxFile:
 
 
 def read_onnx(model: bytes, file: str | None = None, limits: Limits = NATIVE) -> OnnxFile:
-    """Decode a model and check that it is safe and plain enough for a bundle.
+    """Decode a model and check that a bundle may contain it.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def read_onnx(model: bytes, file: str | None = None, limits: Limits = NATIVE) ->
     file : str, optional
         Named in errors.
     limits : Limits
-        How much it may hold.
+        Its limits.
 
     Returns
     -------
@@ -112,9 +111,8 @@ def read_onnx(model: bytes, file: str | None = None, limits: Limits = NATIVE) ->
     Raises
     ------
     BundleError
-        Not an ONNX model, external data, another opset or IR version, operators of another
-        domain, control flow, functions, sparse or unusual tensors, duplicate names, or any
-        field that the format does not know.
+        Not an ONNX model, external data, another opset or IR version, operators of another domain, control
+        flow, functions, sparse or unusual tensors, duplicate names, or a field that the format does not allow.
     """
     try:
         return _decode_model(memoryview(model), limits)
@@ -124,17 +122,17 @@ def read_onnx(model: bytes, file: str | None = None, limits: Limits = NATIVE) ->
         ) from None
     except (IndexError, ValueError, struct.error):
         raise BundleError(
-            "not a readable ONNX model", file=file, remedy="the file is truncated or something else; fetch it again"
+            "not a readable ONNX model", file=file, remedy="the file is truncated or has another format; fetch it again"
         ) from None
 
 
 def metadata_texts(model: bytes, key: str) -> Iterator[str]:
-    """Find the values of one metadata key, without decoding anything else.
+    """Iterate over the values of one metadata key, without decoding anything else.
 
     Raises
     ------
     BundleError, IndexError, ValueError
-        Not a model.
+        It is not a model.
     """
     for number, value, _ in fields(memoryview(model)):
         if number == METADATA and isinstance(value, memoryview):
@@ -144,7 +142,7 @@ def metadata_texts(model: bytes, key: str) -> Iterator[str]:
 
 
 def strip_metadata(model: bytes, prefix: str) -> bytes:
-    """Take out the metadata entries whose key starts with `prefix`; `model` has been read before."""
+    """Remove the metadata entries whose key starts with `prefix`; `model` must have been read before."""
     view = memoryview(model)
     kept, start = [], 0
     for number, value, end in fields(view):
@@ -159,7 +157,7 @@ def strip_metadata(model: bytes, prefix: str) -> bytes:
 
 
 def append_metadata(model: bytes, entries: dict[str, str]) -> bytes:
-    """Add metadata entries: protobuf fields may simply be concatenated."""
+    """Append metadata entries; protobuf messages can be extended by concatenation."""
     parts = [model]
     for key, value in entries.items():
         entry = encode_bytes(1, key.encode()) + encode_bytes(2, value.encode())
@@ -182,7 +180,7 @@ def _decode_model(view: memoryview, limits: Limits) -> OnnxFile:
         entry = Message(content, ENTRY, "a metadata entry")
         key = entry.text("key")
         if key in metadata:
-            raise BundleError("the key stands twice in the metadata", key=key)
+            raise BundleError("duplicate key in the metadata", key=key)
         metadata[key] = entry.text("value")
     graph = Message(model.views("graph")[0], graph_table(limits), "the graph")
     return OnnxFile(
@@ -218,7 +216,7 @@ def _decode_node(view: memoryview, limits: Limits) -> OnnxNode:
     for content in node.views("attribute"):
         key, attribute = _decode_attribute(content, limits)
         if key in attributes:
-            raise BundleError(f"the attribute '{key}' stands twice", key=name)
+            raise BundleError(f"duplicate attribute '{key}'", key=name)
         attributes[key] = attribute
     return OnnxNode(name, operator, tuple(node.texts("input")), tuple(node.texts("output")), attributes)
 
@@ -262,24 +260,26 @@ def _decode_tensor(view: memoryview, limits: Limits) -> tuple[str, NDArray[np.ge
     tensor = Message(view, TENSOR, "a tensor")
     name, dims = tensor.text("name"), tensor.integers("dims", MOST_AXES)
     if tensor.integer("data_location"):
-        raise BundleError("the weights lie in another file", key=name, remedy="save the model as a single file")
+        raise BundleError("the weights are in another file", key=name, remedy="save the model as a single file")
     dtype, raw = limits.dtypes.get(tensor.integer("data_type")), tensor.views("raw_data")
     if limits.empty and not raw and 0 in dims:
-        raw = [memoryview(b"")]  # protobuf writers may leave an empty field out
+        raw = [memoryview(b"")]  # protobuf writers may omit an empty field
     if dtype is None or not raw:
         kinds = " or ".join(kind.name for kind in limits.dtypes.values())
         raise BundleError("unusual initializer", key=name, expected=f"{kinds} as raw data")
     if any(size < (0 if limits.empty else 1) for size in dims) or math.prod(dims) * dtype.itemsize != len(raw[0]):
         raise BundleError(
-            "shape and size of an initializer differ", key=name, found=f"{len(raw[0])} bytes for shape {tuple(dims)}"
+            "shape and size of an initializer do not match",
+            key=name,
+            found=f"{len(raw[0])} bytes for shape {tuple(dims)}",
         )
     return name, _array(raw[0], dtype, dims)
 
 
 def _array(content: memoryview, dtype: np.dtype[Any], dims: list[int]) -> NDArray[np.generic]:
-    """View bytes as an array; a bool is one byte, 0 or 1, and no other byte may claim to be one."""
+    """View bytes as an array; the bytes of a bool array must be 0 or 1."""
     if dtype.kind == "b" and np.any(np.frombuffer(content, np.uint8) > 1):
-        raise BundleError("an initializer of truth values holds other numbers than 0 and 1")
+        raise BundleError("a bool initializer has bytes other than 0 and 1")
     array: NDArray[np.generic] = np.frombuffer(content, dtype).reshape(dims)
     return array
 

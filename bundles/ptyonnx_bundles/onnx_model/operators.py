@@ -1,16 +1,15 @@
-"""The operators that a foreign graph may hold: those of ONNX's standard domain at operator set 18, less a few.
+"""The operators that a foreign graph may contain: ONNX's standard operators at operator set 18, with exceptions.
 
-Left out are control flow (If, Loop, Scan, SequenceMap), sequences and optional values, text, and
-whatever draws random numbers: a bundle is one finite computation on numeric arrays, and the same
-patterns give the same object. Constant is left out because its tensors belong among the weights,
-where the digest of the weights sees them.
+Excluded are control flow (If, Loop, Scan, SequenceMap), sequences, optional values, text and random numbers:
+a bundle is one finite, deterministic computation on numeric arrays. Constant is excluded because its tensor
+has to be a weight, so that the digest of the weights covers it.
 """
 
 from __future__ import annotations
 
 __all__ = ["COARSE_OPERATORS", "FOREIGN_OPERATORS"]
 
-# Those that compute in 8-bit integers: where a value lies between two steps, rounding decides.
+# Operators on 8-bit integers: rounding decides about a value between two steps.
 COARSE_OPERATORS = frozenset(
     {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
     | {"QuantizeLinear"}

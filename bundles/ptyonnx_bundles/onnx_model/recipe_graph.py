@@ -1,7 +1,7 @@
-"""The graph that a recipe prescribes, and whether a file holds exactly that.
+"""Check that a file contains exactly the graph that its recipe prescribes.
 
-A bundle cannot compute anything else than its recipe says: operators, names, attributes,
-order, interface and the shapes of all weights are compared, only the weights are free.
+A bundle can only compute what its recipe describes: operators, names, attributes, order, interface and the
+shapes of all weights are compared; only the values of the weights are free.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from ptyonnx_bundles.recipe import Recipe
 __all__ = ["check_graph", "check_interface"]
 
 _PARTS = ("name", "operator", "inputs", "outputs", "attributes")
-_REMEDY = "a bundle holds exactly what its recipe prescribes; one that was edited has to be exported anew"
+_REMEDY = "a bundle contains exactly the graph of its recipe; export an edited one again"
 
 
 def check_graph(graph: OnnxFile, recipe: Recipe, file: str | None = None) -> None:
-    """Check that a file holds the recipe's graph and nothing else.
+    """Check that a file contains the recipe's graph and nothing else.
 
     Parameters
     ----------
     graph : OnnxFile
         The decoded file.
     recipe : Recipe
-        What it claims to be.
+        The recipe that the manifest states.
     file : str, optional
         Named in errors.
 
     Raises
     ------
     BundleError
-        Another interface, a missing, additional or different operator, a missing, additional
-        or wrongly shaped initializer, another value of a constant, NaN among the weights.
+        Another interface, a missing, additional or different operator, a missing, additional or wrongly
+        shaped initializer, another value of a constant, or NaN or infinity among the weights.
     """
     check_interface(graph, recipe.channels, recipe.N, file)
     _check_nodes(graph.nodes, recipe, file)
@@ -44,13 +44,13 @@ def check_graph(graph: OnnxFile, recipe: Recipe, file: str | None = None) -> Non
 def check_interface(graph: OnnxFile, channels: int, N: int, file: str | None = None) -> None:
     """Check that a graph has the one input and the one output that every bundle has.
 
-    In comes the measured amplitude with the zero frequency in the centre, out goes the complex
-    object, real and imaginary part last.
+    The input is the measured amplitude with the zero frequency in the centre, the output the complex object
+    with real and imaginary part along the last axis.
 
     Raises
     ------
     BundleError
-        More, fewer, or others.
+        The inputs or outputs differ.
     """
     shape = ("batch", channels, N, N)
     for found, wanted, side in (
@@ -75,16 +75,16 @@ def _check_nodes(nodes: tuple[OnnxNode, ...], recipe: Recipe, file: str | None) 
             remedy=_REMEDY,
         )  # fmt: skip
     for found, node in zip(nodes, wanted, strict=True):
-        for part, has, prescribed in zip(_PARTS, _spell(found), _spell(node), strict=True):
+        for part, has, prescribed in zip(_PARTS, _format_parts(found), _format_parts(node), strict=True):
             if has != prescribed:
                 raise BundleError(
-                    f"not the graph of the recipe: other {part}", file=file, key=node.name,
+                    f"not the graph of the recipe: different {part}", file=file, key=node.name,
                     found=has, expected=prescribed, remedy=_REMEDY,
                 )  # fmt: skip
 
 
-def _spell(node: OnnxNode) -> tuple[str, ...]:
-    """Write the parts of a node out; 1 and 1.0 are equal in Python but not in ONNX."""
+def _format_parts(node: OnnxNode) -> tuple[str, ...]:
+    """Format the parts of a node; 1 and 1.0 are equal in Python but not in ONNX."""
     attributes = ", ".join(f"{name}={value!r}" for name, value in sorted(node.attributes.items()))
     return node.name, node.operator, ", ".join(node.inputs), ", ".join(node.outputs), attributes
 

@@ -1,8 +1,8 @@
-"""The protobuf wire format: the bytes of messages into fields and back, nothing about their meaning.
+"""The protobuf wire format: decode messages into fields and encode fields, without their meaning.
 
-Decoding is stricter than protobuf asks for. A message is read against a table of the fields
-that may stand in it, and how often; anything else is refused, so that two readers can never
-see two different messages in the same bytes, and no small file can grow large in memory.
+Decoding is stricter than protobuf requires. A table lists the fields that a message may have and how often;
+anything else is refused, so that two readers never decode the same bytes differently, and a small file
+never needs much memory.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from ptyonnx_bundles.errors import BundleError
 
 __all__ = ["Field", "Message", "encode_bytes", "fields"]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; the two of groups are refused
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; groups are refused
 _MOST_VARINT_BYTES = 10
 
 Value = int | bytes | memoryview  # a varint, a fixed number, bytes or a message
 
 
 class Field(NamedTuple):
-    """A field that a message may hold: its name, and how often it may stand there."""
+    """A field that a message may have: its name and largest number of occurrences."""
 
     name: str
     most: int = 1
 
 
 class Message:
-    """One message, its fields by name; embedded messages stay undecoded.
+    """One message with its fields by name; embedded messages are not decoded.
 
     Parameters
     ----------
     view : memoryview
         The bytes of the message.
     table : mapping of int to Field
-        Field number -> what may stand there.
+        Field number -> allowed field.
     kind : str
         Name of the message type, for errors.
 
     Raises
     ------
     BundleError
-        A field that is unknown, or stands there too often.
+        A field is unknown or occurs too often.
     ValueError, IndexError
         The bytes are not a message.
     """
@@ -52,7 +52,7 @@ class Message:
         self.values: dict[str, list[Value]] = {}
         for number, value, _ in fields(view):
             if number not in table:
-                raise BundleError(f"not an ONNX model as a bundle holds it: unknown field {number} in {kind}")
+                raise BundleError(f"not an ONNX model of a bundle: unknown field {number} in {kind}")
             name, most = table[number]
             found = self.values.setdefault(name, [])
             if len(found) == most:
@@ -64,31 +64,31 @@ class Message:
         return name in self.values
 
     def views(self, name: str) -> list[memoryview]:
-        """Give all values of a field that holds bytes or messages."""
+        """Return all values of a field that holds bytes or messages."""
         return [_as_view(value) for value in self.values.get(name, ())]
 
     def texts(self, name: str) -> list[str]:
-        """Give all values of a field that holds text."""
+        """Return all values of a field that holds text."""
         return [str(value, "utf-8") for value in self.views(name)]
 
     def text(self, name: str) -> str:
-        """Give the value of a text field, empty where it is absent."""
+        """Return the value of a text field, empty where it is absent."""
         return (self.texts(name) or [""])[0]
 
     def integer(self, name: str) -> int:
-        """Give the value of an integer field, 0 where it is absent."""
+        """Return the value of an integer field, 0 where it is absent."""
         value = self.values.get(name, [0])[0]
         if not isinstance(value, int):
             raise ValueError("bytes where a number belongs")  # noqa: TRY004 - the file is wrong, not the program
         return _signed(value)
 
     def real(self, name: str) -> float:
-        """Give the value of a float32 field, 0 where it is absent."""
+        """Return the value of a float32 field, 0 where it is absent."""
         (value,) = struct.unpack("<f", _as_fixed(self.values.get(name, [bytes(4)])[0]))
         return float(value)
 
     def integers(self, name: str, most: int) -> list[int]:
-        """Give all values of a field that holds integers, one by one or packed; at most `most`."""
+        """Return all values of a field that holds integers, one by one or packed; at most `most`."""
         numbers: list[int] = []
         for value in self.values.get(name, ()):
             if isinstance(value, int):
@@ -103,7 +103,7 @@ class Message:
         return numbers
 
     def reals(self, name: str, most: int) -> list[float]:
-        """Give all values of a field that holds float32, one by one or packed; at most `most`."""
+        """Return all values of a field that holds float32, one by one or packed; at most `most`."""
         numbers: list[float] = []
         for value in self.values.get(name, ()):
             packed = value if isinstance(value, memoryview) else _as_fixed(value)
@@ -115,7 +115,7 @@ class Message:
 
 
 def fields(view: memoryview) -> Iterator[tuple[int, Value, int]]:
-    """Iterate over the fields of a message: field number, value, and where the field ends."""
+    """Iterate over the fields of a message: field number, value, and end position of the field."""
     position = 0
     while position < len(view):
         tag, position = _varint(view, position)
@@ -155,7 +155,7 @@ def _encode_varint(number: int) -> bytes:
 
 
 def _varint(view: memoryview, position: int) -> tuple[int, int]:
-    """Read one unsigned 64-bit number; return it and the place behind it."""
+    """Read one unsigned 64-bit number; return it and the position after it."""
     result = 0
     for index in range(_MOST_VARINT_BYTES):
         byte = view[position + index]
