@@ -1,4 +1,4 @@
-"""``python -m ptyonnx`` is the command line."""
+"""``python -m ptyonnx`` runs the command line."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""The command line: finds the verb, and says in one line what went wrong.
+"""The command line: it loads the file of a verb, runs it, and prints an error in one line.
 
-Each verb is a file of its own; its docstring is its help. Nothing heavy is imported here or
-at the top of a verb's file, so that the help appears at once.
+Each verb has a file of its own, whose docstring is its help. Neither this file nor the top of a verb's file imports
+large packages, so that the help appears at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ptyonnx.cli.verb import WithExamples, common_options
 __all__ = ["VERBS", "main"]
 
 VERBS = ("train", "export", "import", "adopt", "reconstruct", "diff", "parity", "inspect", "verify", "simulate")
-REFUSED = 2  # exit code: the user can mend it
-INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
+REFUSED = 2  # exit code: an error that the user can correct
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as in shells
 
 
 class Verbs(WithExamples, click.Group):
@@ -46,13 +46,13 @@ class Verbs(WithExamples, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb, or say which one is near."""
+        """Find the verb, or suggest the nearest one."""
         verb = args[0]
         if verb not in VERBS and not verb.startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(verb, VERBS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(VERBS)}"
+            hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(VERBS)}"
             ctx.fail(f"no such verb '{verb}'; {hint}")
         return super().resolve_command(ctx, args)
 
@@ -71,14 +71,12 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which version."
-)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """Train a ptychography network, ship it as one ONNX bundle, reconstruct anywhere.
+    """Train a ptychography network, export it as one ONNX bundle, and reconstruct scans with it.
 
-    Example, from a scan to a picture:
+    Example, from a scan to an image:
       ptyonnx train --backend pytorch --data scan.npz -o run
       ptyonnx reconstruct run/bundle.onnx --data scan.npz -o result.h5 --plot result.png
     """
@@ -92,15 +90,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        By default those of the process.
+        Command-line arguments; by default those of the process.
 
     Returns
     -------
     int
-        Exit code: 0 done, 1 not passed (`diff`, `parity`, `verify`), 2 refused, 130 interrupted.
+        Exit code: 0 success, 1 comparison not passed (`diff`, `parity`, `verify`), 2 error, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # NumPy's BLAS starts a thread per core as it loads; no verb has products that are large enough for them.
+    # NumPy's BLAS starts one thread per core when it is loaded; the matrix products here are too small to need them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         outcome = commands.main(given, prog_name="ptyonnx", standalone_mode=False)
@@ -112,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except click.Abort as stop:
         reason = str(stop.__cause__ or "")
-        say_aside(f"ptyonnx: interrupted; {reason or 'nothing half-written was left behind'}")
+        say_aside(f"ptyonnx: interrupted; {reason or 'no incomplete file was left'}")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what is still buffered
         return 0
     return outcome if isinstance(outcome, int) else 0

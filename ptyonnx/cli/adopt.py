@@ -1,4 +1,4 @@
-"""The verb `adopt`: somebody else's network in, a bundle out."""
+"""The verb `adopt`: makes a bundle from a network of another system."""
 
 from __future__ import annotations
 
@@ -23,36 +23,80 @@ _PATH = click.Path(path_type=Path)
 
 @click.command(cls=Verb)
 @click.argument("file", type=_PATH, metavar="FILE")
-@click.option("-o", "--output", type=_PATH, required=True, metavar="FILE", help="The bundle.")
-@click.option("--probe", "probe_file", type=_PATH, metavar="FILE", help=".npz, .npy, .h5 or a bundle. [the scan's]")
-@click.option("--system", metavar="NAME", help="Who trained it; ptychonn and ptychovit fill in what is known.")
-@click.option("--input", "input_name", metavar="NAME", help="The input, where there are several.")
-@click.option("--values", metavar="KIND", help="What goes in: amplitude or intensity.")
-@click.option("--zero-frequency", metavar="PLACE", help="Of what goes in: centre or corner.")
-@click.option("--scale", metavar="RULE", help="factor=F, norm=N,times=T (counts / N x T), or maximum.")
-@click.option("--limit", metavar="RULE", help="Large counts: none, zero-above=COUNTS or clip=COUNTS.")
-@click.option("--transform", metavar="KIND", help="Outside of the file: none, log1p or log10p (log10 of 1 + x).")
-@click.option("--mean-photons", metavar="NUMBER", help="Per pattern of its training scans, or unknown.")
-@click.option("--amplitude", metavar="OUTPUT", help="OUTPUT@CHANNEL, or one.")
-@click.option("--phase", metavar="OUTPUT", help="OUTPUT@CHANNEL, rad; or zero.")
-@click.option("--real", metavar="OUTPUT", help="OUTPUT@CHANNEL, instead of amplitude and phase.")
-@click.option("--imaginary", metavar="OUTPUT", help="OUTPUT@CHANNEL.")
-@click.option("--object", metavar="OUTPUT", help="Instead of all four: real and imaginary part in a last axis of 2.")
-@click.option("--size", type=click.IntRange(min=1), metavar="N", help="Of a pattern, where the file does not say.")
-@click.option("--gridsize", type=click.IntRange(min=1), metavar="NUMBER", help="Where several patterns enter together.")
+@click.option("-o", "--output", type=_PATH, required=True, metavar="FILE", help="The bundle to write.")
 @click.option(
-    "--probe-big", "--probe_big", type=bool, metavar="true|false", help="Of an older PtychoPINN bundle of PyTorch."
+    "--probe",
+    "probe_file",
+    type=_PATH,
+    metavar="FILE",
+    help="Probe: .npz, .npy, .h5 or a bundle. [the probe of each scan]",
 )
-@click.option("--amp-activation", "--amp_activation", metavar="NAME", help="The same: sigmoid or silu.")
+@click.option(
+    "--system",
+    metavar="NAME",
+    help="System that trained it. ptychonn and ptychovit set the conventions that are known.",
+)
+@click.option(
+    "--input", "input_name", metavar="NAME", help="Name of the input for patterns, if there are several inputs."
+)
+@click.option("--values", metavar="KIND", help="Input of the network: amplitude or intensity.")
+@click.option("--zero-frequency", metavar="PLACE", help="Zero frequency of the input: centre or corner.")
+@click.option(
+    "--scale", metavar="RULE", help="Scale of the input: factor=F, norm=N,times=T (counts / N x T), or maximum."
+)
+@click.option("--limit", metavar="RULE", help="Treatment of large counts: none, zero-above=COUNTS or clip=COUNTS.")
+@click.option(
+    "--transform",
+    metavar="KIND",
+    help="Applied to the input before the network: none, log1p or log10p (log10 of 1 + x).",
+)
+@click.option("--mean-photons", metavar="NUMBER", help="Mean photons per pattern of the training scans, or unknown.")
+@click.option(
+    "--amplitude",
+    metavar="OUTPUT",
+    help="Output that contains the amplitude, OUTPUT@CHANNEL; or one, if it is constant.",
+)
+@click.option("--phase", metavar="OUTPUT", help="Output that contains the phase in rad, OUTPUT@CHANNEL; or zero.")
+@click.option("--real", metavar="OUTPUT", help="Output that contains the real part, instead of amplitude and phase.")
+@click.option("--imaginary", metavar="OUTPUT", help="Output that contains the imaginary part.")
+@click.option(
+    "--object", metavar="OUTPUT", help="Output whose last axis contains real and imaginary part, instead of all four."
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels of a pattern along one side, if the file does not state them.",
+)
+@click.option(
+    "--gridsize",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="gridsize^2 patterns form one input; if the file does not state it.",
+)
+@click.option(
+    "--probe-big",
+    "--probe_big",
+    type=bool,
+    metavar="true|false",
+    help="For an older PtychoPINN bundle from PyTorch: its setting probe_big.",
+)
+@click.option(
+    "--amp-activation",
+    "--amp_activation",
+    metavar="NAME",
+    help="For an older PtychoPINN bundle from PyTorch: sigmoid or silu.",
+)
 @click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
 @click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
 @with_limit
 def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -> None:
-    """Make a bundle of a network that another system trained.
+    """Make a bundle from a network that another system trained.
 
-    FILE is an ONNX network that turns patterns into images, or a PtychoPINN wts.h5.zip. An ONNX file
-    says nothing about its conventions: they are declared, and what is missing is asked for by name.
-    The bundle is run beside the original; beyond tolerance nothing is written.
+    FILE is an ONNX network that maps diffraction patterns to images, or a PtychoPINN wts.h5.zip. An ONNX file does
+    not state its conventions (intensity or amplitude, scale, zero frequency, meaning of the outputs). Declare them
+    with the options below; an error names those that are missing. The bundle is compared with the original network.
+    If they differ by more than the tolerance, nothing is written.
 
     Example:
       ptyonnx adopt wts.h5.zip -o bundle.onnx --probe scan.npz
@@ -133,7 +177,7 @@ def _declaration(options: dict[str, Any]) -> Declaration:
 
 
 def _compared(bundle: Bundle) -> str:
-    """With what the bundle was compared."""
+    """Describe what the bundle was compared with."""
     from ptyonnx_bundles import ForeignManifest
 
     manifest = bundle.manifest

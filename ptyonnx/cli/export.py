@@ -1,4 +1,4 @@
-"""The verb `export`: a run in, a bundle out; or a bundle in, a file for another program out."""
+"""The verb `export`: writes a run as a bundle, or a run or bundle as a file for another program."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FOR_PROFILES, _SAY_BEFORE = "add --profile ptychovit", "say it when the bundle is exported"
-_OPTIONS = {  # which of what is written they have an effect on, and what to do otherwise
+_FOR_PROFILES, _FOR_BUNDLES = "add --profile ptychovit", "give it when the bundle is exported"
+_OPTIONS = {  # option -> outputs that it affects, and the remedy for the others
     "checkpoint": ({"bundle", "autoencoder"}, "export the checkpoint's bundle first, and give that"),
-    "licence": ({"bundle"}, _SAY_BEFORE),
-    "notes": ({"bundle"}, _SAY_BEFORE),
+    "licence": ({"bundle"}, _FOR_BUNDLES),
+    "notes": ({"bundle"}, _FOR_BUNDLES),
     "batch": ({"profile"}, _FOR_PROFILES),
     "norm": ({"profile"}, _FOR_PROFILES),
     "zero_frequency": ({"profile"}, _FOR_PROFILES),
@@ -30,22 +30,31 @@ _OPTIONS = {  # which of what is written they have an effect on, and what to do 
 
 @click.command(cls=Verb)
 @click.argument("source", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The file. [RUN/bundle.onnx]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The file to write. [RUN/bundle.onnx]"
+)
 @click.option(
     "--graph",
     type=click.Choice(["bundle", "autoencoder"]),
     default="bundle",
-    help="autoencoder: network and forward model, no bundle. [bundle]",
+    help="bundle, or autoencoder: the network and its forward model in one file. [bundle]",
 )
 @click.option(
-    "--checkpoint", type=click.Choice(["last", "best"]), default="last", help="Best: lowest validation loss. [last]"
+    "--checkpoint",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    help="Epoch to export; best: lowest validation loss. [last]",
 )
 @click.option("--licence", "--license", metavar="TEXT", help="Licence of the weights, for the manifest.")
 @click.option("--notes", default="", metavar="TEXT", help="Notes for the manifest.")
-@click.option("--profile", metavar="NAME", help="Instead of a bundle, what another system loads: ptychovit.")
-@click.option("--batch", type=click.IntRange(min=1), metavar="NUMBER", help="Profile: patterns per call.")
-@click.option("--norm", type=float, metavar="NUMBER", help="Profile: what counts are divided by. [10000]")
-@click.option("--zero-frequency", metavar="PLACE", help="Profile: centre or corner. [centre]")
+@click.option("--profile", metavar="NAME", help="Write a file for another system instead of a bundle: ptychovit.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="NUMBER", help="With --profile: patterns per call.")
+@click.option("--norm", type=float, metavar="NUMBER", help="With --profile: divisor of the counts. [10000]")
+@click.option(
+    "--zero-frequency",
+    metavar="PLACE",
+    help="With --profile: position of the zero frequency, centre or corner. [centre]",
+)
 @with_limit
 def command(
     source: Path,
@@ -59,11 +68,12 @@ def command(
 ) -> None:
     """Write the weights of a run as a bundle.
 
-    The exported graph is run beside the native network; beyond tolerance nothing is written.
+    The exported graph is compared with the framework's network. If they differ by more than the tolerance, nothing is
+    written.
 
-    --graph autoencoder writes the network inside its forward model, with the probe: from 'diffraction' (and for
-    gridsize > 1 'positions') to 'object' and the predicted 'amplitude'. An ordinary ONNX file, no bundle.
-    With --profile, the network is written as another system loads it. Both take a run or a bundle.
+    --graph autoencoder writes an ordinary ONNX file, not a bundle, that contains the network, the probe and the
+    forward model. Its input is 'diffraction' (with gridsize > 1, also 'positions'); its outputs are 'object' and the
+    predicted 'amplitude'. --profile writes a file that another system can load. Both accept a run or a bundle.
 
     Example:
       ptyonnx export run -o siemens_star.onnx --licence CC-BY-4.0
@@ -81,26 +91,26 @@ def command(
 
 
 def _check_options(context: click.Context, mode: str, source: Path) -> None:
-    """Refuse what has no effect on what is written."""
+    """Refuse options that have no effect on the output."""
     from ptyonnx_bundles.errors import SettingsError
 
     default = click.core.ParameterSource.DEFAULT
-    said = {name for name in context.params if context.get_parameter_source(name) is not default}
-    if {"profile", "graph"} <= said:
+    given = {name for name in context.params if context.get_parameter_source(name) is not default}
+    if {"profile", "graph"} <= given:
         raise SettingsError("contradict each other", key="--profile, --graph", remedy="give one of them")
-    for name in sorted(said & _OPTIONS.keys()):
+    for name in sorted(given & _OPTIONS.keys()):
         modes, remedy = _OPTIONS[name]
         if mode not in modes:
             option = f"--{name.replace('_', '-')}"
             raise SettingsError(f"only for {' and '.join(sorted(modes))}", key=option, found=mode, remedy=remedy)
-    if "checkpoint" in said and source.is_file():
+    if "checkpoint" in given and source.is_file():
         raise SettingsError(
             "a bundle has one set of weights", file=source, key="--checkpoint", remedy="leave it out, or give the run"
         )
 
 
 def _check_output(output: Path, bundle: Path | None) -> None:
-    """Refuse to write what is no bundle over the bundle that it is made of."""
+    """Refuse to overwrite the source bundle with a file that is not a bundle."""
     from ptyonnx_bundles import check_apart, check_writable
 
     check_apart(output, bundle)
@@ -117,8 +127,8 @@ def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licenc
 
     if source.is_file():
         raise RunError(
-            "a file, not a run: a bundle is exported already", file=source,
-            remedy="--graph autoencoder and --profile ptychovit take a bundle",
+            "a file, not a run: a bundle need not be exported", file=source,
+            remedy="add --graph autoencoder or --profile ptychovit, which accept a bundle",
         )  # fmt: skip
     opened = Run.open(source)
     output = output or source / "bundle.onnx"
@@ -161,7 +171,7 @@ def _profile(source: Path, output: Path | None, profile: dict[str, Any]) -> None
             "output": f"output [{batch}, 2, {N}, {N}]: amplitude, phase (rad)",
             "probe": f"probe_real, probe_imag [{N}, {N}]: the strongest of {modes} mode(s)"
             if modes
-            else "none in the bundle: the pipeline cannot check the orientation or crop by the probe",
+            else "not in the bundle: the pipeline can neither check the orientation nor crop to the probe",
             "norm": f"{norm:g}{exposure}",
         },
     )  # fmt: skip
@@ -188,14 +198,14 @@ def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> N
             "amplitude_difference": written.amplitude_difference, "amplitude_tolerance": AMPLITUDE_TOLERANCE,
         },
         {
-            "object": f"{written.object_difference:.2g} from {written.reference}, {OBJECT_TOLERANCE:g} allowed",
-            "amplitude": f"{written.amplitude_difference:.2g} of the largest, {AMPLITUDE_TOLERANCE:g} allowed",
+            "object": f"differs by {written.object_difference:.2g} from {written.reference} (tolerance {OBJECT_TOLERANCE:g})",
+            "amplitude": f"differs by {written.amplitude_difference:.2g} of its maximum (tolerance {AMPLITUDE_TOLERANCE:g})",
         },
     )  # fmt: skip
 
 
 def _summarize(values: dict[str, Any], sentences: dict[str, str]) -> None:
-    """Print the values; a text has the file first, then the sentences, or else all values."""
+    """Print a summary: as text, the file and the sentences, or all values if there are none."""
     from itertools import islice
 
     rows = dict(islice(values.items(), 1)) | sentences if sentences else values

@@ -1,4 +1,4 @@
-"""Load a training framework without its greetings."""
+"""Load a training framework without the messages that it prints meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMES = {"tensorflow": "TensorFlow", "pytorch": "PyTorch"}
 
 
 def load_quietly(backend: str, part: str = "training") -> None:
-    """Import a module of a backend; what TensorFlow says about the processor while it loads is left out.
+    """Import a module of a backend, and hide TensorFlow's messages about the processor.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def load_quietly(backend: str, part: str = "training") -> None:
 
 
 def open_quietly(bundle: Bundle, engine: str, *, provider: str, threads: int) -> Engine:
-    """Open an engine; what its framework says while it loads is left out.
+    """Open an engine, and hide the messages that its framework prints while it loads.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def _quietly(framework: str) -> Iterator[None]:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Close the process's stderr for a while: native code writes there before its log level counts."""
+    """Redirect the process's stderr to the null device: native code writes there before its log level is set."""
     sys.stderr.flush()
     kept, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _STDERR)

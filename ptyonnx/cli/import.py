@@ -1,4 +1,4 @@
-"""The verb `import`: a bundle in, a run of either framework out."""
+"""The verb `import`: makes a run of either framework from a bundle."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ __all__ = ["command"]
 
 @click.command(cls=Verb)
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE")
-@click.option("--backend", metavar="NAME", help="tensorflow (tf) or pytorch (torch).")
+@click.option("--backend", metavar="NAME", help="Framework: tensorflow (tf) or pytorch (torch).")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run. [runs/<bundle>-<backend>]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory of the run. [runs/<bundle>-<backend>]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a run that stands there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing run.")
 def command(bundle: Path, backend: str | None, output: Path | None, overwrite: bool) -> None:
     """Make a run of either framework from a bundle.
 
-    The run holds the bundle's weights bit for bit, whichever framework trained them, and can be exported again. The
-    framework's own network is given the weights and runs the bundle's self-test first; where it computes something
-    else, nothing is written.
+    The run contains the bundle's weights bit for bit, whichever framework trained them, and can be exported again.
+    Before it is written, the framework's network runs the bundle's self-test with these weights. If the result
+    exceeds the tolerance, nothing is written.
 
-    The state of an optimiser does not travel in a bundle: such a run cannot be resumed. 'ptyonnx train --from BUNDLE'
-    goes on training, with a new optimiser.
+    A bundle does not contain the state of the optimiser, so such a run cannot be resumed. 'ptyonnx train --from
+    BUNDLE' continues the training with a new optimiser.
 
     Example:
       ptyonnx import bundle.onnx --backend torch -o run

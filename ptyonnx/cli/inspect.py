@@ -1,4 +1,4 @@
-"""The verb `inspect`: what a bundle says about itself."""
+"""The verb `inspect`: shows the contents of a bundle."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ _SETTINGS_PER_LINE = 5
 @click.command(cls=Verb)
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE|RUN")
 def command(bundle: Path) -> None:
-    """Show what a bundle is, what it was trained on and how.
+    """Show a bundle's network, training data, settings and digests.
 
-    A run stands for its bundle, and says its own directory, state and framework first.
+    For a run, its directory, state and framework are shown first, then its bundle.
 
-    The digest covers everything that means something: graph, weights, manifest, probe and self-test. Compare it
-    with the one that the sender published. The digests of weights and graph are equal where two bundles are the
-    same function.
+    The digest covers the graph, weights, manifest, probe and self-test: compare it with the digest that the sender
+    published. Two bundles compute the same function if their digests of weights and graph are equal.
 
     Example:
       ptyonnx inspect bundle.onnx
@@ -48,7 +47,7 @@ def command(bundle: Path) -> None:
 
 
 def _describe(bundle: Bundle) -> dict[str, Any]:
-    """Everything but the arrays, for JSON."""
+    """Everything except the arrays, for JSON."""
     import numpy as np
 
     graph = bundle.graph
@@ -69,9 +68,9 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
 
 
 def _describe_run(run: Run) -> dict[str, str]:
-    """What holds of the run, whose bundle may be the one that it was imported from."""
-    said = f" ({run.record.message})" if run.record.message else ""
-    return {"run": str(run.directory), "state": f"{run.record.state}{said}", "framework": run.backend}
+    """Describe the run; its bundle may be the one that it was imported from."""
+    message = f" ({run.record.message})" if run.record.message else ""
+    return {"run": str(run.directory), "state": f"{run.record.state}{message}", "framework": run.backend}
 
 
 def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, object]]:
@@ -101,9 +100,9 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
     photons = physics.mean_photons
     yield (
         "photons",
-        "unknown: amplitudes are taken as they are" if photons is None else f"{photons:.4g} per pattern on average",
+        "unknown: amplitudes are not scaled" if photons is None else f"{photons:.4g} per pattern on average",
     )
-    modes = f"{physics.probe_modes} mode(s) of" if physics.probe_modes else "unknown, the scan's serves;"
+    modes = f"{physics.probe_modes} mode(s) of" if physics.probe_modes else "unknown, taken from the scan;"
     yield "probe", f"{modes} {physics.N} x {physics.N}, gridsize {physics.gridsize}"
     if physics.wavelength_m:
         yield "wavelength", f"{physics.wavelength_m:.4g} m"
@@ -124,7 +123,7 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
 
 
 def _parameters(bundle: Bundle) -> int:
-    """Trained numbers; of a foreign graph all that are not integers, since nothing says which were trained."""
+    """Number of trained parameters; for a graph of another system, of all floating-point weights."""
     from ptyonnx_bundles import Manifest
 
     manifest = bundle.manifest
@@ -140,15 +139,15 @@ def _network(manifest: AnyManifest) -> str:
     if isinstance(manifest, Manifest):
         recipe = manifest.recipe
         return f"{recipe.name}, depth {recipe.depth}, filters x {recipe.filters_scale:g}"
-    return f"foreign, of {manifest.recipe.system}"
+    return f"network of {manifest.recipe.system}"
 
 
 def _conventions(manifest: AnyManifest) -> Iterator[tuple[str, object]]:
-    """What was declared about a foreign network, one line for each part."""
+    """Declared conventions of another system's network, one line for each."""
     import json
 
     from ptyonnx_bundles import ForeignManifest
 
     if isinstance(manifest, ForeignManifest):
-        for part, said in manifest.recipe.conventions.items():
-            yield f"its {part}", said if isinstance(said, str) else json.dumps(said)
+        for part, convention in manifest.recipe.conventions.items():
+            yield part, convention if isinstance(convention, str) else json.dumps(convention)

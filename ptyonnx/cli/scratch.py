@@ -1,8 +1,8 @@
-"""A folder for what libraries put into the temporary directory while a command runs.
+"""A folder for the temporary files of libraries.
 
-They remove it when the process ends, but not when it is killed: TensorFlow leaves generated sources,
-exporters whole models. Here all of it lies in a folder whose lock says whether its command is alive,
-and the next command removes those of the dead.
+Libraries remove their temporary files when the process ends, but not when it is killed: TensorFlow leaves generated
+sources, exporters leave whole models. A command therefore keeps all of them in one folder and holds a lock while it
+runs. The next command removes the folders whose locks are free.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KEY = "ptyonnx.scratch"
 
 
 def use_scratch() -> None:
-    """Let temporary files of the running command go into a folder of their own."""
+    """Give the running command a folder of its own for temporary files."""
     context = click.get_current_context(silent=True)
     if context is not None and _KEY not in context.meta:
         context.meta[_KEY] = context.find_root().with_resource(_scratch())
@@ -42,7 +42,7 @@ def _scratch() -> Iterator[Path]:
     try:
         folder, lock = _create(parent)
         folder.mkdir(mode=0o700)
-    except OSError as error:  # full since it was tried
+    except OSError as error:  # the disk has become full since it was tested
         raise OutputError(
             f"no room for temporary files ({error.strerror})", file=parent, key="TMPDIR",
             remedy="make room there, or set TMPDIR to another folder",
@@ -66,13 +66,13 @@ def _scratch() -> Iterator[Path]:
             del os.environ["TMPDIR"]
         else:
             os.environ["TMPDIR"] = variable
-        if not any(folder.glob("matplotlib-*")):  # which matplotlib itself wants to remove, when the process ends
+        if not any(folder.glob("matplotlib-*")):  # matplotlib removes it when the process ends
             atexit.unregister(remove)
             remove()
 
 
 def _create(parent: Path) -> tuple[Path, int]:
-    """Name a folder that follows, and create and lock its file, as far as the file system has locks."""
+    """Choose the name of a folder, and create and lock its lock file, where the file system supports locks."""
     from ptyonnx_bundles import try_lock
 
     while True:
@@ -80,14 +80,16 @@ def _create(parent: Path) -> tuple[Path, int]:
         path = folder.with_name(folder.name + _LOCK)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         with contextlib.suppress(OSError):
-            if not try_lock(descriptor) or not path.exists():  # taken for abandoned before it was locked
+            if (
+                not try_lock(descriptor) or not path.exists()
+            ):  # another command removed it as abandoned before it was locked
                 os.close(descriptor)
                 continue
         return folder, descriptor
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the folders of this user's commands that are no longer alive."""
+    """Remove the folders of this user's commands that no longer run."""
     from ptyonnx_bundles import try_lock
 
     with contextlib.suppress(OSError):

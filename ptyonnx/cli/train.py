@@ -1,4 +1,4 @@
-"""The verb `train`: a scan in, a run and its bundle out."""
+"""The verb `train`: trains a network on a scan and exports it as a bundle."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_ALONE = "true"  # what a flag without a value means
+_ALONE = "true"  # value of a flag that stands alone
 
 
 class TrainVerb(Verb):
-    """Adds a flag for every setting, and hidden ones for PtychoPINN's names, when it is parsed."""
+    """A verb with a flag for every setting, and hidden flags for PtychoPINN's names."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Own flags, settings, PtychoPINN's names, help."""
@@ -36,34 +36,38 @@ class TrainVerb(Verb):
         return [*own, *_setting_options(), *_ptychopinn_options(), help_option]
 
     def sections(self, options: Sequence[click.Option]) -> Iterable[tuple[str, Sequence[click.Option]]]:
-        """What to train on, and how."""
+        """Separate the settings from the other options."""
         settings = set(map(id, _setting_options()))
         yield "Options", [option for option in options if id(option) not in settings]
         yield "Settings (flags, --set, or keys of --config)", [option for option in options if id(option) in settings]
 
 
 @click.command(cls=TrainVerb)
-@click.option("--backend", metavar="NAME", help="tensorflow (tf) or pytorch (torch).")
-@click.option("--config", type=click.Path(path_type=Path), metavar="YAML", help="Settings; flags win.")
-@click.option("--data", "--train-data-file", metavar="FILE", help="The scan to train on.")
-@click.option("--test-data", "--test-data-file", metavar="FILE", help="A scan to validate on.")
-@click.option("-o", "--output", "--output-dir", metavar="DIR", help="The run. [runs/<data>-<backend>]")
-@click.option("--probe", metavar="FILE", help="Probe, for a scan without one.")
-@click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
-@click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
-@click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
+@click.option("--backend", metavar="NAME", help="Framework: tensorflow (tf) or pytorch (torch).")
+@click.option("--config", type=click.Path(path_type=Path), metavar="YAML", help="File of settings; flags override it.")
+@click.option("--data", "--train-data-file", metavar="FILE", help="Scan to train on.")
+@click.option(
+    "--test-data", "--test-data-file", metavar="FILE", help="Scan for validation. [part of the training scan]"
+)
+@click.option("-o", "--output", "--output-dir", metavar="DIR", help="Directory of the run. [runs/<data>-<backend>]")
+@click.option("--probe", metavar="FILE", help="Probe, if the scan does not contain one.")
+@click.option("--values", metavar="KIND", help="Contents of the patterns: amplitude or intensity.")
+@click.option("--axes", metavar="ORDER", help="Order of the axes in the file, such as yxn.")
+@click.option("--zero-frequency", metavar="PLACE", help="Zero frequency in the file: centre or corner.")
 @click.option("--N", "N", metavar="PIXELS", hidden=True)
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting by name; may be repeated.")
+@click.option(
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Set any setting by name; may be repeated."
+)
 @click.option(
     "--from",
     "source",
     type=click.Path(path_type=Path),
     metavar="BUNDLE",
-    help="Go on from the weights of a bundle, trained in either framework.",
+    help="Start from the weights of a bundle, which either framework may have trained.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-@click.option("--overwrite", is_flag=True, help="Replace a run that stands there.")
-@click.option("--export/--no-export", "exporting", default=True, help="Write bundle.onnx into the run. [on]")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing run.")
+@click.option("--export/--no-export", "exporting", default=True, help="Write bundle.onnx into the run directory. [on]")
 def command(
     *,
     config: Path | None,
@@ -82,12 +86,12 @@ def command(
       ptyonnx train --backend pytorch --data scan.npz -o run --resume
       ptyonnx train --backend pytorch --from tensorflow.onnx --data scan.npz -o run --epochs 20
 
-    --from takes weights, network, input scale and probe from the bundle; patterns of another exposure are scaled to it.
-    The state of the optimiser does not travel: a new one begins, and the rate runs one cycle from its beginning. What
-    is said about the network (gridsize, filters_scale, depth) must agree with the bundle.
+    --from takes the weights, network, input scale and probe from the bundle, and scales the patterns to its mean
+    photons. A bundle does not contain the state of the optimiser: a new optimiser starts, and the learning rate runs
+    one full cycle. If gridsize, filters_scale or depth are given, they must agree with the bundle.
 
-    Names of PtychoPINN are understood, as keys and as flags: --train_data_file, --nepochs,
-    --n_groups, a `model:` block and so on. What has no effect here is said aloud.
+    PtychoPINN's names are accepted as keys and flags: --train_data_file, --nepochs, --n_groups, a `model:` block and
+    so on. A note is printed for each name that has no effect.
     """
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.exchange.training import train
@@ -99,7 +103,7 @@ def command(
             bars.note(note)
         initial = _initial(configuration, source, resume=resume)
         output, backend = _place(configuration, resume=resume, overwrite=overwrite)
-        # bad data are refused before a framework takes seconds to load
+        # bad data are refused before the framework is loaded, which takes seconds
         scan, test_scan = _scans(configuration, initial)
         load_quietly(backend)
         exporting &= not (resume and _is_complete(output))
@@ -118,12 +122,12 @@ def command(
             )
         except KeyboardInterrupt as stop:
             again = f"ptyonnx train --resume --data {configuration.data} -o {output}"
-            raise KeyboardInterrupt(f"'{again}' goes on from the last epoch") from stop
+            raise KeyboardInterrupt(f"'{again}' continues from the last epoch") from stop
     _report(run, exporting)
 
 
 def _initial(configuration: Configuration, source: Path | None, *, resume: bool) -> Bundle | None:
-    """The bundle to go on from, once nothing that was said contradicts it."""
+    """Read the bundle to start from, and check the settings against it."""
     if source is None:
         return None
     from ptyonnx.runs.run import exported_bundle
@@ -135,11 +139,11 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
         raise SettingsError(
             "contradict each other",
             key="--from, --resume",
-            remedy="--resume goes on with a run, which knows what it began with",
+            remedy="a resumed run keeps its own initial weights: leave --from out",
         )
     if configuration.probe is not None:
         raise SettingsError(
-            "contradict each other", key="--from, --probe", remedy="the probe is the bundle's: leave --probe out"
+            "contradict each other", key="--from, --probe", remedy="the probe comes from the bundle: leave --probe out"
         )
     bundle = read_bundle(exported_bundle(source))
     continued_settings(bundle, configuration.settings)
@@ -147,7 +151,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
 
 
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
-    """Where the run goes and with which backend."""
+    """Directory of the run, and its backend."""
     from ptyonnx import backends
     from ptyonnx.runs.folder import check_room, check_unused
     from ptyonnx_bundles import check_directory
@@ -170,19 +174,19 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
 
 
 def _earlier(configuration: Configuration) -> tuple[Path, str]:
-    """The run to go on with; its settings stay as they are."""
+    """The run to resume; its settings must not change."""
     from ptyonnx.runs.run import Run
     from ptyonnx_bundles.errors import SettingsError
 
     if configuration.output is None or configuration.data is None:
-        raise SettingsError("missing", key="-o, --data", remedy="name the run to go on with and the scan it began with")
+        raise SettingsError("missing", key="-o, --data", remedy="name the run to resume and its scan")
     run = Run.open(configuration.output)
     for name in configuration.settings.model_fields_set:
         wanted, kept = getattr(configuration.settings, name), getattr(run.settings, name)
         if wanted != kept:
             raise SettingsError(
                 "cannot change while resuming", file=run.directory, key=name, found=wanted, expected=kept,
-                remedy="leave it out, or train anew",
+                remedy="leave it out, or start a new run",
             )  # fmt: skip
     return configuration.output, configuration.backend or run.backend
 
@@ -200,14 +204,14 @@ def _scans(configuration: Configuration, initial: Bundle | None) -> tuple[Scan, 
         return scan
 
     scan = load(configuration.data)
-    assert scan is not None, "_place has seen to it"
+    assert scan is not None, "_place has checked it"
     if initial is not None:
         Start.from_bundle(initial).check_fit(scan)
     return scan, load(configuration.test_data)
 
 
 def _is_complete(output: Path) -> bool:
-    """Whether training has ended there and its bundle been written."""
+    """Whether its training is complete and its bundle is written."""
     from ptyonnx.runs.run import Run
 
     run = Run.open(output)
@@ -215,7 +219,7 @@ def _is_complete(output: Path) -> bool:
 
 
 def _report(run: Run, exporting: bool) -> None:
-    """Export, and say what came out and where it is."""
+    """Export the run and print its figures and files."""
     from ptyonnx.cli.tables import columns
     from ptyonnx.exchange.exporting import export
 
@@ -236,7 +240,7 @@ def _setting_options() -> tuple[click.Option, ...]:
 
 
 def _setting_option(name: str, field: FieldInfo) -> click.Option:
-    """A flag whose value is checked with those of the YAML file, not here."""
+    """Make a flag; its value is checked together with those of the YAML file."""
     choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
     default = "" if field.default is None else f"  [{str(field.default).lower()}]"
     help_text = f"{field.description}{default}"

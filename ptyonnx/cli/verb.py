@@ -24,7 +24,7 @@ __all__ = ["Refusal", "Verb", "WithExamples", "common_options", "with_limit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What libraries call otherwise than the verbs that have a flag for it.
+# Parameters of libraries whose flags have another name.
 _OTHER_NAMES = {
     "scan": "data",
     "initial": "source",
@@ -34,16 +34,16 @@ _OTHER_NAMES = {
     "timeout_s": "timeout",
 }
 # values="intensity", limit_s=60, resume=True, axes=…, phase=OUTPUT@CHANNEL|zero
-_SAID = re.compile(r'(?<!--set )(?<![\w-])(\w+)=(?:"([^"\s]+)"|(True)\b|(…)|([\w|@+-]+(?:\.\w+)*))')
+_PARAMETER = re.compile(r'(?<!--set )(?<![\w-])(\w+)=(?:"([^"\s]+)"|(True)\b|(…)|([\w|@+-]+(?:\.\w+)*))')
 _LOGGERS = ("ptyonnx", "ptyonnx_bundles", "ptyonnx_converters", "ptyonnx_runtime")
 
 
 class Refusal(click.ClickException):
-    """An error that the user can mend, on its way to the last line on stderr."""
+    """An error that the user can correct; it becomes the last line on stderr."""
 
 
 class WithExamples(click.Command):
-    """Help is the docstring; a paragraph that begins with "Example" keeps its lines."""
+    """A command whose help is its docstring; a paragraph that begins with "Example" keeps its line breaks."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the docstring."""
@@ -88,14 +88,14 @@ class Verb(WithExamples):
         yield "Options", options
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, whatever the spelling, and refuse what is not text before anything is done with it."""
+        """Parse arguments with hyphens or underscores, and refuse values that are not valid UTF-8."""
         rest = super().parse_args(ctx, [_hyphenated(argument) for argument in args])
         for parameter in self.get_params(ctx):
             _check_text(parameter, ctx.params.get(parameter.name or ""))
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb and turn what the user can mend into a refusal."""
+        """Run the verb, and turn an error that the user can correct into a refusal."""
         announce(f"ptyonnx {ctx.info_name}: starting")
         from ptyonnx_bundles.errors import PtyonnxError  # imports NumPy
 
@@ -103,7 +103,7 @@ class Verb(WithExamples):
             with _log_on_stderr(ctx):
                 return super().invoke(ctx)
         except PtyonnxError as error:
-            raise Refusal(_shown(error, ctx)) from error
+            raise Refusal(_with_flag_names(error, ctx)) from error
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -140,35 +140,35 @@ def _common(*names: str, key: str, **attributes: Any) -> click.Option:
 
 
 def with_limit(function: F) -> F:
-    """Add ``--limit-s`` to a verb that may run a foreign graph."""
+    """Add ``--limit-s`` to a verb that may run a graph of another system."""
     return click.option(
         "--limit-s",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
         default=60.0,
-        help="That a network of another system may take for a batch. [60]",
+        help="Time limit per batch for a network of another system. [60]",
     )(function)
 
 
-def _shown(error: PtyonnxError, ctx: click.Context) -> str:
-    """An error's line, in which flags are named where a library names its parameters; what was found stays as it is."""
+def _with_flag_names(error: PtyonnxError, ctx: click.Context) -> str:
+    """Compose an error's line, with flags instead of a library's parameters; the value that was found stays unchanged."""
     from ptyonnx_bundles.errors import SettingsError
 
-    flags, shown = _flags(ctx), copy.copy(error)
+    flags, renamed = _flags(ctx), copy.copy(error)
     for part in ("problem", "expected", "remedy"):
-        said = getattr(error, part)
-        if isinstance(said, str):
-            setattr(shown, part, _with_flags(said, flags))
-    config = ctx.params.get("config")  # whose keys are not flags
+        text = getattr(error, part)
+        if isinstance(text, str):
+            setattr(renamed, part, _with_flags(text, flags))
+    config = ctx.params.get("config")  # keys of this file are not flags
     if isinstance(error, SettingsError) and error.key and not (config and error.file == str(config)):
         names = error.key.split(", ")
         if all(name in flags for name in names):
-            shown.key = ", ".join(flags[name].opts[0] for name in names)
-    return str(shown)
+            renamed.key = ", ".join(flags[name].opts[0] for name in names)
+    return str(renamed)
 
 
 def _flags(ctx: click.Context) -> Mapping[str, click.Option]:
-    """A verb's flags by the names that libraries have for them."""
+    """Map the names of libraries' parameters to the verb's flags."""
     options = {
         option.name: option
         for option in ctx.command.get_params(ctx)
@@ -179,24 +179,24 @@ def _flags(ctx: click.Context) -> Mapping[str, click.Option]:
 
 
 def _with_flags(text: str, flags: Mapping[str, click.Option]) -> str:
-    """Name the verb's flags where a library names its parameters.
+    """Replace a library's parameters by the verb's flags.
 
     ``--values intensity`` for ``values="intensity"``, ``--limit-s 600`` for ``limit_s=600``, ``--resume`` for
-    ``resume=True``, ``--axes ORDER`` for ``axes=…``; what follows ``--set`` stays.
+    ``resume=True``, ``--axes ORDER`` for ``axes=…``; text after ``--set`` is not changed.
     """
 
-    def spelled(found: re.Match[str]) -> str:
-        name, quoted, switched, unsaid, plain = found.groups()
+    def as_flag(match: re.Match[str]) -> str:
+        name, quoted, switch, placeholder, value = match.groups()
         if name not in flags:
-            return found[0]
+            return match[0]
         flag, metavar = flags[name].opts[0], flags[name].metavar
-        return flag if switched else f"{flag} {metavar if unsaid else quoted or plain}"
+        return flag if switch else f"{flag} {metavar if placeholder else quoted or value}"
 
-    return _SAID.sub(spelled, text)
+    return _PARAMETER.sub(as_flag, text)
 
 
 def _hyphenated(argument: str) -> str:
-    """Accept flags spelled with underscores: users of PtychoPINN do."""
+    """Accept flags spelled with underscores, as PtychoPINN spells them."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")
@@ -204,13 +204,13 @@ def _hyphenated(argument: str) -> str:
 
 
 def _check_text(parameter: click.Parameter, value: object) -> None:
-    """Refuse bytes that are no UTF-8: a result, a record or a page could not name them."""
+    """Refuse bytes that are not UTF-8, because results, run records and pages could not contain them."""
     for each in value if isinstance(value, tuple) else (value,):
         try:
             (os.fspath(each) if isinstance(each, os.PathLike) else str(each)).encode()
         except UnicodeEncodeError:
             name = parameter.metavar if isinstance(parameter, click.Argument) else parameter.opts[-1]
-            raise Refusal(f"'{name}': not UTF-8, found {each}; rename the file, or leave the text out") from None
+            raise Refusal(f"'{name}': not UTF-8, found {each}; rename the file or change the text") from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The verb `verify`: whether a bundle computes here what it computed at home."""
+"""The verb `verify`: runs a bundle's self-test on this machine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,21 @@ _FAILED = 1  # exit code
 
 @click.command(cls=Verb)
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE|RUN")
-@click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
-@click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
+@click.option(
+    "--provider",
+    default="auto",
+    metavar="NAME",
+    help="Device of onnxruntime: auto, cpu, cuda, tensorrt, openvino … [auto]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="CPU threads; 0: one per core. [0]"
+)
 @with_limit
 def command(bundle: Path, provider: str, threads: int, limit_s: float) -> int:
-    """Check a bundle and run its self-test on this machine. Exit code 1 if it fails.
+    """Check a bundle and run its self-test on this machine.
+
+    The digests are checked first. The self-test compares the reconstruction of stored patterns with the result that the bundle recorded when it was
+    made. The exit code is 1 if the difference exceeds the bundle's tolerance.
 
     Example:
       ptyonnx verify bundle.onnx --provider cpu
@@ -34,10 +44,10 @@ def command(bundle: Path, provider: str, threads: int, limit_s: float) -> int:
         opened = read_bundle(exported_bundle(bundle))
         show("running the self-test")
         found = verify(opened, provider, threads, limit_s=limit_s)
-    home = "what was recorded when it was adopted" if opened.is_foreign else "the native network"
+    reference = "the result recorded when it was adopted" if opened.is_foreign else "the native network"
     answer(
         {**vars(found), "passed": found.passed},
-        f"{bundle}: digests are right; on {found.provider} the self-test is {found.difference:.2g} "
-        f"from {home}, {found.tolerance:.2g} allowed: {'passed' if found.passed else 'FAILED'}",
+        f"{bundle}: digests match; on {found.provider} the self-test differs by {found.difference:.2g} "
+        f"from {reference} (tolerance {found.tolerance:.2g}): {'passed' if found.passed else 'FAILED'}",
     )
     return 0 if found.passed else _FAILED
