@@ -1,4 +1,8 @@
-"""The verb `diff`: two bundles, or two engines of one, beside each other."""
+"""The verb `diff`: compare two bundles, or two engines of one bundle.
+
+By default the text fits a screen of 24 lines; with ``--verbose`` it lists every manifest entry, array and layer that
+differs. The last line is the outcome.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import answer
+from ptyonnx.cli.output import answer, verbosity
 from ptyonnx.cli.progress import stage
 from ptyonnx.cli.verb import Verb, with_limit
 
@@ -18,33 +22,33 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _PATH = click.Path(path_type=Path)
-_BEYOND = 1  # exit code
-_MOST_ROWS = 10  # of a table; --json has all
+_DIFFERENT = 1  # exit code
 _WIDTH = 100  # characters of a line of text
-_WORDS = {True: "same", False: "differ", None: "–"}
+_LINES_PER_LEVEL = 2  # without --verbose
+_ANSWERS = {True: "same", False: "differ", None: "–"}
 
 
 @click.command(cls=Verb)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--data", type=_PATH, metavar="FILE", help="A scan to run both on. [the patterns of their self-tests]")
-@click.option("--values", metavar="KIND", help="What the scan's patterns are: amplitude or intensity.")
+@click.option("--data", type=_PATH, metavar="FILE", help="A scan for both. [the patterns of the self-tests]")
+@click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
 @click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
-@click.option("--tolerance", type=float, metavar="NUMBER", help="Largest difference of the complex object. [1e-4]")
-@click.option("--provider", default="auto", metavar="NAME", help="Where to run. [auto]")
-@click.option("--report", type=_PATH, metavar="FILE", help="Also a page for a browser, .html: tables, plots, images.")
+@click.option("--tolerance", type=float, metavar="NUMBER", help="Allowed difference of the complex object. [1e-4]")
+@click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
+@click.option("--report", type=_PATH, metavar="FILE", help="Also write an .html page with tables, plots, images.")
 @with_limit
 def command(a: str, b: str, data: Path | None, report: Path | None, **options: Any) -> int:
-    """Compare two bundles, or two engines of one, on four levels.
+    """Compare two bundles, or two engines of one bundle.
 
-    Identity, weights by name, activations layer by layer on the same patterns, and with --data the
-    stitched images. What ptychography leaves free is removed first: phase, scale, ramp and shift.
-    A and B are bundles; an engine or a provider may stand behind an @. Two engines of one function
-    are held to more: nothing is removed, and they must agree in every layer.
+    A and B are bundles or runs; an engine or a provider may follow an @. The comparison has four levels: identity,
+    weights by name, activations layer by layer, and with --data the stitched images. The ambiguities of ptychography
+    (phase, scale, ramp, shift) are removed first, except between two engines of one function.
 
-    Exit code 1 where patches or images are further apart than the tolerance, or contain what is no
-    number, and where two engines of one function part in a layer by more than rounding explains.
+    Exit code 0: A and B compute the same object within --tolerance, and two engines of one function also agree in every
+    layer to rounding. Exit code 1: they do not. Two trainings of one recipe are different functions, usually with exit
+    code 1; the last line then states how well their images correlate. Exit code 2: an input cannot be used.
 
     Example:
       ptyonnx diff tensorflow.onnx pytorch.onnx --data scan.npz --tolerance 1e-3
@@ -72,28 +76,102 @@ def command(a: str, b: str, data: Path | None, report: Path | None, **options: A
         found = compare(first, second, scan, tolerance=tolerance)
     if report is not None:
         write_report(report, build_report(found, first, second, None if scan is None else scan.name))
-    answer(found.to_dict(), lambda: "\n\n".join(_sections(found)))
-    return 0 if found.passed else _BEYOND
+    answer(found.to_dict(), lambda: _text(found))
+    return 0 if found.passed else _DIFFERENT
 
 
-def _opened(subject: Implementation) -> Implementation:
-    """Open a framework's engine without its greetings; onnxruntime has none, and may not be needed."""
+def _opened(implementation: Implementation) -> Implementation:
+    """Open a framework's engine without its start-up messages; onnxruntime is opened only if it is needed."""
     from dataclasses import replace
 
     from ptyonnx.cli.framework import open_quietly
     from ptyonnx_runtime.inference.session import Session
 
-    if subject.engine == Session.name:
-        return subject
-    opened = open_quietly(subject.bundle, subject.engine, provider=subject.provider, threads=0)
-    return replace(subject, opened=opened)
+    if implementation.engine == Session.name:
+        return implementation
+    opened = open_quietly(implementation.bundle, implementation.engine, provider=implementation.provider, threads=0)
+    return replace(implementation, opened=opened)
 
 
-def _sections(found: Comparison) -> Iterator[str]:
+def _text(found: Comparison) -> str:
+    """The whole text: names, levels, figures, with ``--verbose`` all differences, and the outcome on the last line."""
+    verbose = verbosity() > 0
+    sections = [
+        "\n".join(f"{letter}  {_tail(name, verbose=verbose)}" for letter, name in (("A", found.a), ("B", found.b))),
+        "\n".join(_levels(found, verbose=verbose)),
+        *(_details(found) if verbose else ["\n".join(_figures(found))]),
+    ]
+    answer = "Yes." if found.passed else "No."
+    outcome = f"{found.question} {answer}\n{found.sentence}"
+    hidden = not verbose and (found.manifest or not found.weights.passed or found.activations.passed is False)
+    hint = "All differences: --verbose, --json or --report FILE.\n" if hidden else ""
+    return "\n\n".join([*filter(None, sections), hint + outcome])
+
+
+def _tail(name: str, *, verbose: bool) -> str:
+    """A name, without its beginning where it is too long for a line."""
+    from ptyonnx_bundles.terminal import escape_unprintable
+
+    shown = escape_unprintable(name)
+    return shown if verbose or len(shown) <= _WIDTH - 3 else f"…{shown[4 - _WIDTH :]}"
+
+
+def _levels(found: Comparison, *, verbose: bool) -> Iterator[str]:
+    """For each level its name, its answer and its sentence."""
+    from textwrap import wrap
+
+    from ptyonnx_bundles.terminal import escape_unprintable
+
+    for name, level in found.levels.items():
+        head = f"{name:<11}  {_ANSWERS[level.passed]:<6}  "
+        yield from wrap(
+            escape_unprintable(level.sentence),
+            _WIDTH,
+            initial_indent=head,
+            subsequent_indent=" " * len(head),
+            max_lines=None if verbose else _LINES_PER_LEVEL,
+            placeholder=" …",
+        )
+
+
+def _figures(found: Comparison) -> Iterator[str]:
+    """The most important figures, in a few lines."""
+    from textwrap import wrap
+
+    from ptyonnx.cli.tables import columns
+
+    if found.image is not None:
+        image, removed = found.image, found.image.alignment
+        yield columns(
+            [
+                (name, part.maximum, part.rms, part.ssim, part.psnr_db)
+                for name, part in (("amplitude", image.amplitude), ("phase (rad)", image.phase))
+            ],
+            ("stitched images", "largest", "rms", "SSIM", "PSNR (dB)"),
+        )
+        r_factors = _pair((image.r_factor_a, image.r_factor_b))
+        yield f"phase correlation {image.phase_correlation:.3f}; R-factors of A and B {r_factors}"
+        if image.free:
+            yield from wrap(
+                f"removed: scale {removed.amplitude_scale:.3g}, phase {removed.phase_rad:.3g} rad, ramp (y, x) "
+                f"{_short(removed.ramp_rad_per_px)} rad/px, shift (y, x) {_short(removed.shift_px)} px",
+                _WIDTH,
+            )
+    elif found.patches is not None:
+        patches, figures = found.patches, found.patches.difference
+        removed_factor = (
+            f"; removed: scale {figures.amplitude_scale:.3g}, phase {figures.phase_rad:.3g} rad" if patches.free else ""
+        )
+        yield (
+            f"{patches.patterns} patches ({patches.source}): largest difference {figures.maximum:.3g}, "
+            f"rms {figures.rms:.3g}{removed_factor}"
+        )
+
+
+def _details(found: Comparison) -> Iterator[str]:
+    """Tables of all differences."""
     from ptyonnx.cli.tables import columns, short
 
-    yield columns([("A", found.a), ("B", found.b)])
-    yield "\n".join(_verdicts(found))
     if found.manifest:
         rows = [(entry.key, short(entry.a), short(entry.b)) for entry in found.manifest]
         yield columns(rows, ("manifest", "A", "B"))
@@ -104,24 +182,10 @@ def _sections(found: Comparison) -> Iterator[str]:
         of_all = "" if figures.pixels == found.patches.pixels else f" of {found.patches.pixels:,}"
         yield columns(
             [(f"{found.patches.patterns} patches ({found.patches.source})", figures.maximum, figures.rms, figures.amplitude_scale, figures.phase_rad, f"{figures.pixels:,}{of_all} px")],
-            ("after one factor" if found.patches.free else "as they are", "largest", "rms", "scale", "phase (rad)", "compared"),
+            ("one factor removed" if found.patches.free else "nothing removed", "largest", "rms", "scale", "phase (rad)", "compared"),
         )  # fmt: skip
     if found.image is not None:
         yield from _image(found.image)
-    yield found.sentence
-
-
-def _verdicts(found: Comparison) -> Iterator[str]:
-    """A line for each level, longer sentences wrapped."""
-    from textwrap import wrap
-
-    from ptyonnx_bundles.terminal import escape_unprintable
-
-    for name, level in found.levels.items():
-        head = f"{name:<11}  {_WORDS[level.passed]:<6}  "
-        yield from wrap(
-            escape_unprintable(level.sentence), _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
-        )
 
 
 def _weights(found: Comparison) -> Iterator[str]:
@@ -130,13 +194,9 @@ def _weights(found: Comparison) -> Iterator[str]:
     differing = [entry for entry in found.weights.arrays if not entry.equal]
     if not differing or found.weights.passed is None:
         return
-    table = columns(
-        [_weight(entry) for entry in differing[:_MOST_ROWS]],
-        ("weights that differ most", "relative", "cosine", "largest", "rms", "elements", "shape"),
-    )
-    left_out, equal = len(differing) - _MOST_ROWS, len(found.weights.arrays) - len(differing)
-    more = f"… {left_out} more that differ, {equal} equal" if left_out > 0 else f"{equal} more are equal"
-    yield f"{table}\n{more}"
+    header = ("weights that differ", "relative", "cosine", "largest", "rms", "elements", "shape")
+    equal = len(found.weights.arrays) - len(differing)
+    yield f"{columns(map(_weight, differing), header)}\n{equal} arrays are equal"
 
 
 def _weight(entry: WeightDifference) -> tuple[object, ...]:
@@ -146,21 +206,14 @@ def _weight(entry: WeightDifference) -> tuple[object, ...]:
 
 
 def _layers(found: Comparison) -> Iterator[str]:
-    """The layers beyond their tolerance, from the first on: what comes later follows from it."""
+    """The layers that exceed their tolerance, in order of computation; the later ones inherit the first difference."""
     from ptyonnx.cli.tables import columns
 
     beyond = [layer for layer in found.activations.layers if not layer.passed]
     if not beyond:
         return
-    rows = [
-        (layer.name, layer.largest, layer.tolerance, layer.excess, layer.rms, layer.magnitude)
-        for layer in beyond[:_MOST_ROWS]
-    ]
-    table = columns(
-        rows, ("layers that part, first to last", "largest", "tolerance", "times", "rms", "of values up to")
-    )
-    left_out = len(beyond) - len(rows)
-    yield f"{table}\n… {left_out} more" if left_out else table
+    rows = [(layer.name, layer.largest, layer.tolerance, layer.excess, layer.rms, layer.magnitude) for layer in beyond]
+    yield columns(rows, ("layers that differ", "largest", "tolerance", "ratio", "rms", "of values up to"))
 
 
 def _image(image: ImageComparison) -> Iterator[str]:
@@ -188,6 +241,11 @@ def _image(image: ImageComparison) -> Iterator[str]:
             ("R-factor of A and B", _pair((image.r_factor_a, image.r_factor_b))),
         ]
     )
+
+
+def _short(vector: tuple[float, float]) -> str:
+    """A vector (y, x) with two digits."""
+    return ", ".join(f"{number:.2g}" for number in vector)
 
 
 def _pair(numbers: tuple[float | None, float | None]) -> str:

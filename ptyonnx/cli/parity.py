@@ -1,9 +1,9 @@
-"""The verb `parity`: one set of weights in every implementation."""
+"""The verb `parity`: compare every implementation of one network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptyonnx.cli import progress
-from ptyonnx.cli.output import answer
+from ptyonnx.cli.output import answer, say_aside, verbosity
 from ptyonnx.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -24,34 +24,40 @@ __all__ = ["command"]
 _PATH = click.Path(path_type=Path)
 _BEYOND = 1  # exit code
 _DEFAULT_N = 64
+_MINUTE_s = 60.0
+_MINUTES_PER_HOUR = 60
 _LEGEND = """\
-Percentages: how much of what float32 allows the worst quantity uses; above 100% is wrong.
-'alone': each layer on its own input, against the strict bound of its sum. Single multiplications and
-subtractions round once and always come close to their bound: they count only where they exceed it."""
+Percentages: largest difference relative to its tolerance; above 100% the implementation is wrong.
+'layer alone': error of each layer for its own input, relative to the strict float32 bound. Single multiplications
+and subtractions always come close to their bound and are included only where they exceed it."""
 _COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
 
 
 @click.command(cls=Verb)
-@click.option("--backends", default="tf,torch", metavar="NAMES", help="Frameworks, with commas. [tf,torch]")
+@click.option("--backends", default="tf,torch", metavar="NAMES", help="Frameworks, separated by commas. [tf,torch]")
 @click.option("--recipe", metavar="KEY=VALUE,...", help="N, gridsize, filters_scale, depth of seeded weights. [N=64]")
 @click.option("--from", "bundle", type=_PATH, metavar="BUNDLE", help="The weights of this bundle instead.")
-@click.option("--data", type=_PATH, metavar="FILE", help="A scan to try them on. [simulated patterns]")
+@click.option("--data", type=_PATH, metavar="FILE", help="A scan with patterns for all. [simulated patterns]")
 @click.option("--probe", type=_PATH, metavar="FILE", help="Probe, for a scan without one.")
-@click.option("--values", metavar="KIND", help="What the scan's patterns are: amplitude or intensity.")
+@click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
 @click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Of a recipe's weights. [0]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Seed of the weights of a recipe. [0]"
+)
 @click.option("--steps", type=int, metavar="NUMBER", help="Optimiser steps of the loss curve. [5]")
-@click.option("--train-probe", is_flag=True, help="Refine the probe, too, and compare the gradient by it.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Of each implementation. [1]")
-@click.option("--timeout", type=float, metavar="SECONDS", help="For each implementation. [600]")
+@click.option("--train-probe", is_flag=True, help="Refine the probe as well, and compare its gradient.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Threads of each implementation. [1]"
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Time limit for each implementation. [600]")
 def command(backends: str, **options: Any) -> int:
     """Compare every implementation of one network.
 
-    TensorFlow, PyTorch and onnxruntime each run in a process of their own and are compared with
-    float64: every layer, the forward model, the loss, the gradient of every weight, the first
-    steps of training and the exported graph. Exit code 1 beyond the tolerances, which are derived
-    from float32 itself.
+    TensorFlow, PyTorch and onnxruntime each run in a process of their own and are compared with a float64 reference:
+    every layer, the forward model, the loss, the gradient of every weight, the first steps of training and the exported
+    graph. The tolerances follow from float32 rounding. Exit code 0: all are within their tolerances; 1: one is not;
+    2: nothing could be compared. The command estimates its duration before it starts.
 
     Example:
       ptyonnx parity
@@ -64,7 +70,8 @@ def command(backends: str, **options: Any) -> int:
     if options["bundle"] is not None and options["recipe"] is not None:
         raise SettingsError("contradict each other", key="--recipe, --from", remedy="give one of them")
     scan = _scan(options)
-    with _ended_by_sigterm(), progress.stage("starting the implementations") as show:
+    with _ended_by_sigterm(), progress.stage("estimating the duration") as show:
+        shown = _Progress(show)
         found = check_parity(
             _source(options["bundle"], options["recipe"], scan),
             scan,
@@ -74,10 +81,38 @@ def command(backends: str, **options: Any) -> int:
             threads=options["threads"],
             train_probe=options["train_probe"],
             timeout_s=TIMEOUT_s if options["timeout"] is None else options["timeout"],
-            progress=lambda implementation, part: show(f"{implementation}: {part}"),
+            progress=shown.begin,
+            remaining=shown.estimate,
         )
     answer(found.to_dict(), lambda: "\n\n".join(filter(None, _sections(found))))
     return 0 if found.passed else _BEYOND
+
+
+class _Progress:
+    """Prints the estimated duration once, and shows the running part with the remaining time."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._remaining_s: float | None = None
+
+    def estimate(self, seconds: float) -> None:
+        """Take the remaining time; print the first."""
+        if self._remaining_s is None and verbosity() >= 0:
+            say_aside(f"{_about(seconds)} on this machine")
+        self._remaining_s = seconds
+
+    def begin(self, implementation: str, part: str) -> None:
+        """Show what runs now."""
+        left = "" if self._remaining_s is None else f" ({_about(self._remaining_s)} left)"
+        self._show(f"{implementation}: {part}{left}")
+
+
+def _about(seconds: float) -> str:
+    """A duration with the precision of an estimate."""
+    if seconds < _MINUTE_s:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    minutes = seconds / _MINUTE_s
+    return f"about {minutes:.0f} min" if minutes < _MINUTES_PER_HOUR else f"about {minutes / _MINUTES_PER_HOUR:.1f} h"
 
 
 def _scan(options: dict[str, Any]) -> Scan | None:
@@ -122,14 +157,14 @@ def _number(text: str) -> int | float | str:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, as schedulers send it, end the verb as Ctrl-C does: no child and no temporary file stays."""
+    """End on SIGTERM, which schedulers send, as on Ctrl-C: without remaining child processes or temporary files."""
     import signal
     import threading
     from types import FrameType
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
-        signal.signal(number, signal.SIG_IGN)  # cleaning up is not to be interrupted by a second one
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
         raise SystemExit(128 + number)
 
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -151,7 +186,7 @@ def _sections(found: Parity) -> Iterator[str]:
     ]
     yield columns([("weights, patterns", found.source), ("recipe", recipe), ("threads", found.threads), *versions])
     names = found.implementations
-    yield columns(_stages(found), ("from float64, relative", *names))
+    yield columns(_stages(found), ("difference from float64", *names))
     yield _LEGEND
     pairs = [(a, b) for index, a in enumerate(("float64", *names)) for b in names[index:]]
     rows = [(f"{a} – {b}", *(_agreement(found, stage, a, b) for stage in _COMPARED)) for a, b in pairs]
@@ -167,25 +202,25 @@ def _stages(found: Parity) -> Iterator[tuple[object, ...]]:
     for stage in STAGES:
         yield (stage, *(_cell(found, stage, name) for name in found.implementations))
         if stage == "forward":
-            yield ("forward, alone", *(_alone(found, name) for name in found.implementations))
+            yield ("forward, layer alone", *(_local_error(found, name) for name in found.implementations))
 
 
 def _cell(found: Parity, stage: str, implementation: str) -> str | None:
-    """The row that comes nearest to its tolerance, or is farthest beyond it."""
+    """The row with the largest difference relative to its tolerance."""
     rows = list(found.of(stage, implementation))
     if not rows:
         return None
     wrong = [row for row in rows if row.problem]
     if wrong or stage in {"weights", "export"}:
         return f"{len(wrong)} of {len(rows)} wrong" if wrong else "bit for bit"
-    judged = [row for row in rows if row.tolerance]
-    if not judged:
+    compared = [row for row in rows if row.tolerance]
+    if not compared:
         return f"{max(row.relative for row in rows):.1e}"
-    worst = max(judged, key=lambda row: row.relative / (row.tolerance or 1))
+    worst = max(compared, key=lambda row: row.relative / (row.tolerance or 1))
     return f"{worst.relative:.1e} ({worst.relative / (worst.tolerance or 1):.0%})"
 
 
-def _alone(found: Parity, implementation: str) -> str | None:
+def _local_error(found: Parity, implementation: str) -> str | None:
     share = found.worst_local_error(implementation)
     return None if share is None else f"{share:.0%}" if share < math.inf else "wrong"
 
@@ -206,7 +241,7 @@ def _losses(found: Parity) -> str:
 def _notes(found: Parity) -> Iterator[str]:
     for name, count in found.other_branches.items():
         if count:
-            yield f"{name}: at {count} pixels a rectifier or pooling went another way than in float64; gradients follow it"
+            yield f"{name}: {count} pixels take another ReLU or pooling branch than float64; gradients are compared on its branches"
     if found.same_exports is not None:
-        same = "the same digests of weights and graph: the same function" if found.same_exports else "different digests"
+        same = "the same digests of weights and graph (same function)" if found.same_exports else "different digests"
         yield f"exports of {' and '.join(found.digests)} have {same}"

@@ -1,4 +1,4 @@
-"""Text tables for a terminal. What stands in them may come from a stranger's bundle."""
+"""Text tables for a terminal. Cells may come from untrusted bundles and are escaped."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ptyonnx_bundles.terminal import escape_unprintable
 
 __all__ = ["columns", "short"]
 
-_WIDEST = 48  # characters of one cell
+_WIDEST = 48  # characters of a truncated cell
 _NUMBER_FORMAT = ".4g"
 
 
 def columns(rows: Iterable[Sequence[object]], header: Sequence[str] | None = None) -> str:
-    """Rows as lines whose columns are aligned; numbers with four digits.
+    """Format rows with aligned columns and numbers with four digits.
 
     Parameters
     ----------
     rows : iterable of sequence
     header : sequence of str, optional
-        Underlined.
+        Titles, which are underlined.
     """
     cells = [[_text(cell) for cell in row] for row in rows]
     if header is not None:
@@ -31,7 +31,7 @@ def columns(rows: Iterable[Sequence[object]], header: Sequence[str] | None = Non
 
 
 def short(value: object) -> str:
-    """A value cut to what fits a column."""
+    """A value, truncated to the width of a column."""
     text = _text(value)
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 

@@ -8,6 +8,7 @@ import planted
 import pytest
 
 import ptyonnx
+from ptyonnx.cli import main
 from ptyonnx.parity.duration import Duration, Work, estimated_work
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import WorkerError
@@ -85,3 +86,23 @@ def test_an_implementation_that_does_not_run_is_skipped() -> None:
     clock.now = 1
     duration.begin("float64")
     assert duration.remaining_s == 1
+
+
+@pytest.mark.parametrize(
+    "seconds, shown",
+    [(0.2, "about 5 s"), (28.7, "about 30 s"), (61, "about 1 min"), (570, "about 10 min"), (9000, "about 2.5 h")],
+)
+def test_a_duration_is_stated_with_the_precision_of_an_estimate(seconds: float, shown: str) -> None:
+    from importlib import import_module
+
+    assert import_module("ptyonnx.cli.parity")._about(seconds) == shown
+
+
+def test_the_command_line_prints_the_estimate_first_and_nothing_with_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["parity", "--backends", "torch", "--recipe", "N=32,filters_scale=0.1,depth=1"]
+    for quiet in ([], ["--quiet"]):
+        with planted.in_children(pytorch="death"):
+            assert main([*words, *quiet]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert [line for line in lines[:-1] if line.startswith("about ")] == ([] if quiet else lines[:1])
+        assert lines[-1].startswith("ptyonnx: error: ")
