@@ -18,7 +18,7 @@ from ptyonnx.parity.duration import Duration, estimated_work
 from ptyonnx.parity.float64_reference import NAME, compute_reference
 from ptyonnx.parity.monte_carlo_tolerances import monte_carlo_tolerances
 from ptyonnx.parity.result import Parity, Row
-from ptyonnx.parity.shared_inputs import SharedInputs, of_bundle, of_recipe
+from ptyonnx.parity.shared_inputs import SharedInputs, check_steps, of_bundle, of_recipe
 from ptyonnx.parity.worker_process import Progress, run_worker
 from ptyonnx_bundles import Bundle, Recipe, digests, temporary_folder
 from ptyonnx_bundles.errors import BundleError, SettingsError, WorkerError
@@ -94,6 +94,7 @@ def check_parity(
         The process of a framework died or exceeded the time limit. (If it was onnxruntime's, its verdict says so.)
     """
     names = _names(backends)
+    check_steps(steps)
     if threads < 1:
         raise SettingsError("must be positive", key="threads", found=threads)
     if not 0 < timeout_s <= _LONGEST_TIMEOUT_s:

@@ -26,10 +26,11 @@ from ptyonnx_bundles.recipe import OUTPUT_GAIN
 from ptyonnx_runtime.flux import match_flux
 from ptyonnx_runtime.scan import Scan
 
-__all__ = ["PROBE", "SharedInputs", "of_bundle", "of_recipe"]
+__all__ = ["PROBE", "SharedInputs", "check_steps", "of_bundle", "of_recipe"]
 
 PROBE = ("probe.real", "probe.imag")  # names of the probe refinement among the gradients
 
+_MOST_STEPS = 1000
 REGION_SIZE = 16  # least number of patterns per region, as in training
 PATTERNS = 4  # number of groups whose activations are compared
 _SCAN_PATTERNS = 64  # in addition to those of one region, so that regions differ
@@ -116,6 +117,18 @@ class SharedInputs:
         return cls(recipe=recipe, settings=settings, weights=weights, scan=scan, **request)
 
 
+def check_steps(steps: int) -> None:
+    """Refuse a loss curve that is too short or too long.
+
+    Raises
+    ------
+    SettingsError
+        The number of steps is not between 2 and 1000.
+    """
+    if not 2 <= steps <= _MOST_STEPS:
+        raise SettingsError(f"must lie between 2 and {_MOST_STEPS}", key="steps", found=steps)
+
+
 def of_recipe(
     recipe: Recipe, scan: Scan | None, *, seed: int, steps: int, threads: int, train_probe: bool = False
 ) -> SharedInputs:
@@ -179,8 +192,7 @@ def of_bundle(
 
 def _settings(recipe: Recipe, steps: int, threads: int, seed: int, train_probe: bool) -> Settings:
     """Default training settings, with an epoch as long as the loss curve."""
-    if not 2 <= steps <= 1000:
-        raise SettingsError("must lie between 2 and 1000", key="steps", found=steps)
+    check_steps(steps)
     return Settings(
         gridsize=recipe.gridsize, filters_scale=recipe.filters_scale, depth=recipe.depth,
         region_size=max(REGION_SIZE, recipe.channels), n_groups=steps * max(1, REGION_SIZE // recipe.channels),
