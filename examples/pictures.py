@@ -1,4 +1,4 @@
-"""The demo's two pictures: three objects side by side, and two trainings laid over each other."""
+"""The demo's two pictures: three objects side by side, and the histories of two trainings."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["draw_comparison", "draw_history"]
 
 Image = NDArray[np.complex64]
 DPI = 110  # the comparison is then as wide as a page of documentation: 1430 pixels
-LEVELS = 64  # of every colour map: more than the eye tells apart here, few enough for a picture with a palette
+LEVELS = 64  # of every colour map: enough for the eye, and few enough for a picture with a palette
 EMPTY = "0.88"  # light grey shows through where there is no data
-COLOURS = ("#d55e00", "#0072b2")  # vermilion and blue: told apart by everyone [Okabe & Ito]
+COLOURS = ("#d55e00", "#0072b2")  # vermilion and blue: distinguishable with colour-vision deficiency [Okabe & Ito]
 
 
 class Quantity(NamedTuple):
@@ -48,8 +48,7 @@ def draw_comparison(scan: Scan, objects: Mapping[str, Image], captions: Mapping[
     """Amplitude and phase of the reference and of two networks, and the difference of the two.
 
     All images of a row share their colour limits, and the difference spans as much as they do.
-    Shown are the pixels that both networks know; each object's global phase is that of the
-    reference.
+    Only pixels that both networks determine are shown; each object has the global phase of the reference.
 
     Parameters
     ----------
@@ -113,14 +112,14 @@ def same_phase(image: Image, reference: Image) -> Image:
 
 
 def draw_history(histories: Mapping[str, Sequence[Mapping[str, float]]], vacuum_r_factor: float | None) -> Figure:
-    """Loss and R-factor of every epoch, one training laid over the other.
+    """Loss and R-factor of every epoch, for both trainings.
 
     Parameters
     ----------
     histories : mapping of str to sequence of rows
         Of a run, by title.
     vacuum_r_factor : float or None
-        Drawn as a line: a network that stays there has learnt nothing.
+        Drawn as a line: a network that stays there has not learnt anything.
     """
     figure = Figure(figsize=(11, 4.2), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, 2)

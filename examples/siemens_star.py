@@ -1,8 +1,7 @@
-"""The whole way on a real scan: train twice, export, reconstruct, compare, draw.
+"""From a measured scan to a comparison: train twice, export, reconstruct, compare, draw.
 
-`make demo` runs it. Everything that takes time is a `ptyonnx` command that you could type; each
-runs in a process of its own, so that the two frameworks do not share a thread pool. What comes
-out lies in `demo/`. The pictures are drawn by `pictures.py` beside this file.
+`make demo` runs it. Every step that takes time is a `ptyonnx` command. Each runs in a process of its own, so that the
+two frameworks do not share a thread pool. Results are in `demo/`; `pictures.py` draws the pictures.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ Row = tuple[str, ...]
 
 
 class CommandError(Exception):
-    """A command did not do what it was asked for; it has said why."""
+    """A command failed and has printed the reason."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one framework came to."""
+    """The results of one framework."""
 
     seconds: float
     run: Run
@@ -58,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "demo", help="folder for what comes out [demo]")
-    parser.epilog = "All other arguments are handed on to 'ptyonnx train', such as --epochs 3 for a quick look."
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "demo", help="folder for the results [demo]")
+    parser.epilog = "All other arguments are passed on to 'ptyonnx train', such as --epochs 3 for a quick look."
     options, training = parser.parse_known_args(arguments)
     try:
         demonstrate(options.output.absolute(), training)
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def demonstrate(out: Path, training: Sequence[str]) -> None:
-    """Run both frameworks, compare them, and show what came out."""
+    """Run both frameworks, compare them, and print the results."""
     scan = load_scan(SCAN)
     out.mkdir(parents=True, exist_ok=True)
     outcomes = {backend: run_backend(backend, scan, out, training) for backend in TITLES}
@@ -106,12 +105,11 @@ def run_backend(backend: str, scan: Scan, out: Path, training: Sequence[str]) ->
 
 
 def compare_bundles(out: Path) -> dict[str, Any]:
-    """How far the two are apart, as `ptyonnx diff` sees it.
+    """Compare the two bundles with `ptyonnx diff`.
 
-    Two trainings never end within a tolerance that is meant for one network in two formats, so
-    none is set; the figures are what counts.
+    The tolerance is for one network in two formats; two trainings always exceed it, so that none is set.
     """
-    say("How far are the two apart?")
+    say("Comparing the two bundles")
     bundles = [out / f"{backend}.onnx" for backend in TITLES]
     target = out / "difference.json"
     report = ptyonnx("diff", *bundles, "--data", SCAN, "--tolerance", "inf", "--json", output=target)
@@ -120,33 +118,33 @@ def compare_bundles(out: Path) -> dict[str, Any]:
 
 
 def ptyonnx(*words: str | Path, output: Path | None = None) -> str:
-    """Run one command, shown as one would type it; its progress appears as it goes.
+    """Print a command as it would be typed, and run it; its progress is shown.
 
     Raises
     ------
     CommandError
-        It ended with another exit code than 0.
+        Its exit code is not 0.
     """
     typed = ["ptyonnx", *(shown(word) if isinstance(word, Path) else word for word in words)]
     print(f"\n$ {' '.join(typed)}{f' > {shown(output)}' if output else ''}", flush=True)
     command = [sys.executable, "-m", *typed]
     done = subprocess.run(command, stdout=subprocess.PIPE if output else None, text=True, check=False)
     if done.returncode:
-        raise CommandError(f"'{' '.join(typed)}' ended with exit code {done.returncode}; its reason stands above")
+        raise CommandError(f"'{' '.join(typed)}' ended with exit code {done.returncode}; the reason is printed above")
     if output:
         atomic_write(output, done.stdout.encode())
     return done.stdout or ""
 
 
 def reference_of(scan: Scan) -> Any:
-    """The iterative reconstruction that the sample carries, (y, x) complex64."""
+    """The iterative reconstruction in the sample's file, (y, x) complex64."""
     if scan.object is None:
-        raise CommandError(f"{scan.name} carries no reference (objectGuess) to compare with")
+        raise CommandError(f"{scan.name} has no reference (objectGuess)")
     return scan.object
 
 
 def reference_r_factor(scan: Scan) -> float:
-    """The R-factor of that reference, by the same forward model as everybody else's."""
+    """The R-factor of the reference, with the forward model of the other R-factors."""
     reference = reference_of(scan)
     assert scan.probe is not None, "training needed it"
     model = ForwardModel(reference, Frame((0, 0), reference.shape), scan.probe)
@@ -203,7 +201,7 @@ def tabulate(outcomes: dict[str, Outcome], scan: Scan, difference: dict[str, Any
 
 
 def markdown(rows: Sequence[Row]) -> Iterator[str]:
-    """A table whose columns are aligned in the source too."""
+    """A table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = tuple("-" * width if not number else "-" * (width - 1) + ":" for number, width in enumerate(widths))
     for line in (rows[0], rule, *rows[1:]):
@@ -213,12 +211,12 @@ def markdown(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def say(text: str) -> None:
-    """A heading between the commands."""
+    """Print a heading between the commands."""
     print(f"\n# {text}", flush=True)
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it here."""
+    """A path relative to the current directory, if it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 

@@ -40,7 +40,7 @@ class ReconstructVerb(Verb):
     """Lists the options of the picture in a section of their own."""
 
     def sections(self, options: Sequence[click.Option]) -> Iterable[tuple[str, Sequence[click.Option]]]:
-        """What to reconstruct and how, and the picture."""
+        """Titles and options of the two sections."""
         yield "Options", [option for option in options if option.name not in PLOT_OPTIONS]
         yield "Picture", [option for option in options if option.name in PLOT_OPTIONS]
 
@@ -54,14 +54,22 @@ class ReconstructVerb(Verb):
 )
 @click.option("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino … [auto]")
 @click.option("--threads", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="0: as many as cores. [0]")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="NUMBER", help="Groups that run together.")
-@click.option("--flux", default="match", metavar="KIND", help="match scales amplitudes to the bundle's; as-is. [match]")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="NUMBER", help="Groups of patterns in a batch.")
 @click.option(
-    "--phases", default="auto", metavar="KIND", help="Global phase of patches: overlap, network or auto. [auto]"
+    "--flux",
+    default="match",
+    metavar="KIND",
+    help="match: scale amplitudes to the bundle's photons; as-is: do not. [match]",
+)
+@click.option(
+    "--phases",
+    default="auto",
+    metavar="KIND",
+    help="Where global phases of patches come from: overlap, network or auto. [auto]",
 )
 @click.option("--values", metavar="KIND", help="What the patterns are: amplitude or intensity.")
 @click.option("--axes", metavar="ORDER", help="Order of the patterns' axes in the file, such as yxn.")
-@click.option("--zero-frequency", metavar="PLACE", help="Of the patterns in the file: centre or corner.")
+@click.option("--zero-frequency", metavar="PLACE", help="Its place in the patterns of the file: centre or corner.")
 @with_plot_options
 @click.option("--backend", hidden=True)
 @click.option("--model-path", type=_PATH, hidden=True)
@@ -131,7 +139,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
 
 
 def _write(result: Reconstruction, output: Path | None, plot: Path | None, drawn: dict[str, Any]) -> None:
-    """Write result and picture, and say whether the object means anything."""
+    """Write result and picture, with a note if the object explains the patterns hardly better than vacuum."""
     if output is not None:
         with stage(f"writing {output}"):
             result.save(output)
@@ -159,7 +167,7 @@ def _rows(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _engine_name(engine: str | None, backend: str | None) -> str:
-    """The engine that was asked for; ``--backend`` is PtychoPINN's name for a framework."""
+    """The engine to use; ``--backend`` is PtychoPINN's option for a framework."""
     from ptyonnx.backends import canonical_name
     from ptyonnx.backends.engines import canonical_engine
     from ptyonnx_bundles.errors import SettingsError
@@ -170,7 +178,7 @@ def _engine_name(engine: str | None, backend: str | None) -> str:
     framework = canonical_name(backend)
     if engine is not None and named != framework:
         raise SettingsError(
-            "contradict each other",
+            "values contradict each other",
             key="--engine, --backend",
             found=f"{engine} and {backend}",
             remedy="give one of them",

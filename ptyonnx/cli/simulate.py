@@ -24,7 +24,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--object", "object_file", type=_PATH, required=True, metavar="FILE", help=".npz, .npy, .h5 or an image.")
 @click.option("--probe", "probe_file", type=_PATH, required=True, metavar="FILE", help=".npz, .npy, .h5 or a bundle.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="FILE", help="The scan, .npz.")
-@click.option("--phase-range-rad", type=float, metavar="RAD", help="Image: phase of white; black is 0. [1]")
+@click.option("--phase-range-rad", type=float, metavar="RAD", help="Image: phase of white; that of black is 0. [1]")
 @click.option("--amplitude", type=_PATH, metavar="IMAGE", help="Image: amplitude of the object. [1 everywhere]")
 @click.option("--amplitude-range", metavar="LOW,HIGH", help="Amplitude of black and of white. [0.9,1]")
 @click.option("--object-size", metavar="Y,X", help="Image: resample to this many pixels.")
@@ -116,7 +116,7 @@ def _positions(
 
     kind, step, count, overlap = (options[name] for name in ("positions", "step_px", "count", "overlap"))
     if step is not None and overlap is not None:
-        raise SettingsError("say the same in two ways", key="--step-px, --overlap", remedy="give one of them")
+        raise SettingsError("exclude each other", key="--step-px, --overlap", remedy="give one of them")
     if kind not in KINDS:
         if not Path(kind).exists():
             raise SettingsError(

@@ -1,7 +1,7 @@
 """Scans and results in files. One module per format; the content decides which one reads.
 
-The reader is the only place where another tool's axis order, sign or unit is known: what comes
-out follows this project's conventions.
+Only the readers know the axis orders, signs and units of other tools; what they return follows this project's
+conventions.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ def load_scan(
     limit: int | None = None,
     in_memory: bool = False,
 ) -> Scan:
-    """Open a scan; its patterns are checked, and stay in the file.
+    """Open a scan. Its patterns are checked and stay in the file.
 
     Parameters
     ----------
     path : path-like
         A PtychoPINN NPZ.
     values : {"amplitude", "intensity"}, optional
-        Declares what the patterns are. By default amplitudes, and an error if they look like
-        intensities; declared intensities are square-rooted.
+        What the patterns are. By default they are read as amplitudes, and it is an error if they look like
+        intensities. Square roots of declared intensities are taken.
     axes : {"nyx", "nxy", "yxn", "xyn"}, optional
-        Order of the patterns' axes in the file, n for the pattern. By default ``"nyx"``; N patterns of N x N pixels,
-        which fit ``"yxn"`` as well, are read as their light lies, and refused where it does not tell.
+        Order of the patterns' axes in the file; n is the pattern. By default ``"nyx"``. The shape of N patterns of
+        N x N pixels also fits ``"yxn"``; the distribution of their intensity decides, and it is an error if it cannot.
     zero_frequency : {"centre", "corner"}, optional
-        Where it lies in the file. By default in the centre, and an error if the patterns look otherwise;
-        from the corner, [0, 0], patterns are shifted as they are read.
+        Where the zero frequency is in the file. By default it is in the centre, and it is an error if the patterns
+        look otherwise. If it is in the corner, [0, 0], patterns are shifted when they are read.
     probe : path-like, optional
-        A file with the probe, for a scan without one, or with a bad one.
+        A file with a probe, which replaces that of the scan.
     limit : int, optional
-        Only the first so many patterns.
+        Number of patterns to read, from the first; all by default.
     in_memory : bool
-        Keep the patterns in memory as they are read and checked, for whoever needs all of them at once: training.
+        Keep the patterns in memory while they are checked, for training, which needs all of them at once.
 
     Returns
     -------
@@ -70,9 +70,9 @@ def load_scan(
     Raises
     ------
     ScanError
-        The file cannot be used; the message names file and key.
+        The file cannot be used; the error names file and key.
     SettingsError
-        A parameter does not exist.
+        An argument has a value that is not allowed.
     """
     from ptyonnx.formats.axes import AXES
     from ptyonnx.formats.ptychopinn_npz import read_ptychopinn_npz
@@ -89,10 +89,10 @@ def load_scan(
     start = _first_bytes(file, ScanError)
     if not start.startswith(_ZIP):
         raise ScanError(
-            "not a scan that can be read", file=file, found="an HDF5 file" if start == _HDF5 else "something else",
+            "not a scan in a known format", file=file, found="an HDF5 file" if start == _HDF5 else "another format",
             expected="a PtychoPINN NPZ (diffraction, xcoords, ycoords, probeGuess)",
             remedy="convert it with h5py and numpy.savez, see docs/formats.md" if start == _HDF5
-            else "the file is truncated, empty or of another format",
+            else "check the path; the file may be truncated or empty",
         )  # fmt: skip
     modes = None if probe is None else _probe_modes(Path(probe))
     try:
@@ -107,12 +107,12 @@ def load_scan(
         )
     except ScanError as error:
         if probe is not None and error.key == "probe":
-            error.file = os.fspath(probe)  # where it comes from, not where it does not fit
+            error.file = os.fspath(probe)  # the file to mend, rather than the scan
         raise
 
 
 def _probe_modes(path: Path) -> NDArray[np.complex64]:
-    """Read a probe from a file of its own."""
+    """Read a probe that is not in the scan's file."""
     from ptyonnx.formats.probes import load_probe
 
     return load_probe(path)
@@ -170,7 +170,7 @@ def write_result(path: str | os.PathLike[str], result: Reconstruction) -> None:
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:
-    """Read a reconstruction back, from what :func:`write_result` or ptychodus wrote.
+    """Read a reconstruction that :func:`write_result` or ptychodus wrote.
 
     Raises
     ------

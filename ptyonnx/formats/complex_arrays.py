@@ -1,4 +1,4 @@
-"""One complex array out of a file, never unpickled, and not before its shape is known to be usable."""
+"""Read one complex array from a file. Nothing is unpickled, and the shape is checked before the data are read."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def read_complex(
     Parameters
     ----------
     path : Path
-        `.npy` holds one array; `.npz` and HDF5 are asked for `keys`.
+        `.npy` contains one array; in `.npz` and HDF5, `keys` are looked up.
     keys : sequence of str
     shape_of : callable
-        Given the shape in the file, returns that of the result, or refuses.
+        Takes the shape in the file and returns that of the result; raises if the shape is not supported.
     from_hdf5 : callable
         Reads the array from an HDF5 file.
 
@@ -73,11 +73,11 @@ def read_complex(
     with NpzArchive(path, ObjectError) as archive:
         key = _first(path, keys, archive.keys)
         check(archive.header(key))
-        return _complex64(archive.small(key, _LARGEST_BYTES), shape_of)
+        return _complex64(archive.read(key, _LARGEST_BYTES), shape_of)
 
 
 def _complex64(array: NDArray[Any], shape_of: Callable[[Shape], Shape]) -> NDArray[np.complex64]:
-    with np.errstate(over="ignore", invalid="ignore"):  # what is no finite number afterwards is the caller's to refuse
+    with np.errstate(over="ignore", invalid="ignore"):  # callers check for non-finite values
         return array.astype(np.complex64, order="C").reshape(shape_of(array.shape))
 
 

@@ -1,7 +1,6 @@
 """Diffraction patterns that stay in their file and are read a few at a time.
 
-Finding them in a file is the business of the format's reader; this class only knows where they begin, and turns what is
-stored into float32 amplitudes.
+The format's reader locates them in the file. This class converts stored values into float32 amplitudes.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from ptyonnx_runtime.scan.amplitudes import Conversion, Values
 from ptyonnx_runtime.scan.inspection import Inspection
 from ptyonnx_runtime.scan.zero_frequency import ZeroFrequency
 
-__all__ = ["FilePatterns", "Stored", "fill"]
+__all__ = ["FilePatterns", "StoredPatterns", "read_into"]
 
-_BLOCK_BYTES = 2**20  # of patterns looked at together: stays in a core's cache
+_BLOCK_BYTES = 2**20  # of patterns that are inspected together: they fit into a core's cache
 
 
-class Stored(NamedTuple):
-    """Patterns as they lie in a file, one behind the other.
+class StoredPatterns(NamedTuple):
+    """Patterns as they are stored in a file, one after another.
 
     Attributes
     ----------
     stream : FileIO
-        Closed when the last reference goes. Its position is neither used nor changed.
+        Closed with the last reference to the patterns. Its position is neither used nor changed.
     offset : int
         Byte at which the first pattern begins.
     shape : (int, int, int)
@@ -43,7 +42,7 @@ class Stored(NamedTuple):
     transposed : bool
         Each pattern is stored as (x, y).
     checksum : Checksum or None
-        Of all patterns, where nobody has compared it yet.
+        Of all patterns, if it has not been verified yet.
     """
 
     stream: FileIO
@@ -57,29 +56,29 @@ class Stored(NamedTuple):
 class FilePatterns:
     """Patterns in a file, as float32 amplitudes ``(pattern, y, x)``.
 
-    Slices and arrays of indices are read when they are asked for; nothing is kept in memory. Any number of threads and
-    of forked processes may read at the same time.
+    Slices and arrays of indices are read on demand; nothing is kept in memory. Any number of threads and of forked
+    processes may read at the same time.
 
     Parameters
     ----------
-    stored : Stored
+    stored : StoredPatterns
     values : {"amplitude", "intensity"} or None
-        What the numbers are, declared by the user. None: amplitude, unless :meth:`inspect` finds otherwise.
+        What the stored values are, if declared. None: amplitudes; :meth:`inspect` raises if they look otherwise.
     zero_frequency : {"centre", "corner"} or None
-        Where it lies in the file. None: in the centre, unless the patterns look otherwise.
+        Where the zero frequency is in the file. None: in the centre; :meth:`inspect` raises if it looks otherwise.
     file, key : str
         Named in errors.
 
     Attributes
     ----------
     photons : (pattern,) float64
-        Of every pattern; there once :meth:`inspect` has counted them.
+        Photons of each pattern; set by :meth:`inspect`.
     """
 
     photons: NDArray[np.float64]
 
     def __init__(
-        self, stored: Stored, values: Values | None, zero_frequency: ZeroFrequency | None, file: str, key: str
+        self, stored: StoredPatterns, values: Values | None, zero_frequency: ZeroFrequency | None, file: str, key: str
     ) -> None:
         self._stored = stored
         weakref.finalize(self, stored.stream.close)
@@ -94,7 +93,7 @@ class FilePatterns:
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
-        """Of what is returned, not of what is stored."""
+        """The type of returned values, not of stored ones."""
         return np.dtype(np.float32)
 
     @property
@@ -126,14 +125,14 @@ class FilePatterns:
     def inspect(
         self, probe: NDArray[np.complex64] | None, kept: NDArray[np.float32] | None = None
     ) -> NDArray[np.float64]:
-        """Look at every value once.
+        """Check every value, and count the photons.
 
         Parameters
         ----------
         probe : (mode, y, x) complex64 or None
-            Knows how many photons there should be, and where.
+            States how many photons are expected, and where.
         kept : (pattern, y, x) float32, optional
-            Receives the amplitudes, which then need not be read again.
+            Filled with the amplitudes, so that they need not be read again.
 
         Returns
         -------
@@ -157,13 +156,13 @@ class FilePatterns:
                     kept[part] = amplitudes
             self.photons = inspection.photons(probe)
         except ScanError:
-            for _ in blocks:  # of a damaged file that is said, and not what its values look like
+            for _ in blocks:  # a wrong checksum is reported in preference to odd values, which may follow from it
                 pass
             raise
         return self.photons
 
     def _blocks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """All patterns as they are stored, a few at a time; at the end they must add up to their checksum."""
+        """Yield all patterns as stored, a few at a time, and verify their checksum at the end."""
         checksum = self._stored.checksum
         total = checksum.begun if checksum else 0
         size = max(1, _BLOCK_BYTES // (self._stored.dtype.itemsize * self.shape[1] * self.shape[2]))
@@ -178,10 +177,10 @@ class FilePatterns:
             )
 
     def _read(self, start: int, count: int) -> NDArray[Any]:
-        """Stored values of consecutive patterns."""
+        """Read stored values of consecutive patterns."""
         stored = self._stored
         raw = np.empty((count, *stored.shape[1:]), stored.dtype)
-        fill(
+        read_into(
             stored.stream,
             raw,
             stored.offset + start * raw.itemsize * stored.shape[1] * stored.shape[2],
@@ -191,8 +190,10 @@ class FilePatterns:
         return raw
 
 
-def fill(stream: FileIO, array: NDArray[Any], offset: int, file: str | None = None, key: str = "diffraction") -> None:
-    """Read a whole array from a byte of a file on.
+def read_into(
+    stream: FileIO, array: NDArray[Any], offset: int, file: str | None = None, key: str = "diffraction"
+) -> None:
+    """Fill an array with the bytes of a file from `offset` on.
 
     Raises
     ------
@@ -202,6 +203,6 @@ def fill(stream: FileIO, array: NDArray[Any], offset: int, file: str | None = No
     view = array.reshape(-1).view(np.uint8).data
     if read_at(stream, view, offset) < len(view):
         raise ScanError(
-            "ended while patterns were read", file=file, key=key,
-            remedy="the file was changed or is truncated; fetch it again",
+            "the file ended before all patterns were read", file=file, key=key,
+            remedy="the file was changed or is truncated; copy it again",
         )  # fmt: skip

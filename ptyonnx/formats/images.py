@@ -1,4 +1,4 @@
-"""Grey values of ordinary images; their size is known from the header before anything is unpacked."""
+"""Grey values of ordinary images. The size in the header is checked before anything is decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptyonnx_bundles.files.input_files import check_regular_file
 
 __all__ = ["read_grey"]
 
-# Not all that Pillow knows: PostScript would be run by another program.
+# A part of what Pillow reads: for PostScript it would start another program.
 _FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "GIF", "PPM", "WEBP")
 _GREY = ("I", "F", "L", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -37,7 +37,7 @@ def read_grey(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.fl
     Raises
     ------
     ObjectError
-        Not such an image, damaged, too large, several in one file, or without contrast.
+        Not an image of these formats, damaged, too large, several in one file, or without contrast.
     """
     check_regular_file(path, ObjectError, "give the path of a file")
     try:
@@ -46,21 +46,23 @@ def read_grey(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.fl
     except OSError as error:
         raise ObjectError(f"cannot be read ({error.strerror})", file=path, remedy="check the path") from None
     if shape is not None and not 0 < shape[0] * shape[1] <= LARGEST_OBJECT_PX:
-        raise ObjectError("unusable size of an object", found=shape, expected=f"at most {LARGEST_OBJECT_PX} pixels")
+        raise ObjectError(
+            "size of the object is not supported", found=shape, expected=f"at most {LARGEST_OBJECT_PX} pixels"
+        )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about tags that do not matter, and of sizes that are checked here
+            warnings.simplefilter("ignore")  # about irrelevant tags, and about sizes, which are checked here
             grey = _read(path, shape)
     except ObjectError:
         raise
-    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever a damaged file makes of them
+    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise many types for damaged files
         raise ObjectError(
             f"not an image, or a damaged one ({type(error).__name__})", file=path,
             expected=f"{', '.join(_FORMATS)}, or complex numbers in .npz, .npy, .h5 or .hdf5",
         ) from None  # fmt: skip
     low, high = grey.min(), grey.max()
     if not np.isfinite([low, high]).all():
-        raise ObjectError("NaN or infinity", file=path)
+        raise ObjectError("non-finite pixels", file=path)
     if not high > low:
         raise ObjectError("an image without contrast", file=path)
     grey -= low
@@ -76,7 +78,12 @@ def _read(path: Path, shape: tuple[int, ...] | None) -> NDArray[np.float32]:
                 expected=f"at most {LARGEST_OBJECT_PX} pixels", remedy="make the image smaller",
             )  # fmt: skip
         if picture.format != "JPEG" and getattr(picture, "n_frames", 1) > 1:
-            raise ObjectError("several images in one file", file=path, expected="one", remedy="store the one to use")
+            raise ObjectError(
+                "several images in one file",
+                file=path,
+                expected="one image",
+                remedy="store the image to use in a file of its own",
+            )
         single = picture if picture.mode in _GREY else picture.convert("L")
         values = single.convert("F")
     if shape is not None and shape != (values.height, values.width):

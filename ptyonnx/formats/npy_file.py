@@ -1,4 +1,4 @@
-"""Read a `.npy` file that a stranger made: its header by the exact grammar, its numbers when they are known to be there."""
+"""Read an untrusted `.npy` file: the header is parsed strictly, and the size is checked before the data are read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def read_npy(path: Path, error: type[PtyonnxError], check: Callable[[NpyHeader],
     ----------
     path : Path
     error : type of PtyonnxError
-        Raised for whatever is wrong.
+        Raised for all faults of the file.
     check : callable
-        Given the header, refuses what the caller cannot use, before it is read.
+        Takes the header, and raises if the caller cannot use the array; called before the data are read.
 
     Raises
     ------
     PtyonnxError
-        Of the given type: missing, not a plain `.npy` file, or a damaged one.
+        Of the given type. The file is missing, damaged, or does not contain an array of numbers.
     """
     check_regular_file(path, error, "give the path of a file")
     try:
@@ -38,13 +38,13 @@ def read_npy(path: Path, error: type[PtyonnxError], check: Callable[[NpyHeader],
             try:
                 header = read_header(stream)
             except ValueError:
-                raise error("not a plain NumPy file, or a damaged one", file=path) from None
+                raise error("not a NumPy file of numbers, or a damaged one", file=path) from None
             check(header)
             if header.size_bytes + header.data_bytes != path.stat().st_size:
-                raise error("not a complete array", file=path, remedy="the file is damaged; fetch it again")
+                raise error("not a complete array", file=path, remedy="the file is damaged; copy it again")
             array = np.frombuffer(bytearray(stream.read(header.data_bytes)), header.dtype)
     except OSError as failure:
         raise error(f"cannot be read ({failure.strerror})", file=path, remedy="check the path") from None
     if array.nbytes != header.data_bytes:
-        raise error("not a complete array", file=path, remedy="the file is damaged; fetch it again")
+        raise error("not a complete array", file=path, remedy="the file is damaged; copy it again")
     return array.reshape(header.shape, order="F" if header.fortran_order else "C")

@@ -1,8 +1,7 @@
-"""Arrays in an NPZ file that a stranger made: nothing is unpickled, nothing grows without bound.
+"""Arrays in an untrusted NPZ file: nothing is unpickled, and every size is bounded.
 
-Small arrays are read into memory up to a stated size. A large one stays where it is if it is
-stored, and is unpacked into an unlinked temporary file if it is compressed. What the arrays
-mean is the business of `ptychopinn_npz`.
+Small arrays are read into memory. Large ones are read in place if they are not compressed; otherwise they are
+decompressed into an unlinked temporary file. `ptychopinn_npz` knows what the arrays mean.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ ArrayHeader = NpyHeader
 
 _BLOCK_BYTES = 2**20
 _LOCAL_HEADER_BYTES = 30  # fixed part of a zip member's local header
-_LARGEST_SMALL_BYTES = 2**28  # of an array that is read into memory, unless the caller knows better
+_LARGEST_SMALL_BYTES = 2**28  # of an array that is read into memory, unless the caller allows more
 # Deflate packs zeros 1 : 1032, measured arrays 1 : 2.
 _SMALL = 2**26  # bytes; below this any ratio is harmless
 _LARGEST_RATIO = 100
 
 
 class Checksum(NamedTuple):
-    """CRC-32 of a member, for whoever reads its array anyway.
+    """CRC-32 of a member, to be verified by a caller that reads the whole array.
 
     Attributes
     ----------
     begun : int
-        Of the array's header: the data continue it, ``zlib.crc32(data, begun)``.
+        CRC-32 of the array's header, to be continued with the data: ``zlib.crc32(data, begun)``.
     expected : int
-        Of header and data.
+        CRC-32 of header and data.
     """
 
     begun: int
@@ -62,12 +61,12 @@ class NpzArchive:
     ----------
     path : Path
     error : type of PtyonnxError
-        Raised for whatever is wrong.
+        Raised for all faults of the file.
 
     Raises
     ------
     PtyonnxError
-        Of the given type: missing, unreadable, truncated, or not an NPZ.
+        Of the given type. The file is missing, unreadable, truncated, or not an NPZ.
     """
 
     def __init__(self, path: Path, error: type[PtyonnxError] = ScanError) -> None:
@@ -83,13 +82,13 @@ class NpzArchive:
         except ZIP_ERRORS:
             self._stream.close()
             raise error(
-                "not a complete NPZ file", file=path, remedy="the file is truncated or something else; fetch it again"
+                "not a complete NPZ file", file=path, remedy="the file is truncated or of another format; copy it again"
             ) from None
         infos = self._zip.infolist()
         self._members = {info.filename.removesuffix(".npy"): info for info in infos}
         if len(self._members) < len(infos):
             self._close()
-            raise error("two arrays of one name", file=path, remedy="the file is damaged; fetch it again")
+            raise error("two arrays have the same name", file=path, remedy="the file is damaged; copy it again")
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +113,7 @@ class NpzArchive:
         Raises
         ------
         PtyonnxError
-            Not a plain array, or its size is not that of the member.
+            The member is not an array of numbers, or the sizes in its headers differ.
         """
         info = self._members[key]
         try:
@@ -124,7 +123,7 @@ class NpzArchive:
                 header = read_header(stream)
         except NotPlainError as found:
             raise self._error(
-                "no plain array, but Python objects, which would have to be unpickled, or records",
+                "contains Python objects or records, which are not read: unpickling them could run code",
                 file=self._path, key=key, found=found, expected="an array of numbers",
                 remedy="convert it with numpy.asarray(…, dtype=…) and save again",
             ) from None  # fmt: skip
@@ -134,50 +133,50 @@ class NpzArchive:
             raise self._damaged(key)
         return header
 
-    def small(self, key: str, most_bytes: int = _LARGEST_SMALL_BYTES) -> NDArray[Any]:
-        """An array, read into memory.
+    def read(self, key: str, most_bytes: int = _LARGEST_SMALL_BYTES) -> NDArray[Any]:
+        """Read an array into memory.
 
         Parameters
         ----------
         key : str
         most_bytes : int
-            What the caller can need; more is refused before it is unpacked.
+            Larger arrays are refused before they are decompressed.
 
         Raises
         ------
         PtyonnxError
-            As in :meth:`header`; or it is larger, or unpacks to many times its packed size.
+            As in :meth:`header`; or the array is larger, or its compression ratio is implausible.
         """
         info, header = self._members[key], self.header(key)
         plausible = max(_SMALL, _LARGEST_RATIO * min(info.compress_size, self._size))
-        for most, problem in ((most_bytes, "too large"), (plausible, "unpacks to many times its packed size")):
+        for most, problem in ((most_bytes, "too large"), (plausible, "implausible compression ratio")):
             if header.data_bytes > most:
                 raise self._error(
                     problem, file=self._path, key=key, found=f"{header.data_bytes} bytes",
-                    expected=f"at most {most} bytes", remedy="leave it out, or do not trust this file",
+                    expected=f"at most {most} bytes", remedy="remove the array, or do not use this file",
                 )  # fmt: skip
         buffer = bytearray()
         self._unpack(key, header.size_bytes + header.data_bytes, buffer.extend)
         array = np.frombuffer(buffer, header.dtype, offset=header.size_bytes)
         return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 
-    def large(self, key: str, data_bytes: int, *, unread: bool = False) -> tuple[FileIO, int]:
-        """A file in which the first `data_bytes` of an array lie, and the offset at which they begin.
+    def locate(self, key: str, data_bytes: int, *, unread: bool = False) -> tuple[FileIO, int]:
+        """Open a file that contains the first `data_bytes` of an array, and give the offset at which they begin.
 
-        A member that is not compressed is used in place; otherwise it is unpacked into a
-        temporary file that vanishes when it is closed.
+        A member that is not compressed is used in place; otherwise it is decompressed into a temporary file, which is
+        deleted when it is closed.
 
         Parameters
         ----------
         key : str
         data_bytes : int
         unread : bool
-            The caller compares the :meth:`checksum` itself: a member that is used in place is not read for it.
+            The caller verifies the :meth:`checksum`, so that a member that is used in place is not read twice.
 
         Raises
         ------
         PtyonnxError
-            Damaged, or no space for the temporary file.
+            The member is damaged, or there is no space for the temporary file.
         """
         info, header = self._members[key], self.header(key)
         wanted = header.size_bytes + data_bytes
@@ -191,7 +190,7 @@ class NpzArchive:
         free = shutil.disk_usage(folder).free
         if wanted > free:
             raise self._no_space(key, wanted)
-        with ExitStack() as stack:  # closes the file unless all goes well
+        with ExitStack() as stack:  # closes the file after an error
             try:
                 spool = stack.enter_context(tempfile.TemporaryFile(buffering=0, dir=folder))
                 self._unpack(key, wanted, spool.write)
@@ -201,7 +200,7 @@ class NpzArchive:
         return spool, header.size_bytes
 
     def checksum(self, key: str) -> Checksum | None:
-        """What the bytes of an array that is used in place must add up to; None for one that is unpacked and checked."""
+        """The checksum of an array that is used in place; None if it is decompressed, which verifies it."""
         info = self._members[key]
         if info.compress_type != zipfile.ZIP_STORED:
             return None
@@ -210,7 +209,7 @@ class NpzArchive:
         return Checksum(zlib.crc32(header), info.CRC)
 
     def _unpack(self, key: str, size: int, sink: Callable[[bytes], object]) -> None:
-        """Hand the first `size` bytes of a member to `sink`; reading to its end checks the checksum."""
+        """Pass the first `size` bytes of a member to `sink`; reading to its end verifies the checksum."""
         left = size
         with ExitStack() as stack:
             try:
@@ -228,7 +227,7 @@ class NpzArchive:
                 left -= len(block)
 
     def _start(self, info: zipfile.ZipInfo) -> int:
-        """Offset of a stored member's bytes: behind its local header, whose length varies."""
+        """Offset of a member's bytes, which follow its local header; the length of the header varies."""
         with self._path.open("rb") as stream:
             stream.seek(info.header_offset)
             local = stream.read(_LOCAL_HEADER_BYTES)
@@ -237,11 +236,11 @@ class NpzArchive:
 
     def _damaged(self, key: str) -> PtyonnxError:
         return self._error(
-            "not a complete array", file=self._path, key=key, remedy="the file is damaged; fetch it again"
+            "not a complete array", file=self._path, key=key, remedy="the file is damaged; copy it again"
         )
 
     def _no_space(self, key: str, size: int) -> PtyonnxError:
         return self._error(
-            f"cannot be unpacked into {tempfile.gettempdir()}", file=self._path, key=key,
+            f"cannot be decompressed into {tempfile.gettempdir()}", file=self._path, key=key,
             expected=f"{size} bytes of free space", remedy="set TMPDIR to a larger disk, or save without compression",
         )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.formats.complex_arrays import COMPLEX_FILES, read_complex
-from ptyonnx.formats.hdf5_arrays import check_layers, read_object
+from ptyonnx.formats.hdf5_arrays import object_shape, read_object
 from ptyonnx_bundles.errors import ObjectError
 
 __all__ = ["load_object"]
@@ -33,7 +33,7 @@ def load_object(path: Path) -> NDArray[np.complex64]:
     """
     if path.suffix.lower() not in COMPLEX_FILES:
         raise ObjectError("not a file of complex numbers", file=path, expected=", ".join(COMPLEX_FILES))
-    image = read_complex(path, _KEYS, lambda shape: check_layers(shape, path), read_object)
+    image = read_complex(path, _KEYS, lambda shape: object_shape(shape, path), read_object)
     if not np.isfinite(image).all():
-        raise ObjectError("NaN or infinity", file=path, key="object", remedy="crop to where the object is known")
+        raise ObjectError("non-finite pixels", file=path, key="object", remedy="crop to where the object is known")
     return image

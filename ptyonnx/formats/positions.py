@@ -1,4 +1,4 @@
-"""Positions in files: the coordinates of a scan, a NumPy array, or text."""
+"""Read positions from a scan, a NumPy array, or text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptyonnx_bundles.files.npy import NpyHeader
 
 __all__ = ["read_positions"]
 
-_KEYS = ("ycoords", "xcoords")  # of positions in a scan
+_KEYS = ("ycoords", "xcoords")  # in a scan
 _LARGEST_BYTES = 2**26  # of a file of positions; 10**6 as text
 
 
@@ -25,7 +25,7 @@ def read_positions(path: Path) -> NDArray[np.float64]:
     Parameters
     ----------
     path : Path
-        `.npy` and text hold two columns, y and x; text may be separated by commas.
+        `.npy` and text files have two columns, y and x, in text separated by spaces or commas.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def _from_npz(path: Path) -> NDArray[np.float64]:
             if header.shape != archive.header(_KEYS[0]).shape or len(header.shape) != 1:
                 raise ScanError("not positions", file=path, key=key, found=header.shape, expected="one per pattern")
             _check_numbers(header, path, key)
-        return np.stack([archive.small(key, _LARGEST_BYTES).astype(np.float64) for key in _KEYS], axis=1)
+        return np.stack([archive.read(key, _LARGEST_BYTES).astype(np.float64) for key in _KEYS], axis=1)
 
 
 def _from_npy(path: Path) -> NDArray[np.float64]:

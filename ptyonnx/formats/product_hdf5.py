@@ -1,12 +1,12 @@
-"""ptychodus product HDF5: what the field's viewer and solvers open, plus what ptyonnx knows.
+"""ptychodus product HDF5, which ptychodus and solvers open.
 
-Root attributes and data sets follow ptychodus; the group `ptyonnx` adds mask, residual, origin
-and provenance. Two decisions:
+Root attributes and data sets follow ptychodus; the group `ptyonnx` adds mask, residual, origin and provenance. Two
+choices are ours:
 
-- Object pixels without data are 1 (vacuum) in `object`: viewers choke on NaN, a solver can
-  start from vacuum, and the residual was computed with it. `ptyonnx/mask` says where.
-- Where the scan states no pixel size, lengths are in object pixels, with a pixel size of 1;
-  `comments` and the attribute `ptyonnx/length_unit` say so.
+- Object pixels without data are 1 (vacuum) in `object`. Viewers do not support NaN, a solver can start from vacuum,
+  and the residual was computed with vacuum there. `ptyonnx/mask` marks these pixels.
+- If the scan states no pixel size, lengths are in object pixels, with a pixel size of 1; `comments` and the attribute
+  `ptyonnx/length_unit` state this.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["read_product", "write_product"]
 
 GROUP = "ptyonnx"
-UNKNOWN = 0.0  # what ptychodus reads as "not stated"
+UNKNOWN = 0.0  # ptychodus reads it as "not stated"
 _POSITIONS = ("probe_position_y_m", "probe_position_x_m")
 _MOST_PATTERNS = 2**23
 _FARTHEST_px = 2.0**52  # float64 still counts pixels
@@ -43,7 +43,7 @@ _FARTHEST_px = 2.0**52  # float64 still counts pixels
 def write_product(path: Path, result: Reconstruction) -> None:
     """Write a reconstruction as a ptychodus product.
 
-    The file is made in memory (it is as large as the canvas) and written in one piece.
+    The file is composed in memory, where it takes as much as the object, and written in one piece.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def read_product(path: Path) -> Result:
     Raises
     ------
     ObjectError
-        Not a product, damaged, or one of several layers or of probes that change during the scan.
+        Not a product, damaged, of several layers, or with a probe that varies from pattern to pattern.
     """
     with Hdf5File(path, ObjectError) as file:
         for key in ("object", "probe", *_POSITIONS):
@@ -95,7 +95,7 @@ def _write_root(file: h5py.File, result: Reconstruction) -> None:
 
 def _write_arrays(file: h5py.File, result: Reconstruction) -> None:
     pixel = result.object_pixel_size_m or 1.0
-    # ptychodus finds a position at (x_m - center_x_m) / pixel_width_m plus half the width
+    # in ptychodus, a position is at (x_m - center_x_m) / pixel_width_m plus half the width
     centre_px = np.add(result.origin_px, np.divide(result.object.shape, 2))
     file["probe_position_indexes"] = np.arange(len(result.positions_px))
     file["probe_position_y_m"] = result.positions_px[:, 0] * pixel
@@ -147,7 +147,9 @@ def _read(file: Hdf5File, path: Path) -> Result:
         for name, ends in (("pixel", ("height", "width")), ("center", ("y", "x")))
     )
     if not (pixel > 0).all() or not np.isfinite([pixel, centre]).all():
-        raise ObjectError("no pixel size", file=path, key="object/pixel_height_m", found=pixel, expected="metres")
+        raise ObjectError(
+            "unusable pixel size or centre", file=path, key="object/pixel_height_m", found=pixel, expected="metres"
+        )
     columns = [_numbers(file, key, path) for key in _POSITIONS]
     if len(columns[0]) != len(columns[1]):
         raise ObjectError("unequal numbers of coordinates", file=path, key=" and ".join(_POSITIONS))
@@ -157,7 +159,7 @@ def _read(file: Hdf5File, path: Path) -> Result:
     ours = file.kind(GROUP) == "group"
     origin = np.array(file.numbers(GROUP, "origin_px", 2)) if ours else np.rint(corner)
     if not (np.abs(origin) < _FARTHEST_px).all():
-        raise ObjectError("no place of the object", file=path, key="object/center_y_m", found=origin)
+        raise ObjectError("unusable origin of the object", file=path, key="object/center_y_m", found=origin)
     positions_px = coordinates_px - corner + origin
     if not (np.abs(positions_px) < _FARTHEST_px).all():
         raise ObjectError(

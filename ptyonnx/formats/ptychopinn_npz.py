@@ -1,8 +1,8 @@
-"""PtychoPINN's NPZ: the scan format that ptyonnx's users have, and the one it writes.
+"""PtychoPINN's NPZ: the scan format that ptyonnx reads and writes.
 
 Keys: `diffraction` (or its old name `diff3d`), `xcoords`, `ycoords` in object pixels (x is the
-column), `probeGuess`, and optionally `objectGuess`. Anything else in the file is never read,
-least of all `_metadata`, which is a pickle.
+column), `probeGuess`, and optionally `objectGuess`. Other arrays are never read, in particular
+`_metadata`, which is a pickle.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx.formats.axes import AXES, in_pattern_order, order_of_a_cube
-from ptyonnx.formats.file_patterns import FilePatterns, Stored
+from ptyonnx.formats.axes import AXES, infer_cube_order, stored_in_order
+from ptyonnx.formats.file_patterns import FilePatterns, StoredPatterns
 from ptyonnx.formats.npz_archive import ArrayHeader, NpzArchive
 from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.errors import ScanError
@@ -50,29 +50,29 @@ def read_ptychopinn_npz(
     limit: int | None = None,
     in_memory: bool = False,
 ) -> Scan:
-    """Read a scan; patterns stay in the file, unless they are wanted in memory.
+    """Read a scan. Patterns stay in the file unless `in_memory` is set.
 
     Parameters
     ----------
     path : Path
     values : {"amplitude", "intensity"} or None
-        What the patterns are, where the user declares it. Intensities are square-rooted.
+        What the patterns are, if the user declared it. Square roots of intensities are taken.
     axes : str or None
-        Order of the patterns' axes in the file, slowest first; ``"nyx"`` unless declared, but where the shape fits
-        ``"yxn"`` as well, the light on the patterns decides.
+        Order of the patterns' axes in the file, slowest first. By default ``"nyx"``; if the shape also fits ``"yxn"``,
+        the intensity of the patterns decides.
     zero_frequency : {"centre", "corner"} or None
-        Where it lies in the file, where the user declares it.
+        Where the zero frequency is in the file, if the user declared it.
     probe : (mode, y, x) complex64 or None
-        Instead of the file's own, which is then not looked at.
+        Replaces the probe of the file, which is then not read.
     limit : int or None
-        Only the first so many patterns.
+        Number of patterns to read, from the first.
     in_memory : bool
-        Keep the patterns as they are read and checked.
+        Keep the patterns in memory while they are checked.
 
     Raises
     ------
     ScanError
-        Whatever is wrong with the file; the message names the key.
+        The file cannot be used; the error names the key.
     """
     with NpzArchive(path) as archive:
         stored, key = _patterns(archive, path, axes, limit)
@@ -93,7 +93,7 @@ def read_ptychopinn_npz(
 
 
 def write_ptychopinn_npz(path: Path, scan: Scan) -> None:
-    """Write a scan that PtychoPINN and ptyonnx read, uncompressed: it is then read in place.
+    """Write a scan for PtychoPINN and ptyonnx. It is not compressed, so that patterns can be read in place.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def write_ptychopinn_npz(path: Path, scan: Scan) -> None:
     atomic_write(path, write)
 
 
-def _patterns(archive: NpzArchive, path: Path, axes: str | None, limit: int | None) -> tuple[Stored, str]:
-    """Where the patterns lie in the file, and their key."""
+def _patterns(archive: NpzArchive, path: Path, axes: str | None, limit: int | None) -> tuple[StoredPatterns, str]:
+    """Locate the patterns in the file; also gives their key."""
     key = next((key for key in DIFFRACTION_KEYS if key in archive.keys), None)
     if key is None:
         raise _missing("diffraction", archive, path)
@@ -146,32 +146,32 @@ def _patterns(archive: NpzArchive, path: Path, axes: str | None, limit: int | No
         raise ScanError(
             "patterns are not square", file=path, key=key, found=header.shape, expected=f"axes {order}, N x N pixels",
             remedy='the file looks like (y, x, pattern): declare it with axes="yxn"' if legacy
-            else f"crop the patterns, or declare the order of axes ({', '.join(AXES)})",
+            else f"crop the patterns, or declare the order of their axes ({', '.join(AXES)})",
         )  # fmt: skip
     check_pattern_size(rows, str(path), key)
     if cube:
-        order = _order_of_a_cube(archive, header, path, key)
+        order = _infer_cube_order(archive, header, path, key)
     shape, order = (header.shape[::-1], order[::-1]) if header.fortran_order else (header.shape, order)
     count = shape[order.index("n")]
     if count == 0:
         raise ScanError("no patterns", file=path, key=key, found=header.shape)
     if order[0] == "n" and limit is not None:
         shape = (min(limit, count), *shape[1:])
-    as_they_lie = order[0] == "n" and shape[0] == count  # every byte goes by when the patterns are inspected
-    stream, offset = archive.large(key, math.prod(shape) * header.dtype.itemsize, unread=as_they_lie)
-    stored = in_pattern_order(stream, offset, (shape[0], shape[1], shape[2]), header.dtype, order)
-    if as_they_lie:
+    in_place = order[0] == "n" and shape[0] == count  # inspecting the patterns reads every byte
+    stream, offset = archive.locate(key, math.prod(shape) * header.dtype.itemsize, unread=in_place)
+    stored = stored_in_order(stream, offset, (shape[0], shape[1], shape[2]), header.dtype, order)
+    if in_place:
         stored = stored._replace(checksum=archive.checksum(key))
     if limit is not None:
         stored = stored._replace(shape=(min(limit, count), *stored.shape[1:]))
     return stored, key
 
 
-def _order_of_a_cube(archive: NpzArchive, header: ArrayHeader, path: Path, key: str) -> str:
-    """The order of axes where every length is the same: what the patterns say."""
-    stream, offset = archive.large(key, header.data_bytes, unread=True)
+def _infer_cube_order(archive: NpzArchive, header: ArrayHeader, path: Path, key: str) -> str:
+    """Infer the order of axes if all lengths are equal."""
+    stream, offset = archive.locate(key, header.data_bytes, unread=True)
     with stream:
-        return order_of_a_cube(
+        return infer_cube_order(
             stream, offset, header.shape[0], header.dtype,
             reversed_order=header.fortran_order, file=str(path), key=key,
         )  # fmt: skip
@@ -183,16 +183,16 @@ def _positions(archive: NpzArchive, path: Path, count: int, limit: int | None) -
         if key not in archive.keys:
             raise _missing(key, archive, path)
         header = archive.header(key)
-        _expect(header, path, key, rank=1, kinds=_REAL_KINDS, what="one number per pattern")
+        _expect(header, path, key, rank=1, kinds=_REAL_KINDS, what="one number for each pattern")
         if header.shape[0] != count and not (limit is not None and header.shape[0] > count):
             raise ScanError(
-                "positions and patterns differ in number", file=path, key=key, found=f"{header.shape[0]} positions",
-                expected=f"{count}, as there are patterns", remedy="check the file, or the order of axes (axes=…)",
+                "numbers of positions and patterns differ", file=path, key=key, found=f"{header.shape[0]} positions",
+                expected=f"{count}, one for each pattern", remedy="check the file, or the order of axes (axes=…)",
             )  # fmt: skip
-        columns.append(archive.small(key).astype(np.float64)[:count])
+        columns.append(archive.read(key).astype(np.float64)[:count])
         if not np.isfinite(columns[-1]).all():
             raise ScanError(
-                "NaN or infinity", file=path, key=key,
+                "non-finite positions", file=path, key=key,
                 found=f"pattern {int(np.flatnonzero(~np.isfinite(columns[-1]))[0])}",
             )  # fmt: skip
     return checked_positions(np.stack(columns, axis=1), count, str(path), "xcoords, ycoords")
@@ -208,9 +208,9 @@ def _probe(archive: NpzArchive, path: Path, N: int) -> NDArray[np.complex64]:
         )  # fmt: skip
     if len(header.shape) == 3 and not 1 <= header.shape[0] <= MOST_MODES:
         raise ScanError(
-            "unusable number of modes", file=path, key=key, found=header.shape, expected=f"1 to {MOST_MODES}"
+            "number of modes is not supported", file=path, key=key, found=header.shape, expected=f"1 to {MOST_MODES}"
         )
-    return checked_probe(archive.small(key), N, str(path), key)
+    return checked_probe(archive.read(key), N, str(path), key)
 
 
 def _object(archive: NpzArchive, path: Path, positions_px: NDArray[np.float64], N: int) -> NDArray[np.complex64]:
@@ -224,7 +224,7 @@ def _object(archive: NpzArchive, path: Path, positions_px: NDArray[np.float64], 
             found=f"{header.dtype} {header.shape}",
             expected="complex numbers, (y, x)",
         )
-    obj = checked_object(archive.small(key), str(path), key)
+    obj = checked_object(archive.read(key), str(path), key)
     refuse_far_positions(positions_px, obj.shape, N, str(path), "xcoords, ycoords")
     return obj
 

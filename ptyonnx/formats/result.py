@@ -1,4 +1,4 @@
-"""What a result file says, whichever format it has."""
+"""The contents of a result file, independent of its format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Result"]
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A reconstruction, read back from a file.
+    """A reconstruction that was read from a file.
 
     Attributes
     ----------

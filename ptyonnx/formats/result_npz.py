@@ -1,4 +1,4 @@
-"""Results as NPZ: the arrays of a reconstruction under their own names, for NumPy users."""
+"""Results as NPZ: the arrays of a reconstruction under the names of its attributes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RANKS = {
     "residual": ("f", 1), "r_factor": ("f", 0), "vacuum_r_factor": ("f", 0), "object_pixel_size_m": ("f", 0),
     "scan": ("U", 0),
 }  # fmt: skip
-_KINDS = {"c": "complex numbers", "b": "truth values", "i": "whole numbers", "f": "real numbers", "U": "a text"}
+_KINDS = {"c": "complex numbers", "b": "booleans", "i": "integers", "f": "real numbers", "U": "text"}
 _LARGEST_BYTES = 2**31  # of one array: complex64 on the largest canvas
 
 
@@ -64,12 +64,12 @@ def write_result_npz(path: Path, result: Reconstruction) -> None:
 
 
 def read_result_npz(path: Path) -> Result:
-    """Read what :func:`write_result_npz` wrote.
+    """Read a file that :func:`write_result_npz` wrote.
 
     Raises
     ------
     ObjectError
-        Not such a file.
+        The file was not written by it, or is damaged.
     """
     with NpzArchive(path, ObjectError) as archive:
         missing = [key for key in _RANKS if key not in archive.keys]
@@ -77,9 +77,9 @@ def read_result_npz(path: Path) -> Result:
             raise ObjectError("not a result of ptyonnx", file=path, key=missing[0], found=", ".join(archive.keys[:12]))
         arrays = {key: _array(archive, key, path) for key in _RANKS}
     if arrays["mask"].shape != arrays["object"].shape or arrays["origin_px"].shape != (2,):
-        raise ObjectError("arrays that do not fit together", file=path, key="object, mask, origin_px")
+        raise ObjectError("shapes of arrays are inconsistent", file=path, key="object, mask, origin_px")
     if arrays["positions_px"].shape != (len(arrays["residual"]), 2):
-        raise ObjectError("arrays that do not fit together", file=path, key="positions_px, residual")
+        raise ObjectError("shapes of arrays are inconsistent", file=path, key="positions_px, residual")
     pixel_size = float(arrays["object_pixel_size_m"])
     return Result(
         object=_complex64(arrays["object"]),
@@ -96,18 +96,18 @@ def read_result_npz(path: Path) -> Result:
 
 
 def _array(archive: NpzArchive, key: str, path: Path) -> NDArray[Any]:
-    """An array of the kind that was written."""
+    """Read an array, if it has the type and the number of axes that are written."""
     header, (kind, rank) = archive.header(key), _RANKS[key]
     if header.dtype.kind != kind or len(header.shape) != rank:
         raise ObjectError(
             "wrong array", file=path, key=key, found=f"{header.dtype} {header.shape}",
             expected=f"{_KINDS[kind]}, {rank} axes",
         )  # fmt: skip
-    return archive.small(key, _LARGEST_BYTES)
+    return archive.read(key, _LARGEST_BYTES)
 
 
 def _complex64(array: NDArray[Any]) -> NDArray[np.complex64]:
-    with np.errstate(over="ignore", invalid="ignore"):  # the file says so
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow gives infinity, which is kept
         return array.astype(np.complex64)
 
 
@@ -115,4 +115,4 @@ def _text(array: NDArray[Any], path: Path) -> str:
     try:
         return str(array)
     except (ValueError, SystemError):
-        raise ObjectError("not a text", file=path, key="scan") from None
+        raise ObjectError("not valid text", file=path, key="scan") from None

@@ -1,1 +1,1 @@
-"""Reconstructions as users meet them: objects that can be saved and drawn, and their pictures."""
+"""Reconstructions that can be saved and drawn, and their pictures."""

@@ -1,6 +1,6 @@
-"""Reconstructions as users meet them: to save, to look at, to find in a notebook's cell.
+"""Reconstructions that can be saved, drawn, and shown in a notebook.
 
-The computation is `ptyonnx_runtime.reconstruct`; here its result learns to write and draw itself.
+`ptyonnx_runtime.reconstruct` computes them.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ _NOTEBOOK_INK = "#797979"  # contrast 4.3 with #ffffff and with #111111
 
 
 class Reconstruction(runtime.Reconstruction):
-    """A stitched object, what supports it, and where it comes from; it can be saved and drawn.
+    """A stitched object with its residual and its provenance; it can be saved and drawn.
 
     Attributes
     ----------
     object : (y, x) complex64
-        The transmission; 1 is vacuum. NaN where too little light came to know anything.
+        The transmission; 1 is vacuum. NaN where too few photons passed to determine it.
     mask : (y, x) bool
-        True exactly there (the sense of NumPy's masked arrays).
+        True where `object` is NaN, as in NumPy's masked arrays.
     origin_px : (int, int)
         Object coordinate (y, x) of pixel (0, 0).
     residual : (pattern,) float64
-        R-factor of every pattern; NaN for a dark one, which is left out of everything else.
+        R-factor of every pattern; NaN for a dark pattern, which is not used.
     r_factor : float
         ``sqrt(sum (sqrt(I) - A)**2 / sum A**2)`` over all patterns that are not dark.
     vacuum_r_factor : float
         The same for an object of ones: a reconstruction must stay well below it.
     flux : Flux
-        How the scan's photons compare with the bundle's, and what was done about it.
+        Mean photons of scan and bundle, and the factor that was applied to the amplitudes.
     provider : str
-        Where the network ran.
+        The execution provider or device that ran the network.
     bundle : Bundle
-        What ran.
+        The bundle that was used.
     probe : (mode, N, N) complex64, sqrt(photons)
-        What the patches were weighted with and the residual was computed with: the bundle's, or the scan's where
-        the bundle knows none.
+        The probe that weighted the patches and with which the residual was computed: that of the bundle, or of the
+        scan if the bundle has none.
     positions_px : (pattern, 2) float64
         (y, x), in object pixels.
     object_pixel_size_m, photon_energy_eV, detector_distance_m : float or None
@@ -70,9 +70,9 @@ class Reconstruction(runtime.Reconstruction):
     scan_name : str
         Usually the name of the scan's file.
     engine : str
-        What ran the network: onnxruntime, pytorch or tensorflow.
+        The engine that ran the network: onnxruntime, pytorch or tensorflow.
     dark : int
-        Number of dark patterns, which hold less than 1 % of the median photons or none, and are left out.
+        Number of dark patterns, which have less than 1 % of the median photons, or none. They are not used.
     """
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -85,7 +85,7 @@ class Reconstruction(runtime.Reconstruction):
         Raises
         ------
         OutputError
-            Another suffix, or not writable; what stood there is unchanged.
+            The suffix is unknown, or the file cannot be written; an existing file stays as it was.
         """
         from ptyonnx.formats import write_result
 
@@ -184,9 +184,9 @@ def reconstruct(
     Parameters
     ----------
     bundle : Bundle, Run or path-like
-        What was trained: opened, or the path of a bundle or of a run that has one.
+        An open bundle, or the path of a bundle or of a run directory containing one.
     scan : Scan or path-like
-        What was measured: from :func:`ptyonnx.load_scan`, or the path of a scan that needs no declaration.
+        From :func:`ptyonnx.load_scan`, or the path of a scan that needs no options.
     provider : str
         Where onnxruntime computes: ``auto``, ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` …
     threads : int
@@ -197,9 +197,9 @@ def reconstruct(
     flux : {"match", "as-is"}
         Whether amplitudes are scaled where scan and bundle differ by more than 10 % in photons.
     phases : {"auto", "overlap", "network"}
-        Where the global phase of each patch comes from, which its pattern leaves free: from the overlaps of the
-        patches (which wait in a temporary file), or as the network guessed it. By default from the overlaps, but
-        for foreign bundles, whose systems keep the network's.
+        How the global phase of each patch, which its pattern does not determine, is chosen: from the overlaps of the
+        patches, which wait in a temporary file, or as the network predicts it. By default from the overlaps; for
+        foreign bundles as predicted, as their own software does.
     progress : callable, optional
         Called with the number of groups that the network has computed, and the number of all groups.
     stages : callable, optional
@@ -219,13 +219,13 @@ def reconstruct(
     BundleError, RunError, ScanError
         A file cannot be opened, or the scan does not fit the bundle.
     SettingsError
-        An argument is of another kind, or its choice does not exist; the error's ``key`` names it.
+        An argument has the wrong type or a value that is not allowed; the error's ``key`` names it.
     ProviderError, MissingDependencyError
-        The provider or the engine is unknown, not installed, or does not work here.
+        The provider or the engine is unknown, not installed, or does not work on this machine.
     NotFiniteError
-        The network gives NaN, infinity or numbers beyond 1e12 for a pattern.
+        The network predicts NaN, infinity or values beyond 1e12 for a pattern.
     WorkerError
-        A foreign graph killed its process, or took too long.
+        A foreign graph ended its process, or took too long.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Scans computed from a known object and probe, with the forward model that training uses."""
+"""Scans that are simulated from a known object and probe, with the forward model that training uses."""
 
 from ptyonnx.simulation.forward import simulate
 from ptyonnx.simulation.objects import object_from_images

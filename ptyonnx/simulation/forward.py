@@ -1,4 +1,4 @@
-"""From object, probe and positions to measured patterns."""
+"""Simulate diffraction patterns from an object, a probe and positions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def simulate(
     seed: int = 0,
     name: str = "simulated",
 ) -> Scan:
-    """Illuminate an object at every position and count photons.
+    """Simulate the diffraction pattern at every position.
 
     Parameters
     ----------
@@ -38,12 +38,11 @@ def simulate(
     probe : (mode, y, x) complex, or path-like
         sqrt(photons).
     positions_px : (pattern, 2) float, or path-like
-        (y, x): the object pixel there lies at patch index ``(N//2, N//2)``. Between pixels the
-        object is interpolated linearly.
+        (y, x) of the object pixel at patch index ``(N//2, N//2)``. Between pixels the object is interpolated linearly.
     photons : float, optional
-        Mean photons per pattern through vacuum, to which the probe is scaled.
+        Photons per pattern through vacuum, to which the probe is scaled.
     noise : bool
-        Draw Poisson counts; otherwise the patterns are the square roots of what is expected.
+        Draw Poisson counts; otherwise the patterns are the square roots of the expected counts.
     seed : int
         Of the noise.
     name : str
@@ -51,7 +50,7 @@ def simulate(
     Returns
     -------
     Scan
-        With the (scaled) probe and the object as its truth.
+        It contains the scaled probe, and the object as reference.
 
     Raises
     ------
@@ -96,7 +95,7 @@ def _simulated(
 
 
 def _opened(obj: Any, probe: Any, positions_px: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Arrays, from files where paths were given."""
+    """Replace paths by the arrays that they contain."""
     from ptyonnx.formats.objects import load_object
     from ptyonnx.formats.positions import read_positions
     from ptyonnx.formats.probes import load_probe
@@ -117,7 +116,7 @@ def _opened(obj: Any, probe: Any, positions_px: Any) -> tuple[NDArray[Any], NDAr
 
 
 def _patches(padded: Pair, positions_px: NDArray[np.floating[Any]], N: int) -> Pair:
-    """Take patches out of the object, which one more pixel follows on either axis."""
+    """Extract patches from an object that is padded by one pixel at the end of each axis."""
     corner = np.asarray(positions_px, np.float64) - N // 2
     whole = np.floor(corner + _ROUNDING).astype(int)
     rows, columns = (shift_matrices(corner[:, axis] - whole[:, axis], N + 1, N, np.float64) for axis in (0, 1))
@@ -134,11 +133,11 @@ def _check(
     if obj.ndim != 2 or not np.iscomplexobj(obj):
         raise ObjectError("not a complex image", key="object", found=f"{obj.dtype} {obj.shape}", expected="(y, x)")
     if not np.isfinite(obj).all():
-        raise ObjectError("NaN or infinity", key="object")
+        raise ObjectError("non-finite pixels", key="object")
     if probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
         raise ObjectError("wrong shape", key="probe", found=probe.shape, expected="(mode, N, N)")
     if not np.isfinite(probe).all() or not np.any(probe):
-        raise ObjectError("zero everywhere, or not finite", key="probe")
+        raise ObjectError("zero everywhere, or non-finite pixels", key="probe")
     half = probe.shape[-1] // 2
     low = positions_px.min(axis=0)
     high = positions_px.max(axis=0)

@@ -1,4 +1,4 @@
-"""Objects to simulate, made from ordinary images."""
+"""Objects for simulations, made from ordinary images."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def object_from_images(
     amplitude_range: tuple[float, float] = (0.9, 1.0),
     shape: tuple[int, int] | None = None,
 ) -> NDArray[np.complex64]:
-    """Make an object whose phase and amplitude are grey values.
+    """Make an object from the grey values of one or two images.
 
     Parameters
     ----------
     phase : Path
-        PNG, TIFF, JPEG, BMP, GIF, PPM or WebP; black is phase 0, white is `phase_range_rad`.
+        PNG, TIFF, JPEG, BMP, GIF, PPM or WebP. The phase of black is 0, that of white `phase_range_rad`.
     amplitude : Path, optional
         Resampled to the shape of the phase. Without it the amplitude is 1.
     phase_range_rad : float
@@ -41,7 +41,7 @@ def object_from_images(
     Raises
     ------
     ObjectError
-        Not an image, damaged, too large, several in one file, or one without contrast.
+        Not an image, damaged, too large, several in one file, or without contrast.
     """
     angle = read_grey(phase, shape) * np.float32(phase_range_rad)
     obj = np.empty(angle.shape, np.complex64)

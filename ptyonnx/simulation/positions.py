@@ -1,4 +1,4 @@
-"""Where a simulated scan looks: regular, spiral or random positions."""
+"""Positions of a simulated scan: raster, Fermat spiral or random."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["KINDS", "Kind", "overlap_step", "scan_positions"]
 Kind = Literal["raster", "fermat", "random"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _GOLDEN_ANGLE_rad = math.pi * (3 - math.sqrt(5))
-_SHRINK = 0.98  # of the step, until enough positions fit
+_SHRINK = 0.98  # factor of the step, applied until enough positions fit
 
 
 def overlap_step(probe: NDArray[np.complexfloating[Any, Any]], overlap: float) -> float:
-    """Step between positions at which neighbouring illuminations overlap by a fraction.
+    """The step between positions at which neighbouring illuminations overlap by a given fraction.
 
     The probe's diameter is that of a uniform disc with the same participation area
     ``(sum I)**2 / sum I**2``; the overlap is the linear one, ``1 - step / diameter``.
@@ -51,20 +51,20 @@ def scan_positions(
     count: int | None = None,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Positions at which every patch lies within the object.
+    """Positions of a scan, such that every patch lies within the object.
 
     Parameters
     ----------
     kind : {"raster", "fermat", "random"}
-        Rows; a Fermat spiral from the middle [Huang et al., Opt. Express 22 (2014)]; anywhere.
+        Rows, a Fermat spiral about the centre [Huang et al., Opt. Express 22 (2014)], or uniformly distributed.
     object_shape : pair of int
     N : int
         Width and height of a patch, pixels.
     step_px : float, optional
-        Distance of neighbours (fermat, random: the root of the area for each position).
-        Without it, the positions fill the object.
+        Distance of neighbours; for fermat and random, the square root of the area per position. By default, `count`
+        positions fill the object.
     count : int, optional
-        Number of positions; without it, as many as the step allows.
+        Number of positions; by default, as many as the step allows.
     seed : int
         Of random positions.
 
@@ -78,31 +78,31 @@ def scan_positions(
     ObjectError
         The object is no larger than the probe.
     ScanError
-        Fewer positions fit than were asked for.
+        Fewer positions fit than requested.
     SettingsError
-        Neither step nor count, or unusable ones.
+        Neither step nor count is given, or one is not positive.
     """
     area = (object_shape[0] - N, object_shape[1] - N)
     if min(area) < 1:
         raise ObjectError(
-            "the object leaves no room for a scan", found=object_shape, expected=f"more than {N} pixels along each axis"
+            "the object is too small for a scan", found=object_shape, expected=f"more than {N} pixels along each axis"
         )
     if kind not in KINDS:
-        raise SettingsError("no such kind of scan", key="positions", found=kind, expected=", ".join(KINDS))
+        raise SettingsError("no such scan pattern", key="positions", found=kind, expected=", ".join(KINDS))
     given = [number for number in (step_px, count) if number is not None]
     if not given or not all(number > 0 for number in given):
         raise SettingsError("unusable value", key="step_px, count", found=(step_px, count), expected="positive numbers")
     points = _filled(kind, area, count or 1, seed) if step_px is None else _points(kind, area, step_px, count, seed)
     if count is not None and len(points) < count:
         raise ScanError(
-            "the object has no room for so many positions", key="count", found=count, expected=f"at most {len(points)}",
-            remedy="take a smaller step or a larger object",
+            "not enough positions fit into the object", key="count", found=count, expected=f"at most {len(points)}",
+            remedy="use a smaller step or a larger object",
         )  # fmt: skip
     return points[:count] + np.array(object_shape) / 2
 
 
 def _filled(kind: Kind, area: tuple[int, int], count: int, seed: int) -> NDArray[np.float64]:
-    """At least `count` points spread over the area."""
+    """At least `count` points that fill the area."""
     step = math.sqrt((area[0] + 1) * (area[1] + 1) / count) * 2
     while len(points := _points(kind, area, step, count, seed)) < count:
         step *= _SHRINK
@@ -110,7 +110,7 @@ def _filled(kind: Kind, area: tuple[int, int], count: int, seed: int) -> NDArray
 
 
 def _points(kind: Kind, area: tuple[int, int], step: float, count: int | None, seed: int) -> NDArray[np.float64]:
-    """Points about the middle of the area."""
+    """Points about the centre of the area."""
     if kind == "raster":
         y, x = ((np.arange(size // step + 1) - size // step / 2) * step for size in area)
         return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)

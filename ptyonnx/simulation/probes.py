@@ -1,4 +1,4 @@
-"""Incoherent modes for probes to simulate with."""
+"""Incoherent modes of simulated probes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ _MOST_MODES = 10
 def add_modes(
     probe: NDArray[np.complexfloating[Any, Any]], modes: int, second_mode_power: float = 0.2
 ) -> NDArray[np.complex64]:
-    """Add incoherent modes to a probe of one mode, keeping its photons.
+    """Add incoherent modes to a probe of one mode; the number of photons stays the same.
 
-    The modes are the probe times 1, x, y, x y, … made orthogonal: what small vibrations of the
-    sample or the source do to first and second order.
+    The modes are the probe times 1, x, y, x y, …, made orthogonal. Small vibrations of the sample or the source have
+    this effect to first and second order.
 
     Parameters
     ----------
     probe : (1, y, x) complex
     modes : int
-        Number of modes afterwards.
+        Number of modes of the result.
     second_mode_power : float
-        Photons of the second mode relative to those of the first two; further modes weaken
-        by the same ratio.
+        Photons of the second mode, divided by those of the first two. Further modes decrease by the same ratio.
 
     Returns
     -------
@@ -38,12 +37,12 @@ def add_modes(
     Raises
     ------
     SettingsError
-        The probe has several modes already, or the numbers make no sense.
+        The probe already has several modes, or an argument is out of range.
     """
     if len(probe) != 1 and modes != len(probe):
         raise SettingsError(
-            "the probe has several modes already", key="probe_modes", found=len(probe), expected=modes,
-            remedy="leave the number of modes out",
+            "the probe already has several modes", key="probe_modes", found=len(probe), expected=modes,
+            remedy="omit the number of modes",
         )  # fmt: skip
     if not 1 <= modes <= _MOST_MODES or not 0 < second_mode_power < 1:
         raise SettingsError(

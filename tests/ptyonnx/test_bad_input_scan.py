@@ -85,11 +85,11 @@ def far_away() -> Arrays:
     return {**arrays, "xcoords": np.where(np.arange(COUNT) == 3, 1e9, arrays["xcoords"])}
 
 
-# name -> arrays, key that is named, what is said
+# name -> arrays, key that is named, facts that are stated
 BAD = {
-    "no patterns": (without("diffraction"), "diffraction", "missing"),
-    "no x": (without("xcoords"), "xcoords", "missing"),
-    "no y": (without("ycoords"), "ycoords", "missing"),
+    "no patterns": (without("diffraction"), "diffraction", "found xcoords, ycoords"),
+    "no x": (without("xcoords"), "xcoords", "found diffraction"),
+    "no y": (without("ycoords"), "ycoords", "found diffraction"),
     "rank 2": (altered("diffraction", lambda a: a[0]), "diffraction", r"found float32 \(64, 64\)"),
     "rank 4": (altered("diffraction", lambda a: a[:, np.newaxis]), "diffraction", r"found float32 \(20, 1, 64, 64\)"),
     "positions of rank 2": (altered("xcoords", lambda a: a[:, np.newaxis]), "xcoords", r"found float64 \(20, 1\)"),
@@ -97,31 +97,31 @@ BAD = {
     "text": (altered("diffraction", lambda a: a.astype(str)), "diffraction", "found <U"),
     "positions as text": (altered("ycoords", lambda a: a.astype(str)), "ycoords", "found <U"),
     "real probe": (altered("probeGuess", np.abs), "probeGuess", "found float32"),
-    "oblong": (altered("diffraction", lambda a: a[:, :, :60]), "diffraction", "not square"),
+    "oblong": (altered("diffraction", lambda a: a[:, :, :60]), "diffraction", r"found \(20, 64, 60\)"),
     "odd N": (cropped(63), "diffraction", "expected an even number"),
     "small N": (cropped(16), "diffraction", "N = 16"),
     "probe of another N": (altered("probeGuess", lambda a: a[:32, :32]), "probeGuess", r"found complex64 \(32, 32\)"),
-    "NaN": (one_value("diffraction", np.nan), "diffraction", "NaN or infinity, found nan in pattern 3"),
-    "infinity": (one_value("diffraction", np.inf), "diffraction", "NaN or infinity, found inf in pattern 3"),
-    "negative": (one_value("diffraction", -1), "diffraction", "negative values, found -1.0 in pattern 3"),
-    "NaN probe": (one_value("probeGuess", np.nan), "probeGuess", "NaN or infinity"),
-    "NaN position": (one_value("ycoords", np.nan), "ycoords", "NaN or infinity, found pattern 3"),
-    "infinite position": (one_value("xcoords", -np.inf), "xcoords", "NaN or infinity, found pattern 3"),
-    "intensities": (altered("diffraction", np.square), "diffraction", "look like intensities.*whole.*--values intensity"),
+    "NaN": (one_value("diffraction", np.nan), "diffraction", "found nan in pattern 3"),
+    "infinity": (one_value("diffraction", np.inf), "diffraction", "found inf in pattern 3"),
+    "negative": (one_value("diffraction", -1), "diffraction", "found -1.0 in pattern 3"),
+    "NaN probe": (one_value("probeGuess", np.nan), "probeGuess", ""),
+    "NaN position": (one_value("ycoords", np.nan), "ycoords", "found pattern 3"),
+    "infinite position": (one_value("xcoords", -np.inf), "xcoords", "found pattern 3"),
+    "intensities": (altered("diffraction", np.square), "diffraction", "--values intensity"),
     "counts": (
         altered("diffraction", lambda a: np.rint(a**2).astype(np.uint16)), "diffraction",
-        "look like intensities.*whole.*--values intensity",
+        "--values intensity",
     ),
-    "positions outside": (altered("xcoords", lambda a: a + 400), "xcoords", "20 positions lie wholly outside of the reference"),
-    "a position outside": (one_value("ycoords", -900), "ycoords", "1 positions lie wholly outside.*pattern 3"),
-    "a position far away": (far_away, "positions", "span too many pixels"),
+    "positions outside": (altered("xcoords", lambda a: a + 400), "xcoords", ""),
+    "a position outside": (one_value("ycoords", -900), "ycoords", "pattern 3"),
+    "a position far away": (far_away, "positions", ""),
     "fewer positions": (altered("ycoords", lambda a: a[:-1]), "ycoords", "found 19 positions, expected 20"),
-    "equal positions": (standing_still(0), "xcoords", "all positions are equal"),
-    "positions in metres": (standing_still(1e-8), "xcoords", "within one pixel.*metres"),
-    "no light": (altered("diffraction", np.zeros_like), "diffraction", "zero everywhere"),
-    "dark probe": (altered("probeGuess", np.zeros_like), "probeGuess", "zero everywhere"),
-    "objects": (altered("diffraction", lambda _: np.array([Pickled()])), "diffraction", "have to be unpickled"),
-    "objects as positions": (altered("xcoords", lambda _: np.array([Pickled()])), "xcoords", "have to be unpickled"),
+    "equal positions": (standing_still(0), "xcoords", ""),
+    "positions in metres": (standing_still(1e-8), "xcoords", ""),
+    "no light": (altered("diffraction", np.zeros_like), "diffraction", ""),
+    "dark probe": (altered("probeGuess", np.zeros_like), "probeGuess", ""),
+    "objects": (altered("diffraction", lambda _: np.array([Pickled()])), "diffraction", ""),
+    "objects as positions": (altered("xcoords", lambda _: np.array([Pickled()])), "xcoords", ""),
 }  # fmt: skip
 
 
@@ -160,12 +160,13 @@ def test_the_scan_is_good_before_it_is_spoiled(folder: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_array_is_refused(capsys: Output, folder: Path, bundle: Path, case: str, command: str) -> None:
-    arrays, key, message = BAD[case]
+    arrays, key, facts = BAD[case]
     np.savez(folder / "scan.npz", **arrays())
     line = refused(capsys, folder, *commands(bundle)[command], "scan.npz")
     assert line.startswith("scan.npz: '")
     assert key in line.split(":")[1]
-    assert re.search(message, line)
+    assert re.search(facts, line)
+    assert not Path(TOUCHED).exists()
 
 
 def npz_bytes(path: Path) -> bytes:
@@ -176,24 +177,24 @@ def npz_bytes(path: Path) -> bytes:
 
 
 FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "empty": (lambda _: b"", "not a scan that can be read"),
-    "text": (lambda _: b"x,y\n1,2\n", "not a scan that can be read"),
+    "empty": (lambda _: b"", ""),
+    "text": (lambda _: b"x,y\n1,2\n", ""),
     "an HDF5 file": (lambda _: b"\x89HDF\r\n\x1a\n" + bytes(100), "found an HDF5 file"),
-    "half of it": (lambda good: good[: len(good) // 2], "not a complete NPZ file"),
-    "all but the end": (lambda good: good[:-1], "not a complete NPZ file"),
-    "a bit is wrong": (lambda good: good[:5000] + bytes([good[5000] ^ 1]) + good[5001:], "not a complete array"),
-    "a zip of something else": (lambda _: b"PK\5\6" + bytes(18), "'diffraction': missing"),
+    "half of it": (lambda good: good[: len(good) // 2], ""),
+    "all but the end": (lambda good: good[:-1], ""),
+    "a bit is wrong": (lambda good: good[:5000] + bytes([good[5000] ^ 1]) + good[5001:], "'diffraction'"),
+    "a zip of something else": (lambda _: b"PK\5\6" + bytes(18), "'diffraction'"),
 }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("case", FILES)
 def test_a_bad_file_is_refused(capsys: Output, folder: Path, bundle: Path, case: str, command: str) -> None:
-    damage, message = FILES[case]
+    damage, key = FILES[case]
     (folder / "scan.npz").write_bytes(damage(npz_bytes(folder / "good.npz")))
     line = refused(capsys, folder, *commands(bundle)[command], "scan.npz")
     assert line.startswith("scan.npz: ")
-    assert message in line
+    assert key in line
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ptyonnx.formats import load_scan, write_scan
-from ptyonnx_bundles.errors import ObjectError, OutputError, PtyonnxError, ScanError, SettingsError
+from ptyonnx_bundles.errors import ObjectError, OutputError, ScanError, SettingsError
 
 COUNT, N = 12, 32
 
@@ -29,13 +29,12 @@ def good() -> dict[str, Any]:
     }
 
 
-def refused(path: Path, **options: Any) -> str:
-    with pytest.raises(PtyonnxError) as caught:
+def refused(path: Path, **options: Any) -> ScanError:
+    with pytest.raises(ScanError) as caught:
         load_scan(path, **options)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert line.startswith(str(path))
-    return line
+    assert "\n" not in str(caught.value)
+    assert caught.value.file == str(path)
+    return caught.value
 
 
 def with_value(array: Any, value: float) -> Any:
@@ -45,86 +44,90 @@ def with_value(array: Any, value: float) -> Any:
 
 
 a = good()
+# Array, its value, and facts that the error must state beside the array's name.
 BAD = {
-    "no patterns key": ("diffraction", None, "missing, found xcoords, ycoords"),
-    "no x": ("xcoords", None, "missing"),
-    "no y": ("ycoords", None, "missing"),
-    "patterns of rank 2": ("diffraction", np.ones((N, N), np.float32), "wrong array"),
-    "patterns of rank 4": ("diffraction", np.ones((2, 1, N, N), np.float32), "wrong array"),
-    "complex patterns": ("diffraction", np.ones((COUNT, N, N), np.complex64), "wrong array, found complex64"),
-    "patterns of text": ("diffraction", np.full((COUNT, N, N), "1"), "wrong array"),
-    "patterns of booleans": ("diffraction", np.ones((COUNT, N, N), bool), "wrong array, found bool"),
-    "patterns of objects": ("diffraction", np.full((COUNT, N, N), None), "would have to be unpickled"),
-    "oblong patterns": ("diffraction", np.ones((COUNT, N, N + 2), np.float32), "not square.*order of axes"),
-    "pattern last": ("diffraction", np.ones((N, N, COUNT), np.float32), "not square.*declare it with axes=.yxn"),
-    "odd N": ("diffraction", 0.5 * np.ones((COUNT, 33, 33)), "unusable pattern size.*even number"),
-    "small N": ("diffraction", 0.5 * np.ones((COUNT, 16, 16)), "unusable pattern size.*N = 16"),
-    "no pattern": ("diffraction", np.ones((0, N, N)), "no patterns"),
-    "NaN": ("diffraction", with_value(a["diffraction"], np.nan), r"NaN or infinity, found nan in pattern 1 at .*\(1, 1\)"),
-    "inf": ("diffraction", with_value(a["diffraction"], np.inf), "NaN or infinity, found inf in pattern 1"),
-    "negative": ("diffraction", with_value(a["diffraction"], -1), "negative values, found -1.0 in pattern 1"),
-    "negative counts": ("diffraction", with_value(np.ones((COUNT, N, N), np.int32), -3), "negative values, found -3"),
-    "dark": ("diffraction", np.zeros((COUNT, N, N), np.float32), "zero everywhere"),
-    "counts": ("diffraction", np.rint(a["diffraction"] ** 2), "look like intensities.*whole number.*values=.intensity"),
-    "counts of integers": ("diffraction", np.full((COUNT, N, N), 7, np.uint16), "look like intensities"),
-    "scaled counts": ("diffraction", 1.5e6 * a["diffraction"], "look like intensities.*no detector counts"),
-    "x of rank 2": ("xcoords", a["xcoords"][:, np.newaxis], "wrong array"),
-    "x of text": ("xcoords", a["xcoords"].astype(str), "wrong array"),
-    "fewer positions": ("xcoords", a["xcoords"][:-1], "differ in number, found 11 positions, expected 12"),
-    "more positions": ("ycoords", np.arange(COUNT + 1.0), "differ in number"),
-    "NaN position": ("xcoords", with_value(a["xcoords"], np.nan), "NaN or infinity, found pattern 1"),
-    "positions outside": ("xcoords", a["xcoords"] + 500, "12 positions lie wholly outside of the reference object"),
-    "one position outside": ("ycoords", with_value(a["ycoords"], -40), "1 positions lie wholly outside.*pattern 1 at"),
-    "probe of another N": ("probeGuess", np.ones((64, 64), np.complex64), r"wrong array.*\(32, 32\)"),
-    "probe without phase": ("probeGuess", np.ones((N, N), np.float32), "wrong array.*complex"),
-    "dark probe": ("probeGuess", np.zeros((N, N), np.complex64), "zero everywhere"),
-    "NaN probe": ("probeGuess", with_value(a["probeGuess"], np.nan), "NaN or infinity"),
-    "no mode": ("probeGuess", np.ones((0, N, N), np.complex64), "unusable number of modes"),
-    "probe of objects": ("probeGuess", np.full((N, N), None), "would have to be unpickled"),
-    "object of rank 1": ("objectGuess", np.ones(100, np.complex64), "wrong array"),
-    "NaN object": ("objectGuess", with_value(a["objectGuess"], np.nan), "NaN or infinity"),
+    "no patterns key": ("diffraction", None, "found xcoords, ycoords"),
+    "no x": ("xcoords", None, "found diffraction"),
+    "no y": ("ycoords", None, "found diffraction"),
+    "patterns of rank 2": ("diffraction", np.ones((N, N), np.float32), r"found float32 \(32, 32\)"),
+    "patterns of rank 4": ("diffraction", np.ones((2, 1, N, N), np.float32), r"found float32 \(2, 1, 32, 32\)"),
+    "complex patterns": ("diffraction", np.ones((COUNT, N, N), np.complex64), "found complex64"),
+    "patterns of text": ("diffraction", np.full((COUNT, N, N), "1"), "found <U1"),
+    "patterns of booleans": ("diffraction", np.ones((COUNT, N, N), bool), "found bool"),
+    "patterns of objects": ("diffraction", np.full((COUNT, N, N), None), "asarray"),
+    "oblong patterns": ("diffraction", np.ones((COUNT, N, N + 2), np.float32), "crop the patterns"),
+    "pattern last": ("diffraction", np.ones((N, N, COUNT), np.float32), "axes=.yxn"),
+    "odd N": ("diffraction", 0.5 * np.ones((COUNT, 33, 33)), "even number"),
+    "small N": ("diffraction", 0.5 * np.ones((COUNT, 16, 16)), "N = 16"),
+    "no pattern": ("diffraction", np.ones((0, N, N)), r"found \(0, 32, 32\)"),
+    "NaN": ("diffraction", with_value(a["diffraction"], np.nan), r"found nan in pattern 1 at .*\(1, 1\)"),
+    "inf": ("diffraction", with_value(a["diffraction"], np.inf), "found inf in pattern 1"),
+    "negative": ("diffraction", with_value(a["diffraction"], -1), "found -1.0 in pattern 1"),
+    "negative counts": ("diffraction", with_value(np.ones((COUNT, N, N), np.int32), -3), "found -3"),
+    "dark": ("diffraction", np.zeros((COUNT, N, N), np.float32), ""),
+    "counts": ("diffraction", np.rint(a["diffraction"] ** 2), "whole number.*values=.intensity"),
+    "counts of integers": ("diffraction", np.full((COUNT, N, N), 7, np.uint16), "values=.intensity"),
+    "scaled counts": ("diffraction", 1.5e6 * a["diffraction"], "values=.intensity"),
+    "x of rank 2": ("xcoords", a["xcoords"][:, np.newaxis], r"found float64 \(12, 1\)"),
+    "x of text": ("xcoords", a["xcoords"].astype(str), "found <U"),
+    "fewer positions": ("xcoords", a["xcoords"][:-1], "found 11 positions, expected 12"),
+    "more positions": ("ycoords", np.arange(COUNT + 1.0), "found 13 positions"),
+    "NaN position": ("xcoords", with_value(a["xcoords"], np.nan), "found pattern 1"),
+    "positions outside": ("xcoords", a["xcoords"] + 500, ""),
+    "one position outside": ("ycoords", with_value(a["ycoords"], -40), "pattern 1 at"),
+    "probe of another N": ("probeGuess", np.ones((64, 64), np.complex64), r"expected .*\(32, 32\)"),
+    "probe without phase": ("probeGuess", np.ones((N, N), np.float32), "expected complex"),
+    "dark probe": ("probeGuess", np.zeros((N, N), np.complex64), ""),
+    "NaN probe": ("probeGuess", with_value(a["probeGuess"], np.nan), ""),
+    "no mode": ("probeGuess", np.ones((0, N, N), np.complex64), r"found \(0, 32, 32\)"),
+    "probe of objects": ("probeGuess", np.full((N, N), None), "asarray"),
+    "object of rank 1": ("objectGuess", np.ones(100, np.complex64), r"found complex64 \(100,\)"),
+    "NaN object": ("objectGuess", with_value(a["objectGuess"], np.nan), ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_array_is_refused_by_name(tmp_path: Path, case: str, save: Any) -> None:
-    key, value, message = BAD[case]
+    key, value, facts = BAD[case]
     arrays = {**good(), key: value}
     save(tmp_path / "a.npz", **{name: array for name, array in arrays.items() if array is not None})
-    line = refused(tmp_path / "a.npz")
-    assert re.search(message, line)
-    assert key in line or "positions" in line
+    error = refused(tmp_path / "a.npz")
+    assert error.key in {key, "xcoords, ycoords"}
+    assert re.search(facts, str(error))
 
 
-@pytest.mark.parametrize("offset,problem", [(0, "all positions are equal"), (1e-6, "lie within one pixel.*metres")])
-def test_a_scan_that_stands_still_is_refused(tmp_path: Path, offset: float, problem: str) -> None:
+@pytest.mark.parametrize("offset", [0, 1e-6])
+def test_a_scan_that_stands_still_is_refused(tmp_path: Path, offset: float) -> None:
     places = 40 + offset * np.arange(COUNT)
     np.savez(tmp_path / "a.npz", **{**good(), "xcoords": places, "ycoords": places})
-    assert re.search(problem, refused(tmp_path / "a.npz"))
+    assert refused(tmp_path / "a.npz").key == "xcoords, ycoords"
 
 
 def test_negative_counts_stay_an_error_when_declared(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{**good(), "diffraction": with_value(good()["diffraction"], -2)})
-    assert "negative values" in refused(tmp_path / "a.npz", values="intensity")
+    error = refused(tmp_path / "a.npz", values="intensity")
+    assert error.key == "diffraction"
+    assert "-2" in str(error.found)
 
 
-@pytest.mark.parametrize("options", [{"values": "counts"}, {"axes": "yx"}, {"limit": 0}])
-def test_an_unknown_declaration_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("key, value", [("values", "counts"), ("axes", "yx"), ("limit", 0)])
+def test_an_unknown_declaration_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     np.savez(tmp_path / "a.npz", **good())
-    with pytest.raises(SettingsError):
-        load_scan(tmp_path / "a.npz", **options)
+    with pytest.raises(SettingsError) as caught:
+        load_scan(tmp_path / "a.npz", **{key: value})
+    assert (caught.value.key, caught.value.found) == (key, value)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\3\4 but no archive", b"\x89HDF\r\n\x1a\n", b"x,y\n1,2\n"])
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(content)
-    assert re.search("not a (scan that can be read|complete NPZ file)", refused(tmp_path / "a.npz"))
+    assert refused(tmp_path / "a.npz").key is None
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    assert "No such file" in refused(tmp_path / "a.npz")
-    assert "a folder, not a file; give the path of a file" in refused(tmp_path)
+    assert refused(tmp_path / "a.npz").key is None
+    assert refused(tmp_path).key is None
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
@@ -134,11 +137,11 @@ def test_a_truncated_or_damaged_file_is_refused(tmp_path: Path, save: Any) -> No
     content = path.read_bytes()
     for length in (1, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
-        assert re.search("not a", refused(path))
+        refused(path)
     damaged = bytearray(content)
     damaged[20_000] ^= 1
     path.write_bytes(damaged)
-    assert "'diffraction': not a complete array" in refused(path)
+    assert refused(path).key == "diffraction"
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
         if key == "_metadata":
             assert len(load_scan(tmp_path / "a.npz")) == COUNT
         else:
-            assert "unpickled" in refused(tmp_path / "a.npz")
+            assert refused(tmp_path / "a.npz").key == key
     assert not (tmp_path / "exploded").exists()
 
 
@@ -179,7 +182,7 @@ def test_a_forged_member_is_refused_before_anything_is_allocated(tmp_path: Path,
     np.savez(tmp_path / "a.npz", **{key: value for key, value in good().items() if key != "diffraction"})
     with zipfile.ZipFile(tmp_path / "a.npz", "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("diffraction.npy", member)
-    assert "'diffraction': not a complete array" in refused(tmp_path / "a.npz")
+    assert refused(tmp_path / "a.npz").key == "diffraction"
 
 
 def test_a_bomb_is_stopped_by_the_size_it_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +191,10 @@ def test_a_bomb_is_stopped_by_the_size_it_claims(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "a.npz").stat().st_size < 200_000
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert "expected 67108992 bytes of free space; set TMPDIR" in refused(tmp_path / "a.npz")
+    error = refused(tmp_path / "a.npz")
+    assert error.key == "diffraction"
+    assert "67108992 bytes" in str(error.expected)
+    assert "TMPDIR" in str(error.remedy)
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
@@ -198,15 +204,16 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         content[content.index(signature) + flags] |= 1
     (tmp_path / "a.npz").write_bytes(content)
-    assert "not a complete array" in refused(tmp_path / "a.npz")
+    assert refused(tmp_path / "a.npz").key in good()
 
 
 def test_a_file_that_shrinks_after_opening_is_an_error_and_not_garbage(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **good())
     scan = load_scan(tmp_path / "a.npz")
     os.truncate(tmp_path / "a.npz", 5000)
-    with pytest.raises(ScanError, match="ended while patterns were read"):
+    with pytest.raises(ScanError) as caught:
         scan.diffraction[:]
+    assert (caught.value.file, caught.value.key) == (str(tmp_path / "a.npz"), "diffraction")
 
 
 def test_a_probe_file_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -217,5 +224,6 @@ def test_a_probe_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_scan_is_written_to_npz_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **good())
-    with pytest.raises(OutputError, match=r"expected \.npz"):
+    with pytest.raises(OutputError) as caught:
         write_scan(tmp_path / "b.h5", load_scan(tmp_path / "a.npz"))
+    assert caught.value.expected == ".npz"

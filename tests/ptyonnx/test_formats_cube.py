@@ -59,7 +59,7 @@ def test_where_it_does_not_tell_the_order_is_asked_for(tmp_path: Path, truth: An
     with pytest.raises(ScanError) as caught:
         load_scan(tmp_path / "a.npz")
     assert caught.value.key == "diffraction"
-    assert 'axes="yxn"' in str(caught.value)
+    assert 'axes="yxn"' in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize("axes", ["nyx", "yxn", "xyn"])
@@ -75,6 +75,6 @@ def test_the_command_line_says_how_it_read_a_cube(tmp_path: Path, truth: Any, ca
     np.savez(tmp_path / "b.npz", **{**few(), "diffraction": truth.transpose(1, 0, 2)})
     words = ["reconstruct", str(bundle), "-o", str(tmp_path / "r.npz"), "--data"]
     assert main([*words, str(tmp_path / "a.npz")]) == 0
-    assert "read so; --axes nyx reads it otherwise" in capsys.readouterr().err
+    assert "--axes nyx" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "b.npz")]) == 2
     assert "--axes yxn" in capsys.readouterr().err

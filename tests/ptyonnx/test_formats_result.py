@@ -165,22 +165,25 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path: Path, write: Any) ->
     write(tmp_path / "r.h5")
     with pytest.raises(ObjectError) as caught:
         load_result(tmp_path / "r.h5")
-    assert str(caught.value).startswith(str(tmp_path / "r.h5"))
+    assert caught.value.file == str(tmp_path / "r.h5")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_result_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ObjectError, match="No such file"):
+    with pytest.raises(ObjectError) as caught:
         load_result(tmp_path / "r.h5")
+    assert caught.value.file == str(tmp_path / "r.h5")
 
 
 def test_an_unknown_suffix_and_an_unwritable_place_are_refused(tmp_path: Path, result: Reconstruction) -> None:
-    with pytest.raises(OutputError, match=r"unknown format, found '\.tif', expected \.h5, \.hdf5(,| or) \.npz"):
+    with pytest.raises(OutputError) as caught:
         result.save(tmp_path / "r.tif")
+    assert (caught.value.file, caught.value.expected) == (str(tmp_path / "r.tif"), ".h5, .hdf5, .npz")
     (tmp_path / "file").write_text("in the way")
     for suffix in (".h5", ".npz"):
-        with pytest.raises(OutputError, match="cannot be written"):
+        with pytest.raises(OutputError) as caught:
             write_result(tmp_path / "file" / f"r{suffix}", result)
+        assert str(tmp_path / "file") in str(caught.value.file)
     assert (tmp_path / "file").read_text() == "in the way"
 
 

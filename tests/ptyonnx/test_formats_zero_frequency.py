@@ -30,10 +30,9 @@ def cornered(tmp_path: Path) -> Path:
 def test_a_corner_that_nobody_declared_is_refused_and_the_option_named(cornered: Path) -> None:
     with pytest.raises(ScanError) as caught:
         load_scan(cornered)
-    line = str(caught.value)
-    assert line.startswith(f"{cornered}: 'diffraction': the zero frequency seems to be in the corner")
-    assert 'zero_frequency="corner"' in line
-    assert 'zero_frequency="centre"' in line
+    assert (caught.value.file, caught.value.key) == (str(cornered), "diffraction")
+    assert 'zero_frequency="corner"' in str(caught.value.remedy)
+    assert 'zero_frequency="centre"' in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize("axes", ["nyx", "yxn"])
@@ -51,8 +50,9 @@ def test_declared_it_is_shifted_as_it_is_read(cornered: Path, axes: str) -> None
 
 
 def test_an_unknown_place_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'zero_frequency': unknown place, found edge, expected centre or corner"):
+    with pytest.raises(SettingsError) as caught:
         load_scan(SAMPLE, zero_frequency="edge")
+    assert (caught.value.key, caught.value.found) == ("zero_frequency", "edge")
 
 
 def test_the_command_line_takes_it(cornered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

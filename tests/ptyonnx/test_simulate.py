@@ -20,7 +20,7 @@ from ptyonnx.simulation import (
     simulate,
 )
 from ptyonnx.simulation.positions import Kind
-from ptyonnx_bundles.errors import ObjectError, PtyonnxError, ScanError, SettingsError
+from ptyonnx_bundles.errors import ObjectError, ScanError, SettingsError
 
 N = 32
 
@@ -95,8 +95,9 @@ def test_noise_is_poisson_and_follows_from_the_seed() -> None:
 @pytest.mark.parametrize("position", [[15.9, 20], [20, 45.1], [np.nan, 20]])
 def test_a_patch_beyond_the_object_is_refused(position: list[float]) -> None:
     obj, probe = _example()
-    with pytest.raises(ScanError, match="beyond the object"):
+    with pytest.raises(ScanError) as caught:
         simulate(obj, probe, np.array([position, [20, 20]]))
+    assert caught.value.key == "positions"
 
 
 @pytest.mark.parametrize(
@@ -159,8 +160,9 @@ def test_scans_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None
 
 
 def test_an_object_no_larger_than_the_probe_is_refused() -> None:
-    with pytest.raises(ObjectError, match="no room"):
+    with pytest.raises(ObjectError) as caught:
         scan_positions("raster", (32, 80), N, step_px=4)
+    assert caught.value.found == (32, 80)
 
 
 def test_the_overlap_of_a_disc_is_that_of_its_diameter() -> None:
@@ -189,8 +191,9 @@ def test_two_modes_share_as_asked_for_and_one_mode_stays() -> None:
     power = np.sum(np.abs(add_modes(probe, 2, 0.3)) ** 2, axis=(1, 2))
     assert power[1] / power.sum() == pytest.approx(0.3, rel=of_sums(2 * N * N))
     np.testing.assert_allclose(add_modes(probe, 1), probe, rtol=1e-6)
-    with pytest.raises(SettingsError, match="several modes already"):
+    with pytest.raises(SettingsError) as caught:
         add_modes(add_modes(probe, 2), 3)
+    assert (caught.value.key, caught.value.found) == ("probe_modes", 2)
     with pytest.raises(SettingsError):
         add_modes(probe, 2, 1.5)
 
@@ -224,13 +227,15 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes | None) -> N
     path = tmp_path / "picture.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ObjectError, match=r"picture\.png"):
+    with pytest.raises(ObjectError) as caught:
         object_from_images(path)
+    assert caught.value.file == str(path)
 
 
 def test_an_image_without_contrast_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ObjectError, match="contrast"):
+    with pytest.raises(ObjectError) as caught:
         object_from_images(_grey(tmp_path / "flat.png", np.full((20, 20), 7, np.uint8)))
+    assert caught.value.file == str(tmp_path / "flat.png")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -264,14 +269,16 @@ def test_unusable_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
     if name == "real.npy":
         np.save(path, np.ones((40, 40)))
     for read in (load_object, load_probe):
-        with pytest.raises(ObjectError, match=name):
+        with pytest.raises(ObjectError) as caught:
             read(path)
+        assert caught.value.file == str(path)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", diffraction=np.ones(3))
-    with pytest.raises(ObjectError, match="'object or objectGuess': missing, found diffraction"):
+    with pytest.raises(ObjectError) as caught:
         load_object(tmp_path / "other.npz")
+    assert (caught.value.key, caught.value.found) == ("object or objectGuess", "diffraction")
 
 
 def test_positions_are_read_from_scans_arrays_and_text(tmp_path: Path) -> None:
@@ -286,8 +293,9 @@ def test_positions_are_read_from_scans_arrays_and_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["1 2 3\n", "a b\n", "nan 1\n2 3\n", "1 2\n3\n"])
 def test_text_that_holds_no_positions_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "points.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(PtyonnxError, match=r"points\.txt"):
+    with pytest.raises(ScanError) as caught:
         read_positions(tmp_path / "points.txt")
+    assert (caught.value.file, caught.value.key) == (str(tmp_path / "points.txt"), "positions")
     with pytest.raises(ScanError) as refusal:
         read_positions(tmp_path / "spiral")
     assert refusal.value.key == "positions"
