@@ -325,5 +325,5 @@ def _check_digest(part: str, computed: str, stated: str, file: str) -> None:
     if computed != stated:
         raise DigestError(
             f"the {part} changed after the bundle was written", file=file, key=f"digest of the {part}",
-            found=computed[:16] + "…", expected=stated[:16] + "…", remedy="fetch the bundle again, or export it anew",
+            found=computed[:16] + "…", expected=stated[:16] + "…", remedy="fetch the bundle again, or export it again",
         )  # fmt: skip

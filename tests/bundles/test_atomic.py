@@ -1,4 +1,4 @@
-"""A file is written completely or not at all, whatever happens on the way."""
+"""A file is written completely or not at all, also after a failure or a kill."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:
-    """As root, a rename over /dev/null would remove it for everybody."""
+    """As root, a rename over /dev/null would replace it for all users."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OutputError) as caught:
@@ -121,13 +121,13 @@ def test_a_file_in_the_place_of_a_folder(target: Path) -> None:
     assert_untouched(target)
 
 
-def test_a_place_is_found_writable_without_being_touched(target: Path, tmp_path: Path) -> None:
+def test_a_writable_path_is_checked_without_a_change(target: Path, tmp_path: Path) -> None:
     check_writable(target)
     check_writable(tmp_path / "a" / "c.onnx")
     assert_untouched(target)
 
 
-def test_a_place_that_cannot_be_written_is_known_beforehand(target: Path, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_refused_beforehand(target: Path, tmp_path: Path) -> None:
     for path in (target / "inside.onnx", target / "deep" / "inside.onnx", tmp_path, tmp_path / ("x" * 300), "a\0b"):
         with pytest.raises(OutputError) as caught:
             check_writable(path)
@@ -136,7 +136,7 @@ def test_a_place_that_cannot_be_written_is_known_beforehand(target: Path, tmp_pa
 
 
 def test_a_folder_without_permission_is_known_beforehand(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root every folder can be written, so the system call has to say no."""
+    """Root can write to every folder, so the system call is made to fail."""
 
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -200,7 +200,7 @@ except OutputError as error:
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
-    """Give a folder that a process without rights can reach."""
+    """Make a folder that an unprivileged process can access."""
     tmp_path.chmod(0o755)
     for folder in tmp_path.parents:
         if folder.stat().st_mode & 0o001:
@@ -333,7 +333,7 @@ def test_writers_at_the_same_time_do_not_mix(target: Path) -> None:
 def test_whoever_takes_a_temporary_file_for_abandoned_removes_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process looks between the making of the file and its locking, and removes it a moment too late."""
+    """Another process sees the file between its creation and its locking, and removes it slightly later."""
     first = True
     lock = atomic.try_lock
 

@@ -1,4 +1,4 @@
-"""Bundles: written, read back, and the samples of every protocol for ever."""
+"""Bundles are written and read back, and the samples of every protocol stay readable."""
 
 from __future__ import annotations
 

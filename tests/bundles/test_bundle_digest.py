@@ -1,4 +1,4 @@
-"""One digest over everything in a bundle that means something: each edit changes it, encoding does not."""
+"""The bundle digest changes with every edit of a bundle but not with its encoding."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_whoever_edits_a_bundle_is_believed_but_has_another_digest(bundle: Bundle, tmp_path: Path, edit: str) -> None:
-    """The digests inside the file are computed anew, as anybody can."""
+    """The digests inside the file are recomputed, which needs no key."""
     edited = EDITS[edit](bundle)
     write_bundle(tmp_path / "edited.onnx", edited.model, edited.manifest, edited.probe, edited.selftest)
     assert read_bundle(tmp_path / "edited.onnx").digest != bundle.digest

@@ -1,4 +1,4 @@
-"""Whatever a child says that a graph has taken over, its parent says so in one line and ends it."""
+"""If a graph has taken over its child process, the parent reports malformed messages in one line and ends the child."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def message(words: object, described: object = ()) -> str:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Open a graph whose child says these lines, one after each question. A thread speaks for it: that is faster."""
+    """Open a graph whose child sends these lines, one per request; a thread plays the child, which is faster."""
 
     def answer(line: socket.socket, lines: tuple[str, ...]) -> None:
         with line:
@@ -106,7 +106,7 @@ def test_a_child_that_lies_when_it_computes_is_one_error(opened: Any, lie: str) 
             graph.run(["object"], {})
 
 
-def test_a_child_that_is_honest_is_believed(opened: Any) -> None:
+def test_an_honest_child_is_accepted(opened: Any) -> None:
     with opened(message(HONEST), message({"failed": "it does not fit"})) as graph:
         assert graph.about == {"provider": "cpu"}
         with pytest.raises(RuntimeError, match="it does not fit"):

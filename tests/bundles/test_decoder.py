@@ -1,4 +1,4 @@
-"""The decoder sees in a model what the onnx package sees, however the model was encoded."""
+"""The decoder reads the same model as the onnx package, for every encoding of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTRIBUTES = st.one_of(INTS, FLOATS, NAMES, *(st.lists(kind, min_size=1, max_siz
 
 
 def assert_same(decoded: OnnxFile, model: onnx.ModelProto) -> None:
-    """Compare with what the onnx package's own parser says."""
+    """Compare with the parser of the onnx package."""
     graph = model.graph
     assert [(n.name, n.operator, n.inputs, n.outputs) for n in decoded.nodes] == [
         (n.name, n.op_type, tuple(n.input), tuple(n.output)) for n in graph.node

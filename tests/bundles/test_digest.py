@@ -1,4 +1,4 @@
-"""Digests: computed here a second time from the specification, with the onnx package and hashlib."""
+"""Digests agree with a second implementation of the specification, with the onnx package and hashlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Foreign bundles (protocol 3): written, read back, published schema, and what the two protocols keep apart."""
+"""Foreign bundles (protocol 3): written and read back, their published schema, and their separation from native ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arbitrary bytes never cause anything but a BundleError, and no accepted change alters what a bundle is."""
+"""Arbitrary bytes cause no error but a BundleError, and every accepted change keeps the meaning of a bundle."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_only_a_later_protocol_is_told_to_upgrade(good: bytes) -> None:
 
 @pytest.mark.parametrize("sample, case", ALL)
 def test_refusing_needs_little_memory(sample: Path, case: tuple[Damage, str]) -> None:
-    """What a file can allocate is bounded by its own size, not by what it promises."""
+    """The memory that a file can allocate is bounded by its own size, not by the sizes that it states."""
     damaged = case[0](sample.read_bytes())
     tracemalloc.start()
     with pytest.raises(BundleError):

@@ -1,4 +1,4 @@
-"""Headers of NPY files: every spelling that writers have is read as NumPy reads it, nothing else is."""
+"""Headers of NPY files: every form that writers use is read as NumPy reads it, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where files may go: the last folder is made and mentioned, more is refused, and names are text."""
+"""Paths of outputs: the last folder is created and logged, more is refused, and names must be UTF-8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every converter, and what holds between them."""
+"""The contract of every converter, and the agreement between converters."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def run_model(model_bytes: bytes, patterns: np.ndarray) -> dict[str, np.ndarray]
 
 
 def run(network: ForeignNetwork, patterns: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """What the graph gives, and how far another correct implementation may be from it: each errs on its own."""
+    """Output of the graph, and its largest difference from another correct implementation: the errors of both add up."""
     found, allowed = of_model(lambda model: run_model(model, patterns), network.model)
     sizes = {name: float(np.abs(value).max()) for name, value in found.items()}
     return dict(found), {name: 2 * (allowed[name] + of_functions(size)) for name, size in sizes.items()}

@@ -1,4 +1,4 @@
-"""The door to HDF5 files: what is in the file is read, what is elsewhere, too much or damaged is refused in time."""
+"""The reader of HDF5 files reads data of the file; external, too large or damaged data are refused in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What importing the converters costs."""
+"""Importing the converters loads no framework."""
 
 from __future__ import annotations
 

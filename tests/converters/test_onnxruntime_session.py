@@ -1,4 +1,4 @@
-"""Where no process can be confined, as on Windows, a stranger's graph still opens, and that is said aloud."""
+"""Where a process cannot be confined, as on Windows, an untrusted graph opens in this one, with a warning."""
 
 from __future__ import annotations
 

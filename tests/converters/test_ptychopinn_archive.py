@@ -1,4 +1,4 @@
-"""A file that is no bundle of PtychoPINN, or a damaged or hostile archive, ends in one line that says so."""
+"""A file that is not a PtychoPINN bundle, or is damaged or hostile, is refused in one line."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_too_many_members(tmp_path: Path) -> None:
 def test_random_damage_ends_in_one_line_or_in_the_same_network(
     torch_path: Path, keras_path: Path, tmp_path: Path
 ) -> None:
-    """Damage below the checksums of the archive, as one who means harm would do it."""
+    """Damage with valid checksums of the archive, as an attacker would cause it."""
     random = np.random.default_rng(0)
     path = tmp_path / "damaged.zip"
     for source, member in ((torch_path, TORCH), (keras_path, KERAS)):

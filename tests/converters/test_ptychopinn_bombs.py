@@ -1,4 +1,4 @@
-"""An archive that would unpack to more than its size allows is refused before it takes memory, whatever it says of itself."""
+"""A ZIP bomb is refused before it takes memory, even if the sizes in its headers are false."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_bomb_is_not_unpacked(member: str, tmp_path: Path) -> None:
 
 
 def zeros(path: Path, **sizes: int) -> Path:
-    """Append members of zeros, so many MiB each."""
+    """Append members of zeros, sizes in MiB."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         for name, size in sizes.items():
             with archive.open(name, "w", force_zip64=True) as stream:
@@ -53,7 +53,7 @@ def test_a_bomb_that_nobody_would_read_is_refused(
 
 
 def test_members_that_nobody_would_read_are_a_bomb_together(torch_path: Path, tmp_path: Path) -> None:
-    """Each of them is small; the file says that it unpacks to more than 64 MiB and a hundred times its size."""
+    """Each is small; together they decompress to more than 64 MiB and a hundred times the size of the file."""
     path = tmp_path / "bomb.zip"
     path.write_bytes(torch_path.read_bytes())
     line = refused(zeros(path, **{f"notes{index}": 48 for index in range(6)}))
@@ -95,7 +95,7 @@ def test_a_member_that_is_larger_than_it_says(torch_path: Path, tmp_path: Path) 
 
 
 def lying(path: Path, member: str, size: int) -> Path:
-    """Let the archive say another size of a member."""
+    """State a false size of a member in the archive."""
     raw = bytearray(path.read_bytes())
     entry = raw.find(b"PK\x01\x02")
     while raw[entry + 46 : entry + 46 + len(member)] != member.encode():
@@ -106,7 +106,7 @@ def lying(path: Path, member: str, size: int) -> Path:
 
 
 def grown(path: Path) -> tuple[int, str]:
-    """Bytes by which a process of its own grows at most while it refuses a file, and the line that it says."""
+    """Memory growth of a separate process while it refuses a file, in bytes, and its error line."""
     code = """
 import re, sys
 from pathlib import Path
@@ -130,7 +130,7 @@ except ConversionError as error:
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_bomb_whose_header_lies_takes_no_memory(packing: int, tmp_path: Path) -> None:
-    """It says 100 bytes, and unpacks to 256 MB."""
+    """It states 100 bytes and decompresses to 256 MB."""
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", packing) as archive:
         archive.writestr(TORCH, bytes(2**28))
     size, line = grown(lying(tmp_path / "bomb.zip", TORCH, 100))
@@ -148,7 +148,7 @@ def test_a_bomb_whose_header_lies_inside_of_another_archive_takes_no_memory(torc
 
 
 def test_many_members_below_the_bound_are_a_bomb_together(torch_path: Path, tmp_path: Path) -> None:
-    """A state dict of 20 numbers, each of which lies in 48 MB of its own, packed twice."""
+    """A state dict of 20 numbers, each in its own storage of 48 MB, compressed twice."""
     count, length = 20, 3 * 2**22
     with zipfile.ZipFile(tmp_path / "inner.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", state_of_ones(count, length))
@@ -163,7 +163,7 @@ def test_many_members_below_the_bound_are_a_bomb_together(torch_path: Path, tmp_
 
 
 def test_what_was_unpacked_before_counts(torch_path: Path, tmp_path: Path) -> None:
-    """An archive of 40 MiB, packed small, whose one member is 40 MiB once more: each below the bound of 64 MiB."""
+    """A compressed archive of 40 MiB with a member of 40 MiB: each is below the limit of 64 MiB."""
     length = 10 * 2**20
     with zipfile.ZipFile(tmp_path / "inner.zip", "w") as archive:
         archive.writestr("archive/data.pkl", state_of_ones(1, length))

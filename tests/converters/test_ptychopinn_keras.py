@@ -1,4 +1,4 @@
-"""A TensorFlow bundle of PtychoPINN with another configuration or other weights ends in one line."""
+"""A TensorFlow bundle of PtychoPINN with a wrong configuration or wrong weights is refused in one line."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_whatever_stands_in_a_configuration_it_is_a_network_or_one_line(
 
 @pytest.mark.parametrize("step", [{}, [1], 2, True])
 def test_channels_that_are_taken_in_steps(step: object, archive: KerasArchive) -> None:
-    """What is no number cannot even be looked up."""
+    """Some of these values cannot be compared or hashed."""
     config = copy.deepcopy(archive.config)
     (bounds, *_) = [
         argument["config"]
@@ -285,7 +285,7 @@ def test_a_virtual_dataset_is_not_followed(keras_path: Path, tmp_path: Path) -> 
 
 
 def test_weights_of_older_keras_are_found_by_their_number(keras_path: Path, tmp_path: Path) -> None:
-    """Before Keras wrote the layer's name beside its weights, the order of the layers said whose they are."""
+    """Before Keras wrote the layer's name beside its weights, only the order of the layers identified them."""
 
     def change(weights: h5py.File) -> None:
         for group in weights["layers"].values():

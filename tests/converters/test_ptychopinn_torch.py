@@ -1,4 +1,4 @@
-"""A PyTorch bundle of PtychoPINN with other weights, settings or pickles than its own ends in one line."""
+"""A PyTorch bundle of PtychoPINN with wrong weights, settings or pickles is refused in one line."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_state_dict_that_is_not_the_networks(
 
 
 def test_a_weight_that_is_missing_is_named(torch_path: Path, tmp_path: Path) -> None:
-    """Each of them, whatever else follows from its neighbours."""
+    """Each weight by its own name, although its neighbours no longer fit either."""
     _, state = torch_state(Variant(scale=0.25, batch_norm=True, bottleneck_cbam=True))
     needed = [name for name in state if "forward_model" not in name and "num_batches" not in name]
     assert len(needed) > 100
@@ -100,7 +100,7 @@ def test_a_weight_that_is_missing_is_named(torch_path: Path, tmp_path: Path) -> 
         assert f"'{name}': " in line
 
 
-def test_one_patch_for_four_patterns_whose_place_nobody_knows(torch_path: Path, tmp_path: Path) -> None:
+def test_one_patch_for_four_patterns_at_an_unknown_position(torch_path: Path, tmp_path: Path) -> None:
     """PtychoPINN's PyTorch network takes four patterns only to give four patches."""
     path = with_state(torch_path, tmp_path, spoil(ENCODER.replace(".1.", ".0."), lambda t: t.repeat(1, 4, 1, 1)))
     line = refused(path)
@@ -148,7 +148,7 @@ def test_settings_of_another_version(version: object, torch_path: Path, tmp_path
 
 
 class _Bomb:
-    """What it says when it is unpickled by the ordinary means."""
+    """Creates a folder if it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (os.mkdir, ("unpickled",))
@@ -241,7 +241,7 @@ _PIECES = st.one_of(
 @example([_NAMES[1], b"(", _STORAGES[0], b"K\x00", _TENSORS[1], _TENSORS[1], b"t", b"R"])
 @example([_TENSORS[1], b"Q"])
 def test_no_pickle_ends_in_a_trace(pieces: list[bytes]) -> None:
-    """Whatever the program is: a value, or one line."""
+    """Every program gives a value or an error of one line."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pth"
         with zipfile.ZipFile(path, "w") as archive:
@@ -255,7 +255,7 @@ def test_no_pickle_ends_in_a_trace(pieces: list[bytes]) -> None:
 
 
 def test_the_fuzzed_pieces_make_tensors(tmp_path: Path) -> None:
-    """Otherwise the test above would only see what is refused at once."""
+    """Without this, the test above might only see programs that are refused at once."""
     for index, tensor in enumerate(_TENSORS):
         with zipfile.ZipFile(tmp_path / "model.pth", "w") as archive:
             archive.writestr("archive/data.pkl", b"\x80\x02" + tensor + b".")

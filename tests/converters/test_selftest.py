@@ -1,4 +1,4 @@
-"""The self-test keeps what network and onnxruntime agree on, and refuses the rest."""
+"""The self-test stores the native object if onnxruntime agrees with it, and refuses a difference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIFFRACTION = np.random.default_rng(0).random((3, 4, 32, 32), np.float32)
 
 @pytest.fixture(scope="module")
 def vacuum() -> bytes:
-    """A network whose every weight is zero but one: amplitude 1, phase 0, whatever comes in."""
+    """A network whose every weight is zero but one: amplitude 1 and phase 0 for every input."""
     weights = {name: np.zeros_like(array) for name, array in RECIPE.initial_weights(0).items()}
     weights["decoder.amplitude.output.bias"] += np.float32(np.log(2))
     weights["whitening.mean"], weights["whitening.scale"] = np.zeros((32, 32), np.float32), np.ones((), np.float32)

@@ -1,4 +1,4 @@
-"""Networks of other systems become bundles that compute what their own files compute, by what was declared."""
+"""Adopted networks compute the same as their original files with the declared conventions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.numerical
 
 
 def run(model: onnx.ModelProto, name: str, values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The original, in onnxruntime, eight patterns at a time as it wants them."""
+    """Run the original in onnxruntime, eight patterns at a time."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     results: list[NDArray[np.float32]] = session.run(None, {name: values})
     return results
@@ -78,7 +78,7 @@ def test_the_edge_network_of_ptychonn_is_adopted_with_its_preset(
 def test_a_vision_transformer_exported_from_torch_is_adopted(
     batch: int, dynamic: bool, optimize: bool, tmp_path: Path
 ) -> None:
-    """Attention, class token expanded to the batch, reshapes with the batch in them: what PtychoViT looks like."""
+    """Attention, class token expanded to the batch, reshapes with the batch in them, as in PtychoViT."""
     import torch
 
     network = ptychovit(tmp_path / "vit.onnx", batch=batch, dynamic=dynamic, optimize=optimize)
@@ -102,7 +102,7 @@ def test_a_vision_transformer_exported_from_torch_is_adopted(
 
 
 def probed_network(fields: str, axes: str = "first", N: int = 64) -> onnx.ModelProto:
-    """Gives back what goes in, as phase: what the operators in front did can be read off."""
+    """Outputs its input as the phase, which shows the effect of the input adapter."""
     shape = {"first": ["b", 1, N, N], "last": ["b", N, N, 1], "planes": ["b", N, N]}[axes]
     node = helper.make_node("Identity", ["x"], [fields])
     graph = helper.make_graph(
@@ -321,7 +321,7 @@ def test_the_program_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_native_bundle_needs_no_adoption_but_can_be_had(tmp_path: Path) -> None:
-    """The recipe's own graph, declared as what it is, gives the same object: the machinery adds nothing."""
+    """The recipe's own graph, declared correctly, computes the same object: the adapters add nothing."""
     native = make_bundle(tmp_path / "n.onnx")
     model = onnx.load_model_from_string(native.model)
     for name in ("amplitude", "phase"):

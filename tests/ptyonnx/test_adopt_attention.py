@@ -1,4 +1,4 @@
-"""Attention as torch exports it, for one number of patterns: it is freed, and new operators are written out."""
+"""Attention that torch exported for a fixed batch: the batch is freed, and new operators are expanded."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def network(kind: str) -> Any:
 
 
 def exported(module: Any, path: Path, batch: int, **options: Any) -> None:
-    """Write it for so many patterns, quietly."""
+    """Export it for a fixed batch, without output."""
     import torch
 
     with warnings.catch_warnings():
@@ -81,7 +81,7 @@ def exported(module: Any, path: Path, batch: int, **options: Any) -> None:
 
 
 def assert_computes(bundle: Any, module: Any) -> None:
-    """What torch computes, for other numbers of patterns than it was exported for."""
+    """Compare with torch, for numbers of patterns other than the exported batch."""
     import torch
 
     diffraction = np.concatenate([example_patterns(N, 1, 1e4)] * 3)[:7]
@@ -98,7 +98,7 @@ def assert_computes(bundle: Any, module: Any) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 5, 17, 64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fixed_batch_of_attention_is_freed(kind: str, batch: int, dynamo: bool, tmp_path: Path) -> None:
-    """17 is the number of tokens: it may not be taken for them."""
+    """17 is the number of tokens and must not be confused with it."""
     module = network(kind)
     options = {"dynamo": True, "external_data": False} if dynamo else {"dynamo": False, "opset_version": 17}
     exported(module, tmp_path / "net.onnx", batch, **options)

@@ -1,4 +1,4 @@
-"""A network that was exported for a fixed number of patterns reconstructs any number, and computes what it computed."""
+"""A network that was exported for a fixed batch reconstructs any number of patterns and computes the same as before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DECLARED = {"values": "amplitude", "amplitude": Source("output", 0), "phase": So
 
 
 def assert_adopted(name: str, folder: Path, batch: int, *, dynamo: bool, opset: int | None = None) -> None:
-    """Bundle and PyTorch, on other numbers of patterns than the file is for."""
+    """Compare bundle and PyTorch for numbers of patterns other than the file's batch."""
     network = exported(name, folder / "model.onnx", batch, dynamo=dynamo, opset=opset)
     bundle = adopt(folder / "model.onnx", folder / "bundle.onnx", Declaration(**{**vars(PLAIN), **DECLARED}))
     diffraction = example_patterns(N, 1, 1e4)
@@ -48,15 +48,15 @@ def test_attention_that_was_exported_for_five_patterns_takes_any_number(
 @pytest.mark.parametrize("name", [name for name in NETWORKS if not name.startswith("layer")])
 @pytest.mark.slow
 def test_attention_is_freed_of_any_batch_by_either_exporter(name: str, dynamo: bool, tmp_path: Path) -> None:
-    """1 is in no axis to be seen, 2 are the heads, 16 the features, 64 the usual batch; layers: `test_adopt_attention.py`."""
+    """1 shows in no axis, 2 is the number of heads, 16 that of features, 64 the usual batch; layers: `test_adopt_attention.py`."""
     for batch in (1, 2, 5, 16, 64):
         assert_adopted(name, tmp_path, batch, dynamo=dynamo)
 
 
 @pytest.mark.parametrize("opset", [20, 21, 23])
 @pytest.mark.parametrize("name", ["convolutions", "layer"])
-def test_operators_that_are_newer_than_the_bundles_are_written_out(name: str, opset: int, tmp_path: Path) -> None:
-    """Gelu is of 20, GroupNormalization of 21, Attention of 23; ONNX says what they consist of."""
+def test_operators_newer_than_the_bundles_opset_are_expanded(name: str, opset: int, tmp_path: Path) -> None:
+    """Gelu is new in 20, GroupNormalization in 21, Attention in 23; ONNX defines each by a function."""
     assert_adopted(name, tmp_path, 2, dynamo=True, opset=opset)
     newer = {"convolutions": {20: "Gelu", 21: "GroupNormalization", 23: "GroupNormalization"}}
     expected = newer.get(name, {23: "Attention"}).get(opset, "Gelu")
@@ -78,7 +78,7 @@ def test_operators_that_are_newer_than_the_bundles_are_written_out(name: str, op
         ((5, 6), BatchAxis(0), (6, 5), 5, None),  # no axis keeps it whole
     ],
 )  # fmt: skip
-def test_a_reshape_leaves_the_batch_where_its_elements_are(
+def test_the_batch_axis_after_a_reshape_contains_the_same_elements(
     shape: tuple[int, ...], axis: BatchAxis, target: tuple[int, ...], batch: int, expected: BatchAxis | None
 ) -> None:
     found = propagate_reshape(shape, axis, target, batch)

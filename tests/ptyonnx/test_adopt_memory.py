@@ -1,4 +1,4 @@
-"""A foreign graph that would take gigabytes is refused before it is run, and one that takes little is not."""
+"""A foreign graph that needs gigabytes is refused before it is run, and one that needs little memory is accepted."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_graph_that_would_take_gigabytes_is_refused_in_one_line(
 
 
 def test_memory_stays_small_while_a_bomb_is_refused(tmp_path: Path) -> None:
-    """Measured as the system counts it, in a process of its own."""
+    """The memory is that of a separate process, as the system counts it."""
     code = """
 import re, sys
 from pathlib import Path
@@ -179,7 +179,7 @@ def test_what_takes_little_is_not_refused(name: str) -> None:
 
 
 def test_the_bound_is_as_stated() -> None:
-    """512 MiB for a pattern; of a chain, what goes into a node and what comes out count together."""
+    """The limit is 512 MiB per pattern; inputs and outputs of a node count together."""
 
     def taken(megabytes: int) -> Callable[[], None]:
         model = network([node("Expand", "x shape", "z")], {"shape": ints(1, 64 * megabytes, 64, 64)})
@@ -192,7 +192,7 @@ def test_the_bound_is_as_stated() -> None:
 
 @pytest.mark.parametrize("N", [64, 256, 512, 1024])
 def test_a_large_network_of_the_field_fits(N: int) -> None:
-    """A U-Net of 64 channels, which keeps 64 of them at full size for the way back."""
+    """A U-Net of 64 channels, which keeps 64 of them at full size for its decoder."""
     widths, weights = (1, 64, 128, 256, 512), {"twice": np.array([1, 1, 2, 2], np.float32)}
     nodes, value = [], "x"
     for level, (few, many) in enumerate(pairwise(widths)):

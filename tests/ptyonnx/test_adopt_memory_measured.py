@@ -1,4 +1,4 @@
-"""The memory that a graph is said to take, beside what onnxruntime takes: never less, and not many times more."""
+"""The estimated memory of a graph compared with that of onnxruntime: never less, and not many times more."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_no_network_takes_more_than_was_said_and_none_much_less(monkeypatch: pyt
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_unet_with_transposed_convolutions_is_not_refused(batch: int) -> None:
-    """Input channels and batch were counted once too often: 521 and 2084 MiB where 25 and 97 are taken."""
+    """Input channels and batch were counted once too often: 521 and 2084 MiB instead of 25 and 97."""
     model = NETWORKS["transposed, many channels"](batch)
     check_memory(model, {"x": (batch, 1, 64, 64)}, 64, batch, None)
 
@@ -101,7 +101,7 @@ def test_a_unet_with_transposed_convolutions_is_not_refused(batch: int) -> None:
 def test_what_a_transposed_convolution_takes_grows_with_its_kernel_not_with_its_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of "transposed by 1": 64 x 64 pixels x 16 channels x 25 elements, 6.25 MiB in float32, whatever the batch."""
+    """Of "transposed by 1": 64 x 64 pixels x 16 channels x 25 elements, 6.25 MiB in float32 for every batch."""
     one, many = (estimated_for("transposed by 1", batch, monkeypatch) for batch in (1, 9))
     per_pattern = (many - one) / 8
     assert one - per_pattern == pytest.approx(64 * 64 * 16 * 25 * 4, rel=0.1)

@@ -1,4 +1,4 @@
-"""The tolerance of a self-test follows the numbers that a network computes in."""
+"""The tolerance of a self-test depends on the number format in which a network computes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def optimised_and_plain(bundle: Bundle, diffraction: NDArray[np.float32]) -> lis
 
 
 def test_a_network_in_eight_bits_is_allowed_the_steps_that_rounding_takes(tmp_path: Path) -> None:
-    """One step is 0.02 rad here. Whatever rounds otherwise, by a billionth, stays within the tolerance."""
+    """One step is 0.02 rad here. A change of 1e-9 that rounds differently stays within the tolerance."""
     bundle = adopted(counts_in_eight_bits(0.01), tmp_path, PHASE)
     selftest = bundle.selftest
     assert bundle.manifest.protocol == 4
@@ -125,7 +125,7 @@ def test_a_step_is_taken_where_nothing_is_added_up_behind_it() -> None:
     [(TensorProto.FLOAT, 1e-4), (TensorProto.FLOAT16, 10 * 2**-11), (TensorProto.BFLOAT16, 10 * 2**-8)],
 )
 def test_the_tolerance_of_floating_point_follows_its_last_place(kind: int, expected: float, tmp_path: Path) -> None:
-    """Here only a Cast says so: there is no weight of that kind."""
+    """Only a Cast shows the format; no weight has it."""
     nodes = [
         helper.make_node("Mul", ["x", "factor"], ["f"]),
         helper.make_node("Cast", ["f"], ["c"], to=kind),

@@ -1,4 +1,4 @@
-"""Files of older operator sets and older habits give the same numbers as a bundle, bit for bit where nothing but names has changed."""
+"""Files of older operator sets give the same values as a bundle, bit for bit if only names have changed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CASES = [(*case, scale) for case in itertools.product(SCALES, MODES) for scale i
 
 
 def resizing(opset: int, mode: str, scale: tuple[float, float], shape: list[int | str]) -> onnx.ModelProto:
-    """The one operator, as its time wrote it: scales as attribute, as weight, or as what Constant gives."""
+    """A single resize operator of its operator set: scales as attribute, as weight, or from Constant."""
     scales = np.array([1, 1, *scale], np.float32)
     kind = "Resize" if opset >= 10 else "Upsample"
     said = {"scales": scales.tolist()} if opset < 9 else {}
@@ -59,7 +59,7 @@ def run(model: onnx.ModelProto, values: NDArray[np.float32]) -> NDArray[np.float
 def test_a_resize_of_before_operator_set_11_looks_at_the_same_pixels(
     opset: int, mode: str, scale: tuple[float, float]
 ) -> None:
-    """The reference is onnxruntime on the file as it came; half a pixel of difference is 1 and more."""
+    """The reference is onnxruntime on the unchanged file; half a pixel of difference is 1 and more."""
     model = resizing(opset, mode, scale, ["b", 2, 15, 16])
     values = np.random.default_rng(0).standard_normal((3, 2, 15, 16)).astype(np.float32)
     difference = np.abs(run(convert_opset(model, "f"), values) - run(model, values))

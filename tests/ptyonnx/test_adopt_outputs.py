@@ -1,4 +1,4 @@
-"""What comes out of a stranger's network is taken as declared: no channel twice, no preset against the file or the user."""
+"""Outputs of a foreign network are used as declared: no channel twice, no preset against the file or the user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AMPLITUDE = 0.898  # exp(i 0.898) is 0.62 + 0.78i: what a phase in its place giv
 
 
 def network(constants: Sequence[float], output: str = "output", *, last: bool = False) -> onnx.ModelProto:
-    """One channel for each number: that number, and as much of the pattern as can be seen."""
+    """One channel for each number: the number plus a small multiple of the pattern."""
     count = len(constants)
     axis, at = (-1, (1, 1, 1, count)) if last else (1, (1, count, 1, 1))
     shape = ["b", N, N, count] if last else ["b", count, N, N]
@@ -53,7 +53,7 @@ def patterns(channels: int = 1) -> NDArray[np.float32]:
 
 
 def adopt_with(folder: Path, model: onnx.ModelProto, *words: str) -> NDArray[np.complex64]:
-    """The object of the adopted network, by the command line."""
+    """Adopt by the command line and compute the object."""
     onnx.save(model, folder / "m.onnx")
     assert main(["adopt", str(folder / "m.onnx"), "-o", str(folder / "b.onnx"), *REST, *words]) == 0
     return np.asarray(Session(open_bundle(folder / "b.onnx"), threads=1).run(patterns()))

@@ -1,4 +1,4 @@
-"""PtychoPINN's bundles, and whatever else is no ONNX file, on the command line of `adopt`."""
+"""`adopt` on the command line with PtychoPINN bundles and other files that are not ONNX."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ptychopinn_zip(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def older_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PtychoPINN bundle of PyTorch that says nothing beside its weights."""
+    """A PtychoPINN bundle of PyTorch with weights only."""
     folder = tmp_path_factory.mktemp("older")
     complete = torch_bundle(folder, Variant(scale=1)).path
     return repack(complete, folder / "wts.h5.zip", {"torch_scaling_metadata.pt": None, "manifest.dill": None})
@@ -87,7 +87,7 @@ def test_declarations_for_a_ptychopinn_bundle_are_refused(tmp_path: Path, capsys
 def test_an_archive_that_is_no_ptychopinn_bundle_is_never_called_one(
     said: tuple[str, ...], older_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever is declared beside it: a scan, a network out of its archive, an empty archive, something else."""
+    """For every declaration: a scan, a network without its archive, an empty archive, another file."""
     (tmp_path / "scan.npz").write_bytes(SCAN.read_bytes())
     with zipfile.ZipFile(older_bundle) as archive:
         (tmp_path / "model.pth").write_bytes(archive.read(TORCH))

@@ -1,4 +1,4 @@
-"""What cannot be adopted is refused in one line, and nothing is written."""
+"""Files that cannot be adopted are refused in one line, and nothing is written."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _control_flow(model: onnx.ModelProto) -> None:
 
 
 def _batch_norm_in_training(model: onnx.ModelProto) -> None:
-    """Subtracts the mean over the batch: every pattern sees the others."""
+    """Subtract the mean over the batch, so that every pattern depends on the others."""
     head = model.graph.node[-1]
     head.output[0] = "raw"
     mean = helper.make_node("ReduceMean", ["raw"], ["mean"], axes=[0], keepdims=1)
@@ -81,7 +81,7 @@ def _batch_norm_in_training(model: onnx.ModelProto) -> None:
 
 
 def _fixed_reshape(model: onnx.ModelProto) -> None:
-    """Cuts the batch in two, inseparably: no other number of patterns can be meant."""
+    """Split the batch into two axes, which no other number of patterns allows."""
     head = model.graph.node[-1]
     head.output[0] = "raw"
     for name, shape in (("s1", [4, 2, 1, 64, 64]), ("s2", [8, 1, 64, 64])):
@@ -178,7 +178,7 @@ def test_declarations_that_do_not_fit_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, problem",
     [
         (b"", "not an ONNX model"),
         (b"not a model", "not an ONNX model"),
@@ -187,10 +187,10 @@ def test_declarations_that_do_not_fit_are_refused_in_one_line(
     ],
 )
 def test_what_is_no_model_is_refused_in_one_line(
-    content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "f.onnx").write_bytes(content)
-    assert said in refused(capsys, tmp_path, "adopt", tmp_path / "f.onnx", "-o", tmp_path / "b.onnx")
+    assert problem in refused(capsys, tmp_path, "adopt", tmp_path / "f.onnx", "-o", tmp_path / "b.onnx")
     assert "no such file" in refused(capsys, tmp_path, "adopt", tmp_path / "g.onnx", "-o", tmp_path / "b.onnx")
     assert "not a file" in refused(capsys, tmp_path, "adopt", tmp_path, "-o", tmp_path / "b.onnx")
 

@@ -1,4 +1,4 @@
-"""Files whose names are no text, and networks that were exported while they were trained, are refused in one line that helps."""
+"""Files with names that are not UTF-8, and networks exported in training mode, are refused with a remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PHASE = Declaration(**{**vars(PLAIN), "phase": Source("y", None)})
 
 
 def worded() -> bytes:
-    """A model with text in every place that may hold some."""
+    """A model with text in every field that may contain text."""
     model = ptychonn()
     model.domain, model.doc_string = "some domain", "some words"
     model.metadata_props.add(key="some key", value="some value")

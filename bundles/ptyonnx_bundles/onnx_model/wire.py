@@ -72,18 +72,18 @@ class Message:
         return [str(value, "utf-8") for value in self.views(name)]
 
     def text(self, name: str) -> str:
-        """Return the value of a text field, empty where it is absent."""
+        """Return the value of a text field, or an empty text if it is absent."""
         return (self.texts(name) or [""])[0]
 
     def integer(self, name: str) -> int:
-        """Return the value of an integer field, 0 where it is absent."""
+        """Return the value of an integer field, or 0 if it is absent."""
         value = self.values.get(name, [0])[0]
         if not isinstance(value, int):
             raise ValueError("bytes where a number belongs")  # noqa: TRY004 - the file is wrong, not the program
         return _signed(value)
 
     def real(self, name: str) -> float:
-        """Return the value of a float32 field, 0 where it is absent."""
+        """Return the value of a float32 field, or 0 if it is absent."""
         (value,) = struct.unpack("<f", _as_fixed(self.values.get(name, [bytes(4)])[0]))
         return float(value)
 

@@ -7,11 +7,11 @@ scale with the batch is replaced by one that does. `equivalence.py` then checks 
 the freed graph runs on other numbers of patterns and must compute the same as the original.
 
 Why not leave the batch fixed and pad, as `reference_run.py` does? The bundle's interface has a free
-batch, so every reader of the format would have to pad. Padding is also slow: on 2 cores a network of
-PtychoNN's architecture (N = 64) takes 113 ms for a batch of 64 and 5 ms for one pattern, so that one
-pattern through a file with a fixed batch of 64 would wait 22 times as long. The opposite case, a file
-with a fixed batch of 1, costs this convolutional network nothing (1.9 ms per pattern either way) and a
-vision transformer (6 blocks, width 256) 26 % (2.57 instead of 2.04 ms per pattern).
+batch, so every reader of the format would have to pad. Padding also delays single patterns: on 2 cores a
+network of PtychoNN's architecture (N = 64) takes 110 ms for a batch of 64 and 1.7 ms for one pattern, so
+that a pattern in a file with a fixed batch of 64 would take 66 times as long. In a file with a fixed batch
+of 1, a long scan costs this network nothing more (1.9 ms per pattern either way), and a vision transformer
+(6 blocks, width 256) 26 % more (2.57 instead of 2.04 ms per pattern).
 """
 
 from __future__ import annotations

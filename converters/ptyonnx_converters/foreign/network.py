@@ -1,4 +1,4 @@
-"""A network of another system, already in the bundle's interface: what every converter of foreign files hands on."""
+"""The common result of all converters of foreign files: a network of another system with the bundle's interface."""
 
 from __future__ import annotations
 
