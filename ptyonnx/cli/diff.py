@@ -24,7 +24,7 @@ __all__ = ["command"]
 _PATH = click.Path(path_type=Path)
 _DIFFERENT = 1  # exit code
 _WIDTH = 100  # characters of a line of text
-_LINES_PER_LEVEL = 2  # without --verbose
+_LINES_PER_LEVEL = 3  # without --verbose
 _ANSWERS = {True: "same", False: "differ", None: "–"}
 
 
@@ -131,6 +131,7 @@ def _levels(found: Comparison, *, verbose: bool) -> Iterator[str]:
             subsequent_indent=" " * len(head),
             max_lines=None if verbose else _LINES_PER_LEVEL,
             placeholder=" …",
+            break_on_hyphens=False,
         )
 
 
@@ -154,7 +155,7 @@ def _figures(found: Comparison) -> Iterator[str]:
         if image.free:
             yield from wrap(
                 f"removed: scale {removed.amplitude_scale:.3g}, phase {removed.phase_rad:.3g} rad, ramp (y, x) "
-                f"{_short(removed.ramp_rad_per_px)} rad/px, shift (y, x) {_short(removed.shift_px)} px",
+                f"{_short(removed.ramp_rad_per_px)} rad/px, shift {_short(removed.shift_px)} px",
                 _WIDTH,
             )
     elif found.patches is not None:

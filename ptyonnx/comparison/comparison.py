@@ -162,8 +162,9 @@ class Comparison:
         """What is wrong beyond a difference of functions."""
         broken = 0 if self.patches is None else self.patches.not_finite_a + self.patches.not_finite_b
         attribution = self.activations.attribution
-        wrong = f" ({' and '.join(attribution.wrong)} wrong)" if attribution is not None and attribution.wrong else ""
-        engines = f"the engines differ at {self.activations.first} by more than rounding explains{wrong}"
+        engines = f"the engines differ at {self.activations.first} by more than rounding explains"
+        if attribution is not None and attribution.wrong:
+            engines += f" ({' and '.join(attribution.wrong)} {'is' if len(attribution.wrong) == 1 else 'are'} wrong)"
         return [
             *([engines] if self.engines_differ else []),
             *(["non-finite pixels"] if broken or (self.images.passed is False and self.image is None) else []),
