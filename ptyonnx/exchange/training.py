@@ -33,8 +33,8 @@ __all__ = ["train"]
 
 _INITIAL = "initial.safetensors"
 _NEW_OPTIMISER = (
-    "training goes on from the weights of {name} with a new optimiser, whose state does not travel in a bundle; "
-    "the rate runs one cycle from its beginning"
+    "training starts from the weights of {name} with a new optimiser, as a bundle does not contain its state; "
+    "the learning rate starts a new cycle"
 )
 PLANCK_CONSTANT_eV_m = 1.239841984e-6  # h c, CODATA 2018
 
@@ -56,22 +56,22 @@ def train(
     Parameters
     ----------
     backend : str
-        ``pytorch`` or ``tensorflow``, or a short name of these.
+        ``pytorch`` or ``tensorflow``, or their aliases ``torch`` and ``tf``.
     scan : Scan or path-like
-        With a probe, unless training goes on from a bundle.
+        It needs a probe, unless training starts from a bundle.
     settings : Settings
     directory : path-like
-        Where the run is written; must not hold one already unless resuming or overwriting. No other process may
+        Where the run is written. It must not contain a run, unless `resume` or `overwrite` is set. No other process may
         write there meanwhile.
     test_scan : Scan or path-like, optional
         To validate on; otherwise some patterns of `scan` are held out.
     initial : Bundle, Run or path-like, optional
-        Go on from its weights, whichever framework trained them, with its recipe, whitening constants,
-        photon scale and probe. The optimiser and its one-cycle rate begin anew.
+        Start from its weights, whichever framework trained them, with its recipe, whitening constants, photon scale and
+        probe. The optimiser and its one-cycle learning rate start anew.
     resume : bool
-        Go on from the last checkpoint of `directory`, with the settings of that run.
+        Resume from the last checkpoint of `directory`, with the settings of that run.
     overwrite : bool
-        Replace a run that stands in `directory`, once scan and settings are known to be usable.
+        Replace a run in `directory`, after scan and settings have been checked.
     observer : Observer, optional
 
     Returns
@@ -81,13 +81,15 @@ def train(
     Raises
     ------
     CollapseError, DivergenceError
-        Training cannot lead to a usable network; the run says so and is not exported.
+        Training cannot lead to a usable network. The run records this and cannot be exported.
     BundleError
-        `initial` holds a network of another system.
+        `initial` is foreign.
     ScanError, SettingsError, RunError, MissingDependencyError
     """
     if resume and initial is not None:
-        raise SettingsError("contradict each other", key="resume, initial", remedy="a run knows what it began with")
+        raise SettingsError(
+            "contradict each other", key="resume, initial", remedy="a run records the bundle that it started from"
+        )
     name = backends.canonical_name(backend)
     scan = scan if isinstance(scan, Scan) else as_path(scan, "scan", "a scan, or the path of one")
     check_type(settings, "settings", Settings, "ptyonnx.Settings(…)")
@@ -96,23 +98,23 @@ def train(
     _check_place(directory, name, initial, resume=resume, overwrite=overwrite)
     scan = open_scan(scan, in_memory=True)
     test_scan = None if test_scan is None else open_scan(test_scan, key="test_scan", in_memory=True)
-    engine = backends.load(name)
+    framework = backends.load(name)
     observer = observer or Unobserved()
-    _check_machine(engine, settings)
+    _check_machine(framework, settings)
     with locked(directory):
         if resume:
             run = _earlier_run(directory, name)
             if run.record.state == "complete":
                 _refuse_other_data(run, scan, scan_digest(scan))
-                observer.note("this training is complete already: there is nothing to go on with")
+                observer.note("this training is complete already: there is nothing to resume")
                 return run
             _refuse_other_data(run, scan, None)
             task = prepare(scan, run.settings, observer, test_scan, _earlier_start(run))
             _refuse_other_data(run, scan, task.digest)
             _check_recipe(run, task)
-            last = _last(engine, run, task)
+            last = _last(framework, run, task)
             journal = Journal(directory, run.settings, observer, reconcile(directory, last))
-            return _fit(engine, run, task, journal, last.snapshot.state if journal.rows else None)
+            return _fit(framework, run, task, journal, last.snapshot.state if journal.rows else None)
         start = None
         if initial is not None:
             settings, start = continued_settings(initial, settings), Start.from_bundle(initial)
@@ -120,38 +122,41 @@ def train(
         task = prepare(scan, settings, observer, test_scan, start)
         check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
         manifest = initial.native_manifest("training") if initial else None
-        run = _new_run(directory, name, engine.versions(), scan, task, initial=manifest)
+        run = _new_run(directory, name, framework.versions(), scan, task, initial=manifest)
         _install(run, task, start)
-        return _fit(engine, run, task, Journal(directory, run.settings, observer))
+        return _fit(framework, run, task, Journal(directory, run.settings, observer))
 
 
-def _last(engine: backends.Backend, run: Run, task: Task) -> Saved:
-    """The last checkpoint; one of an older version is written anew, in the present form."""
+def _last(framework: backends.Backend, run: Run, task: Task) -> Saved:
+    """Load the last checkpoint; one of an older version is rewritten in the current format."""
     path = path_of(run.directory, "last")
     saved = load(path)
     if saved.epoch is None:
-        epoch, snapshot = engine.from_older_version(task, run.checkpoints) or (0, saved.snapshot)
+        epoch, snapshot = framework.from_older_version(task, run.checkpoints) or (0, saved.snapshot)
         if epoch:
             keep(run.directory, committed_rows(run.directory, epoch), snapshot)
         saved = Saved(snapshot, epoch)
     return saved
 
 
-def _fit(engine: backends.Backend, run: Run, task: Task, journal: Journal, earlier: State | None = None) -> Run:
-    """Train, and write down how it ended."""
+def _fit(framework: backends.Backend, run: Run, task: Task, journal: Journal, earlier: State | None = None) -> Run:
+    """Train, and record how it ended."""
     try:
         run = run.write(state="training", message="", bundle=None)
         journal.check_heads()
         if not journal.finished:
-            engine.fit(task, journal, earlier, run.directory / "tensorboard" if run.settings.tensorboard else None)
+            framework.fit(task, journal, earlier, run.directory / "tensorboard" if run.settings.tensorboard else None)
         return run.write(state="complete")
     except KeyboardInterrupt:
         run.write(state="interrupted", message="stopped by the user")
         raise
-    except (OutputError, ProviderError) as error:  # a full disk or GPU: what was saved before can be gone on with
+    except (
+        OutputError,
+        ProviderError,
+    ) as error:  # a full disk or GPU: training can be resumed from the last checkpoint
         if isinstance(error, OutputError):
-            error.remedy = "make room, then go on with resume=True"
-        with contextlib.suppress(OutputError):  # the record may say that it is still going on
+            error.remedy = "make room, then continue with resume=True"
+        with contextlib.suppress(OutputError):  # the record then still says that the training is running
             run.write(state="interrupted", message=str(error))
         raise
     except PtyonnxError as error:
@@ -160,7 +165,7 @@ def _fit(engine: backends.Backend, run: Run, task: Task, journal: Journal, earli
 
 
 def _check_place(directory: Path, backend: str, initial: Bundle | None, *, resume: bool, overwrite: bool) -> None:
-    """Refuse, before a scan is read, where nothing can be written or no run be gone on with."""
+    """Check, before a scan is read, that the directory can be written to, or contains a run to resume."""
     check_directory(directory)
     check_unused(directory)
     if resume:
@@ -169,8 +174,8 @@ def _check_place(directory: Path, backend: str, initial: Bundle | None, *, resum
         check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
 
 
-def _check_machine(engine: backends.Backend, settings: Settings) -> None:
-    engine.check(settings)
+def _check_machine(framework: backends.Backend, settings: Settings) -> None:
+    framework.check(settings)
     if settings.tensorboard and find_spec("tensorboard") is None:
         raise MissingDependencyError(
             "TensorBoard logs need tensorboard, which is not installed", remedy="pip install tensorboard"
@@ -194,7 +199,7 @@ def _new_run(
 
 
 def _install(run: Run, task: Task, start: Start | None) -> None:
-    """Put a run without a complete epoch into its locked folder, in place of one that stands there."""
+    """Write a run without a complete epoch into its locked folder, in place of an earlier one."""
 
     def write(folder: Path) -> None:
         if start is not None:
@@ -209,8 +214,8 @@ def _earlier_run(directory: Path, backend: str) -> Run:
     run = Run.open(directory)
     if run.record.state == "imported":
         raise RunError(
-            "was imported: there is no optimiser state to go on with", file=directory,
-            remedy="begin a new training from its bundle: initial=…",
+            "was imported: there is no optimiser state to resume from", file=directory,
+            remedy="start a new training from its bundle: initial=…",
         )  # fmt: skip
     if run.backend != backend:
         raise RunError(
@@ -221,30 +226,32 @@ def _earlier_run(directory: Path, backend: str) -> Run:
 
 
 def _refuse_other_data(run: Run, scan: Scan, digest: str | None) -> None:
-    """Refuse another scan than the run began with: at once where N tells, else by the digest, once it is known."""
+    """Refuse another scan than that of the run: at once if N differs, else by the digest as soon as it is known."""
     if scan.N != run.recipe.N or digest not in (None, run.record.training_data.digest):
         raise RunError(
             "was trained on other data", file=run.directory, key="training_data", found=scan.name,
-            expected=run.record.training_data.name, remedy="resume with the scan that the run began with",
+            expected=run.record.training_data.name, remedy="resume with the scan that the run was started with",
         )  # fmt: skip
 
 
 def _check_recipe(run: Run, task: Task) -> None:
     if task.recipe != run.recipe:
         raise RunError(
-            "was trained with a recipe that new trainings no longer have", file=run.directory, key="recipe",
+            "was trained with a recipe of an older version", file=run.directory, key="recipe",
             found=run.recipe.name, expected=task.recipe.name,
-            remedy="export it and go on from its bundle: initial=…",
+            remedy="export it and start a training from its bundle: initial=…",
         )  # fmt: skip
 
 
 def _earlier_start(run: Run) -> Start | None:
-    """What an interrupted training had begun with."""
+    """The start of an interrupted training from a bundle; None if it did not start from one."""
     initial = run.record.initial
     if initial is None:
         return None
     snapshot = load(run.checkpoints / _INITIAL).snapshot
-    return Start("it began with", run.recipe, dict(snapshot.weights), snapshot.probe, initial.physics.mean_photons)
+    return Start(
+        "that the run started from", run.recipe, dict(snapshot.weights), snapshot.probe, initial.physics.mean_photons
+    )
 
 
 def _physics(scan: Scan, task: Task) -> Physics:

@@ -53,7 +53,7 @@ class Reconstruction(runtime.Reconstruction):
     r_factor : float
         ``sqrt(sum (sqrt(I) - A)**2 / sum A**2)`` over all patterns that are not dark.
     vacuum_r_factor : float
-        The same for an object of ones: a reconstruction must stay well below it.
+        The same for an object of ones. A good reconstruction has a much lower R-factor.
     flux : Flux
         Mean photons of scan and bundle, and the factor that was applied to the amplitudes.
     provider : str
@@ -66,7 +66,7 @@ class Reconstruction(runtime.Reconstruction):
     positions_px : (pattern, 2) float64
         (y, x), in object pixels.
     object_pixel_size_m, photon_energy_eV, detector_distance_m : float or None
-        As the scan states them.
+        Those of the scan.
     scan_name : str
         Usually the name of the scan's file.
     engine : str
@@ -188,12 +188,11 @@ def reconstruct(
     scan : Scan or path-like
         From :func:`ptyonnx.load_scan`, or the path of a scan that needs no options.
     provider : str
-        Where onnxruntime computes: ``auto``, ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` …
+        Where the engine computes; for onnxruntime ``auto``, ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` …
     threads : int
-        Worker threads; 0: as many as there are cores.
+        CPU threads; 0: as many as there are cores.
     batch_size : int, optional
-        Groups of patterns that run together; by default chosen from N and the provider. It does not change the
-        result.
+        Groups of patterns in a batch; by default chosen from N and the engine. It does not change the result.
     flux : {"match", "as-is"}
         Whether amplitudes are scaled where scan and bundle differ by more than 10 % in photons.
     phases : {"auto", "overlap", "network"}

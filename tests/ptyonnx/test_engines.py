@@ -180,15 +180,18 @@ def test_engines_have_short_names(alias: str, name: str) -> None:
 
 
 def test_an_unknown_engine_is_refused_with_the_list_and_the_nearest() -> None:
-    expected = r"found tensorrflow, expected one of ort, onnxruntime, tf, tensorflow, torch, pytorch; did you mean 'ten"
-    with pytest.raises(SettingsError, match=expected):
+    with pytest.raises(SettingsError) as caught:
         canonical_engine("tensorrflow")
+    assert (caught.value.key, caught.value.found) == ("engine", "tensorrflow")
+    assert caught.value.expected == f"one of {', '.join(ALIASES)}"
+    assert "tensorflow" in str(caught.value.remedy)
 
 
 @NATIVE
 def test_a_framework_has_no_providers_of_onnxruntime(bundle: Bundle, name: str) -> None:
-    with pytest.raises(ProviderError, match=f"the engine {name} has no provider 'openvino', expected auto, cpu or cud"):
+    with pytest.raises(ProviderError) as caught:
         open_engine(bundle, name, provider="openvino")
+    assert caught.value.expected == "auto, cpu or cuda"
 
 
 @NATIVE

@@ -235,18 +235,22 @@ def test_after_an_error_runs_in_progress_are_abandoned(bundles: Any, bright: Sca
 
 def test_a_scan_of_another_size_than_the_bundle_is_refused(bundles: Any) -> None:
     scan = Scan(np.ones((2, 32, 32), np.float32), np.array([[0.0, 0], [5, 5]]), name="small.npz")
-    with pytest.raises(ScanError, match=r"small.npz: 'diffraction': .*found N = 32, expected N = 64"):
+    with pytest.raises(ScanError) as caught:
         reconstruct(bundles(), scan)
+    assert (caught.value.file, caught.value.key) == ("small.npz", "diffraction")
+    assert (caught.value.found, caught.value.expected) == ("N = 32", "N = 64")
 
 
 def test_fewer_patterns_than_a_group_are_refused(bundles: Any, scan: Scan) -> None:
-    with pytest.raises(ScanError, match="too few patterns"):
+    with pytest.raises(ScanError) as caught:
         reconstruct(bundles(2), thinned(scan, slice(0, 3)))
+    assert (caught.value.key, caught.value.found) == ("diffraction", 3)
 
 
 def test_dark_patterns_are_refused(bundles: Any, scan: Scan) -> None:
-    with pytest.raises(ScanError, match="zero everywhere"):
+    with pytest.raises(ScanError) as caught:
         reconstruct(bundles(), scaled(scan, 0))
+    assert caught.value.key == "diffraction"
 
 
 class _Broken:

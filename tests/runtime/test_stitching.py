@@ -114,5 +114,6 @@ def test_the_canvas_is_that_of_the_reference_object_where_all_patches_fit() -> N
 
 def test_positions_in_nanometres_do_not_fill_the_memory() -> None:
     scan = Scan(np.ones((2, 64, 64), np.float32), np.array([[0.0, 0.0], [1e6, 1e6]]))
-    with pytest.raises(ScanError, match=r"span too many pixels.*positions must be in object pixels"):
+    with pytest.raises(ScanError) as caught:
         frame_of(scan)
+    assert caught.value.key == "positions"
