@@ -50,7 +50,6 @@ def plot_arguments(options: dict[str, Any], plot: Path | None) -> dict[str, Any]
     SettingsError
         A choice does not exist, or is made although no picture is drawn.
     """
-    from ptyonnx.results.picture_options import picture_options
     from ptyonnx_bundles.errors import SettingsError
 
     panels = None if options["panels"] is None else [name.strip() for name in options["panels"].split(",")]
@@ -58,12 +57,15 @@ def plot_arguments(options: dict[str, Any], plot: Path | None) -> dict[str, Any]
         "panels": panels, "cmap": _cmap(options["cmap"]), "ranges": _ranges(options["ranges"]),
         "probe": options["show_probe"], "ramp": options["ramp"],
     }  # fmt: skip
-    picture_options(**arguments)
     if plot is None:
         given = [name for name, default in _DEFAULTS.items() if options[name] != default]
         if given:
             raise SettingsError("only for a picture", key=", ".join(given), remedy="name the picture: plot=…")
         return {}
+    # It loads matplotlib, which takes time and writes into the home directory.
+    from ptyonnx.results.picture_options import picture_options
+
+    picture_options(**arguments)
     return arguments
 
 
