@@ -1,7 +1,7 @@
-"""What Python's functions are given: opened things, paths and run directories alike.
+"""Open the arguments of the public functions: bundles, scans and runs, given as objects or as paths.
 
-Every function of the face takes a bundle, a scan or a run through here, so that each takes the same and a wrong
-argument is named. How files are read is the business of `formats`, `run` and `ptyonnx_bundles`.
+All public functions accept the same kinds of arguments, and an error names the argument. Files are read by
+`formats`, `runs` and `ptyonnx_bundles`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ AnyRun: TypeAlias = "Run | str | os.PathLike[str]"
 
 
 def open_bundle(source: AnyBundle | bytes, *, key: str | None = None) -> Bundle:
-    """Open a bundle and check all of it except what it computes.
+    """Open a bundle and check it, except for the results of its graph.
 
     Parameters
     ----------
     source : Bundle, Run, path-like or bytes
-        The path of a bundle or of a run that has one, or all bytes of a bundle. What is open already is given back.
+        The path of a bundle, a run with a bundle or its path, or the bytes of a bundle. An open bundle is returned.
     key : str, optional
-        The argument that is named in errors, where it is another function's.
+        Name of the argument in errors, for use by other functions.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def open_bundle(source: AnyBundle | bytes, *, key: str | None = None) -> Bundle:
     RunError
         A directory that is no run.
     SettingsError
-        Something else than the above.
+        The source is of another type.
     """
     from ptyonnx.runs.run import Run, exported_bundle
 
@@ -68,11 +68,11 @@ def open_scan(source: AnyScan, *, key: str = "scan", in_memory: bool = False) ->
     Parameters
     ----------
     source : Scan or path-like
-        What is open already is given back.
+        An open one is returned.
     key : str
-        The argument that is named in errors.
+        Name of the argument in errors.
     in_memory : bool
-        Keep the patterns of a file as they are read and checked.
+        Read and check the patterns now, and keep them in memory.
 
     Raises
     ------
@@ -97,9 +97,9 @@ def open_run(source: AnyRun, *, key: str = "run") -> Run:
     Parameters
     ----------
     source : Run or path-like
-        What is open already is given back.
+        An open one is returned.
     key : str
-        The argument that is named in errors.
+        Name of the argument in errors.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def open_run(source: AnyRun, *, key: str = "run") -> Run:
 
 @contextmanager
 def _naming(kind: type[PtyonnxError], key: str | None) -> Iterator[None]:
-    """Let an error about a file name the argument, where it names no part of the file."""
+    """Name the argument in an error about a file, unless the error names a part of the file."""
     try:
         yield
     except kind as error:

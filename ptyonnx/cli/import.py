@@ -41,7 +41,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.cli.tables import columns
     from ptyonnx.exchange.importing import import_bundle
-    from ptyonnx.runs.folder import check_room, check_unused
+    from ptyonnx.runs.folder import check_replaceable, check_unlocked
     from ptyonnx.runs.run import exported_bundle
     from ptyonnx_bundles import check_directory, read_bundle
     from ptyonnx_bundles.errors import SettingsError
@@ -52,8 +52,8 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     opened = read_bundle(exported_bundle(bundle))
     output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
     check_directory(output)
-    check_unused(output)
-    check_room(output, overwrite=overwrite, source=opened.path)
+    check_unlocked(output)
+    check_replaceable(output, overwrite=overwrite, source=opened.path)
     load_quietly(name, "engine")
     with stage(f"writing {output} and running its self-test"):
         run = import_bundle(opened, name, output, overwrite=overwrite)

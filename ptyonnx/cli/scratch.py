@@ -3,6 +3,9 @@
 Libraries remove their temporary files when the process ends, but not when it is killed: TensorFlow leaves generated
 sources, exporters leave whole models. A command therefore keeps all of them in one folder and holds a lock while it
 runs. The next command removes the folders whose locks are free.
+
+The lock lies beside the folder, since libraries write into it. Run directories have their own lock
+(`ptyonnx.runs.folder`), single files theirs (`ptyonnx_bundles.files.atomic`); all use the same `try_lock`.
 """
 
 from __future__ import annotations

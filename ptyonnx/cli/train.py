@@ -153,7 +153,7 @@ def _initial(configuration: Configuration, source: Path | None, *, resume: bool)
 def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tuple[Path, str]:
     """Directory of the run, and its backend."""
     from ptyonnx import backends
-    from ptyonnx.runs.folder import check_room, check_unused
+    from ptyonnx.runs.folder import check_replaceable, check_unlocked
     from ptyonnx_bundles import check_directory
     from ptyonnx_bundles.errors import SettingsError
 
@@ -168,8 +168,8 @@ def _place(configuration: Configuration, *, resume: bool, overwrite: bool) -> tu
         raise SettingsError("missing", key="--data", remedy="name the scan to train on: --data scan.npz")
     output = configuration.output or Path("runs") / f"{configuration.data.stem}-{backend}"
     check_directory(output)
-    check_unused(output)
-    check_room(output, overwrite=overwrite)
+    check_unlocked(output)
+    check_replaceable(output, overwrite=overwrite)
     return output, backend
 
 

@@ -1,1 +1,1 @@
-"""Between runs, bundles and other systems: train, export, import, adopt, verify, and profiles for other readers."""
+"""Runs and bundles: train, export, import, adopt networks of other systems, verify, and write profiles for them."""

@@ -1,4 +1,4 @@
-"""From somebody else's file to a bundle: convert, compare with the original, describe, write.
+"""Make a bundle of a network that another system trained: convert, compare with the original, describe, write.
 
 ONNX files go through `ptyonnx_converters.from_onnx`, PtychoPINN's through `from_ptychopinn`.
 """
@@ -45,9 +45,9 @@ __all__ = ["ORIGINAL", "SAME_GRAPH", "adopt", "example_patterns"]
 
 ORIGINAL = "computed from the original file"
 SAME_GRAPH = "computed from this graph, without optimisation; the original cannot be run here"
-_GROUPS = 3  # two numbers of patterns, one and three, show whether the batch is free
-_ARCHIVE = b"PK"  # a ZIP archive begins so, and no ONNX file does
-_UNKNOWN_PHOTONS = 1e5  # of the test patterns, where nobody knows a better number
+_GROUPS = 3  # batches of one and of three groups show whether the batch size is free
+_ARCHIVE = b"PK"  # first bytes of a ZIP archive; no ONNX file begins with them
+_UNKNOWN_PHOTONS = 1e5  # mean of the test patterns, if the network does not state it
 
 
 def adopt(
@@ -73,13 +73,13 @@ def adopt(
     declaration : Declaration
         The conventions of an ONNX file; empty for a PtychoPINN bundle, whose conventions are known.
     probe : (mode, N, N) complex64 or path-like, optional
-        Without it, every scan brings its own.
+        Without it, the probe of each scan is used.
     probe_big, amp_activation : optional
-        Settings that an older PtychoPINN bundle of PyTorch does not say itself.
+        Settings that older PyTorch bundles of PtychoPINN do not contain.
     licence, notes : str, optional
         For the manifest.
     limit_s : float
-        Seconds that the network may take to be opened, and for each run while it is tried.
+        Time limit in seconds for opening the network, and for each of its test runs.
 
     Returns
     -------
@@ -88,13 +88,13 @@ def adopt(
     Raises
     ------
     OutputError
-        The output is the file itself.
+        The output is the input file.
     ConversionError
-        Not such a file, or not a network that can be a bundle; nothing is written.
+        The file has another format, or its network cannot become a bundle; nothing is written.
     SettingsError
-        A convention is not declared, or does not fit the file.
+        A convention is not declared, or contradicts the file.
     WorkerError
-        The network killed the process that tried it, or took too long.
+        The network crashed its test process, or exceeded the time limit.
     """
     _require("onnx", "pip install 'ptyonnx[adopt]'")
     _require("onnxruntime", "pip install 'ptyonnx[cpu]'")
@@ -113,16 +113,18 @@ def adopt(
     modes = np.zeros((0, network.N, network.N), np.complex64) if probe is None else probe
     if modes.shape[1:] != (network.N, network.N):
         raise ObjectError(
-            "a probe of another size than the network's patterns", key="probe", found=modes.shape,
+            "the probe does not have the size of the network's patterns", key="probe", found=modes.shape,
             expected=f"(mode, {network.N}, {network.N})",
         )  # fmt: skip
     photons = network.mean_photons or _UNKNOWN_PHOTONS
-    selftest = _proved(network, file, example_patterns(network.N, network.gridsize**2, photons, modes), confinement)
+    selftest = _verified_selftest(
+        network, file, example_patterns(network.N, network.gridsize**2, photons, modes), confinement
+    )
     return _write(network, Path(output), modes, selftest, {"licence": licence, "notes": notes or network.notes})
 
 
 def _probe(given: NDArray[np.complex64] | Path | str, output: Path | str) -> NDArray[np.complex64]:
-    """An array, from a file where a path was given."""
+    """Return the probe as an array; read it if a path is given."""
     from ptyonnx.formats.probes import load_probe
 
     if isinstance(given, str | os.PathLike):
@@ -135,7 +137,7 @@ def _probe(given: NDArray[np.complex64] | Path | str, output: Path | str) -> NDA
 def example_patterns(
     N: int, channels: int, photons: float, probe: NDArray[np.complex64] | None = None
 ) -> NDArray[np.float32]:
-    """Patterns for a self-test that need no data: Poisson counts of random phase objects behind a probe.
+    """Simulate patterns for a self-test: Poisson counts of random phase objects illuminated by a probe.
 
     Parameters
     ----------
@@ -143,7 +145,7 @@ def example_patterns(
     photons : float
         Mean per pattern.
     probe : (mode, N, N) complex64, optional
-        By default a round one of half the width.
+        By default a Gaussian of standard deviation 0.15 N.
 
     Returns
     -------
@@ -163,7 +165,9 @@ def example_patterns(
     return np.asarray(np.sqrt(counts), np.float32)
 
 
-def _proved(network: ForeignNetwork, file: Path, patterns: NDArray[np.float32], confinement: Confinement) -> SelfTest:
+def _verified_selftest(
+    network: ForeignNetwork, file: Path, patterns: NDArray[np.float32], confinement: Confinement
+) -> SelfTest:
     from ptyonnx_converters.foreign.equivalence import verify_equivalence
 
     try:
@@ -203,7 +207,7 @@ def _write(
 def _convert(
     path: Path, declaration: Declaration, confinement: Confinement, settings: Mapping[str, Any]
 ) -> ForeignNetwork:
-    """A ZIP archive is a PtychoPINN bundle or refused: no ONNX file is one."""
+    """Convert a ZIP archive as a PtychoPINN bundle, and any other file as ONNX."""
     from ptyonnx_converters import from_onnx, from_ptychopinn
 
     check_regular_file(path, ConversionError, "give an ONNX file or a PtychoPINN wts.h5.zip")
@@ -211,28 +215,30 @@ def _convert(
         _refuse_bundle(path)
         if settings:
             raise SettingsError(
-                "settings of a PtychoPINN bundle, which this is not", file=path, key=", ".join(settings),
+                "these are settings of PtychoPINN bundles, and the file is none", file=path, key=", ".join(settings),
                 remedy="leave these out",
             )  # fmt: skip
         return from_onnx.convert(path, declaration, confinement)
     from_ptychopinn.check_archive(path)
-    said = [
+    declared = [
         each.name
         for each in fields(declaration)
         if each.name != "system" and getattr(declaration, each.name) is not None
     ]
-    if said:
+    if declared:
         raise SettingsError(
-            "the conventions of a PtychoPINN bundle are known", file=path, key=", ".join(said),
+            "the conventions of a PtychoPINN bundle are known", file=path, key=", ".join(declared),
             remedy="leave these out",
         )  # fmt: skip
     return from_ptychopinn.convert(path, **settings)
 
 
 def _refuse_bundle(path: Path) -> None:
-    with contextlib.suppress(BundleError):  # which says that it is none
+    with contextlib.suppress(BundleError):  # raised if it is not a bundle
         read_bundle(path)
-        raise ConversionError("a bundle already", file=path, remedy="use it as it is, for example: ptyonnx reconstruct")
+        raise ConversionError(
+            "is a bundle already", file=path, remedy="use it directly, for example: ptyonnx reconstruct"
+        )
 
 
 def _is_archive(path: Path) -> bool:
@@ -240,7 +246,7 @@ def _is_archive(path: Path) -> bool:
         with path.open("rb") as stream:
             return stream.read(len(_ARCHIVE)) == _ARCHIVE
     except OSError:
-        return False  # what is wrong with it is for the reader to say
+        return False  # the reader will report the error
 
 
 def _require(package: str, remedy: str) -> None:

@@ -1,8 +1,8 @@
 """Export the network inside its forward model: object and predicted patterns from one ONNX file.
 
 The graph is built in `ptyonnx_converters.autoencoder`, with the constants of the runtime's physics.
-Before it is written it is run beside another implementation: the native network and forward pass of
-the run's framework, or, for a bundle, the self-test of the bundle and the forward model in NumPy.
+Before it is written, its results are compared with another implementation: for a run, the native network and
+forward pass of its framework; for a bundle, its self-test and the forward model in NumPy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx import backends
-from ptyonnx.exchange.exporting import exportable, selftest_patterns
+from ptyonnx.exchange.exporting import check_exportable, selftest_patterns
 from ptyonnx.opening import AnyBundle, open_bundle, open_run
 from ptyonnx.runs.run import Checkpoint, Run
 from ptyonnx.training.objective import expected_intensity, objective_constants, overlap_weight
@@ -33,18 +33,18 @@ __all__ = ["AMPLITUDE_TOLERANCE", "OBJECT_TOLERANCE", "Autoencoder", "export_aut
 # N <= 256 add at most 2 N 6e-8 of it. Together below 1e-4.
 AMPLITUDE_TOLERANCE = 1e-4
 _GROUPS = 2
-_SPREAD_PX = 0.2  # of N: how far apart the patches of the groups lie that the graph is tried with
+_SPREAD_PX = 0.2  # of N: largest distance between patches of a group when the graph is tested
 
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """What was written and how it was checked.
+    """The file that was written, and the outcome of its check.
 
     Attributes
     ----------
     path : Path
     reference : str
-        What it was compared with.
+        The implementation that it was compared with.
     object_difference : float
         Largest absolute difference of the complex object.
     amplitude_difference : float
@@ -63,7 +63,7 @@ def export_autoencoder(source: AnyBundle, path: Path | str, *, which: Checkpoint
     Parameters
     ----------
     source : Run, Bundle or path-like
-        A run needs its framework, a bundle none; a directory is that of a run.
+        A run needs its framework, a bundle does not. A directory is read as a run.
     path : path-like
         Of the `.onnx` file; replaced only when the new one is complete.
     which : {"last", "best"}
@@ -85,7 +85,7 @@ def export_autoencoder(source: AnyBundle, path: Path | str, *, which: Checkpoint
         place = as_path(source, "source", "a run, a bundle, or the path of one")
         source = open_run(place) if place.is_dir() else open_bundle(place, key="source")
     if isinstance(source, Run):
-        exportable(source)
+        check_exportable(source)
         recipe, weights, probe = source.recipe, source.weights(which), source.probe(which)
         reference = source.backend
     else:
@@ -111,7 +111,7 @@ def export_autoencoder(source: AnyBundle, path: Path | str, *, which: Checkpoint
 
 
 def largest_amplitude(probe: NDArray[np.complex64]) -> float:
-    """Largest amplitude that a probe can give through vacuum: all of a mode's light in one pixel, sqrt(photons)."""
+    """Largest detector amplitude behind vacuum, sqrt(photons), if all light of each mode met in one pixel."""
     sums = np.sum(np.abs(probe.astype(np.complex128)), axis=(1, 2)) / probe.shape[-1]
     return float(np.sqrt(np.sum(sums**2)))
 
@@ -142,13 +142,13 @@ def _build(recipe: Recipe, weights: dict[str, NDArray[np.float32]], probe: NDArr
             else {}
         ),
         "object": "complex transmission, real and imaginary part last; 1 is vacuum",
-        "amplitude": "what the detector sees of the object, sqrt(photons)",
+        "amplitude": "predicted amplitude on the detector, sqrt(photons)",
     }
     return build_autoencoder(recipe, weights, optics, metadata)
 
 
 def _offsets(groups: int, recipe: Recipe) -> NDArray[np.float32]:
-    """Where the patches of a few groups lie: between pixels, each beside the others."""
+    """Offsets of the patches of each test group, in pixels, not whole numbers."""
     reach = _SPREAD_PX * recipe.N
     offset = np.random.default_rng(0).uniform(0, reach, (groups, recipe.channels, 2))
     return np.asarray(offset - offset.min(axis=1, keepdims=True), np.float32)
@@ -186,13 +186,13 @@ def _largest(difference: NDArray[np.generic]) -> float:
 
 
 def _check(checked: Autoencoder) -> None:
-    for what, difference, tolerance in (
-        ("another object", checked.object_difference, OBJECT_TOLERANCE),
-        ("other patterns", checked.amplitude_difference, AMPLITUDE_TOLERANCE),
+    for output, difference, tolerance in (
+        ("object", checked.object_difference, OBJECT_TOLERANCE),
+        ("amplitude", checked.amplitude_difference, AMPLITUDE_TOLERANCE),
     ):
         if not difference <= tolerance:
             raise ConversionError(
-                f"the exported graph computes {what} than {checked.reference}", file=checked.path,
+                f"the output of the exported graph differs from {checked.reference}", file=checked.path, key=output,
                 found=f"a difference of {difference:.2g}", expected=f"at most {tolerance:g}",
                 remedy="nothing was written; report this with the versions in use",
             )  # fmt: skip

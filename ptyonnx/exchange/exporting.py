@@ -1,4 +1,4 @@
-"""From a run to a bundle: convert, compare with the native network, describe, write."""
+"""Export a run as a bundle: convert, compare with the native network, describe, write."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from ptyonnx import backends
 from ptyonnx.opening import AnyRun, open_run
-from ptyonnx.runs.folder import check_unused, locked
+from ptyonnx.runs.folder import check_unlocked, locked
 from ptyonnx.runs.run import Checkpoint, Run
 from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
 from ptyonnx_bundles.arguments import as_path
 from ptyonnx_bundles.errors import OutputError, RunError, SettingsError
 from ptyonnx_converters.selftest import make_selftest
 
-__all__ = ["export", "exportable", "selftest_patterns"]
+__all__ = ["check_exportable", "export", "selftest_patterns"]
 
 _SELFTEST_GROUPS = 2
-_AGAIN = "import the bundle again"
+_IMPORT_AGAIN = "import the bundle again"
 
 
 def export(
@@ -42,8 +42,8 @@ def export(
         The last epoch, whose weights the one-cycle rate has annealed, or the one with the lowest
         validation loss.
     licence, notes : str, optional
-        For the manifest. A run that was imported, or that went on from a bundle, keeps the licence of that
-        bundle where no other is given.
+        For the manifest. A run that was imported, or that started from a bundle, keeps the licence of that
+        bundle unless another is given.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def export(
     Raises
     ------
     RunError
-        The run failed, or has no weights yet; or `path` lies in the run, and another process writes there.
+        The run failed or has no weights yet, or `path` is inside the run directory while another process writes there.
     ConversionError
-        ONNX does not compute what the native network computes; nothing is written.
+        The results of the ONNX graph differ from those of the native network; nothing is written.
     OutputError
         The file cannot be written.
     """
@@ -62,16 +62,16 @@ def export(
     check_writable(as_path(path, "path", "the path of the bundle"))
     if which not in get_args(Checkpoint):
         raise SettingsError("no such checkpoint", key="which", found=which, expected=" or ".join(get_args(Checkpoint)))
-    exportable(run)
+    check_exportable(run)
     inside = Path(path).resolve().is_relative_to(run.directory.resolve())
     if inside:
-        check_unused(run.directory)
+        check_unlocked(run.directory)
     weights, probe, metrics = run.trained(which)
     engine = backends.load(run.backend)
     model, native = engine.convert(run.recipe, weights)
     versions = {"ptyonnx": version("ptyonnx"), **engine.versions()}
     if run.record.state == "imported":
-        manifest = _reexported(run, digests(model), versions)
+        manifest = _manifest_of_import(run, digests(model), versions)
     else:
         manifest = Manifest(
             protocol=protocol_of(run.recipe),
@@ -84,41 +84,46 @@ def export(
             digests=digests(model),
             licence=run.record.initial and run.record.initial.licence,
         )
-    said = {"licence": licence, "notes": notes}
-    manifest = manifest.model_copy(update={key: text for key, text in said.items() if text})
+    stated = {"licence": licence, "notes": notes}
+    manifest = manifest.model_copy(update={key: text for key, text in stated.items() if text})
     test = make_selftest(native, model, selftest_patterns(weights))
     with locked(run.directory) if inside else nullcontext():
         bundle = write_bundle(path, model, manifest, probe, test)
         if inside:
-            _note(run, path)
+            _record_bundle_path(run, path)
     if not inside:
-        # a training that goes on there need not know, and a run that cannot be written is exported all the same
+        # the export has succeeded even if the record is locked by a training or cannot be written
         with suppress(RunError, OutputError), locked(run.directory):
-            _note(run, path)
+            _record_bundle_path(run, path)
     return bundle
 
 
-def _note(run: Run, path: Path | str) -> None:
-    """Write down, in the record as it is now, where the bundle is."""
+def _record_bundle_path(run: Run, path: Path | str) -> None:
+    """Store the path of the bundle in the current record of the run."""
     Run.open(run.directory).write(bundle=Path(path).resolve())
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Settings as resolved; `initial` is the digest of the weights that the training went on from."""
+    """Resolved settings; `initial` is the digest of the weights that the training started from."""
     settings = run.settings.model_dump(mode="json")
     initial = run.record.initial
     return {**settings, "initial": initial.digests.weights} if initial else settings
 
 
-def _reexported(run: Run, computed: Digests, versions: Mapping[str, str]) -> Manifest:
-    """The manifest of a bundle whose weights came and went unchanged: what it said, and who took part now."""
+def _manifest_of_import(run: Run, computed: Digests, versions: Mapping[str, str]) -> Manifest:
+    """The manifest of the imported bundle, with the versions and the time of this export."""
     manifest = run.record.initial
     if manifest is None:
-        raise RunError("says nothing about its bundle", file=run.directory / "run.json", key="initial", remedy=_AGAIN)
+        raise RunError(
+            "the manifest of the imported bundle is missing",
+            file=run.directory / "run.json",
+            key="initial",
+            remedy=_IMPORT_AGAIN,
+        )
     if computed != manifest.digests:
         raise RunError(
             "the weights are not those that were imported", file=run.checkpoints, found=computed.weights[:16] + "…",
-            expected=manifest.digests.weights[:16] + "…", remedy=_AGAIN,
+            expected=manifest.digests.weights[:16] + "…", remedy=_IMPORT_AGAIN,
         )  # fmt: skip
     producer = manifest.producer
     took_part = producer.model_copy(update={"versions": {**producer.versions, **versions}})
@@ -126,26 +131,28 @@ def _reexported(run: Run, computed: Digests, versions: Mapping[str, str]) -> Man
     return manifest.model_copy(update={"producer": took_part, "created": now})
 
 
-def exportable(run: Run) -> None:
-    """Refuse a run whose weights are not worth exporting.
+def check_exportable(run: Run) -> None:
+    """Refuse a run without usable weights.
 
     Raises
     ------
     RunError
-        It failed, or has no weights yet.
+        The training failed, or has no weights yet.
     """
     if run.record.state == "failed":
         raise RunError(
-            f"the training failed ({run.record.message})", file=run.directory, remedy="train anew; nothing was exported"
+            f"the training failed ({run.record.message})",
+            file=run.directory,
+            remedy="train again; nothing was exported",
         )
     if not run.history and run.record.state != "imported":
-        raise RunError("no epoch is complete yet", file=run.directory, remedy="go on with its training first")
+        raise RunError("no epoch is complete yet", file=run.directory, remedy="resume the training first")
 
 
 def selftest_patterns(weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Patterns for the self-test that need no data: Poisson noise on the mean training pattern.
+    """Simulate patterns for the self-test: Poisson noise on the mean training pattern.
 
-    The training data may be confidential; their mean is in the graph anyway.
+    Training data may be confidential, and the graph contains only their mean.
     """
     mean = weights["whitening.mean"].astype(np.float64)
     channels = weights["encoder.0.conv.0.weight"].shape[1]

@@ -1,4 +1,4 @@
-"""From a bundle back to a run of either framework, with the same weights to the last bit."""
+"""Import a bundle as a run of either framework, with bitwise equal weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ptyonnx import backends
 from ptyonnx.opening import AnyBundle, open_bundle
 from ptyonnx.runs.checkpoints import CHECKPOINTS, Snapshot, path_of, save
-from ptyonnx.runs.folder import check_room, install, locked
+from ptyonnx.runs.folder import check_replaceable, install_run, locked
 from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
 from ptyonnx.training.start import NETWORK_SETTINGS
@@ -27,20 +27,20 @@ _logger = logging.getLogger(__name__)
 def import_bundle(bundle: AnyBundle, backend: str, directory: Path | str, *, overwrite: bool = False) -> Run:
     """Make a run directory from a bundle.
 
-    The native network is built, given the weights and asked for them again, and runs the bundle's
-    self-test. The state of an optimiser does not travel in a bundle: such a run can be exported, not
-    resumed; training goes on with ``train(…, initial=bundle)``.
+    The native network is built with the weights, which are read back and compared, and runs the bundle's
+    self-test. A bundle does not contain the state of an optimiser: the run can be exported but not
+    resumed. Continue its training with ``train(…, initial=bundle)``.
 
     Parameters
     ----------
     bundle : Bundle, Run or path-like
-        Whichever framework trained it.
+        Trained in either framework.
     backend : str
-        ``pytorch`` or ``tensorflow``, or a short name of these.
+        ``pytorch``, ``tensorflow`` or a short form.
     directory : path-like
-        Where the run is written; must not hold one already unless overwriting.
+        Must not contain a run unless `overwrite` is set.
     overwrite : bool
-        Replace a run that stands there.
+        Replace an existing run.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def import_bundle(bundle: AnyBundle, backend: str, directory: Path | str, *, ove
     BundleError
         The bundle holds a network of another system.
     ConversionError
-        The framework does not give the weights back, or computes another object; nothing is written.
+        The framework changes the weights, or computes another object; nothing is written.
     RunError, SettingsError, MissingDependencyError, OutputError
     """
     bundle = open_bundle(bundle, key="bundle")
@@ -82,35 +82,37 @@ def import_bundle(bundle: AnyBundle, backend: str, directory: Path | str, *, ove
         Run(folder, record, settings).write()
 
     with locked(directory):
-        check_room(directory, overwrite=overwrite, source=bundle.path)
-        _prove(bundle, name)
-        install(directory, write)
+        check_replaceable(directory, overwrite=overwrite, source=bundle.path)
+        _check_native_network(bundle, name)
+        install_run(directory, write)
     return Run(directory, record, settings)
 
 
-def _prove(bundle: Bundle, backend: str) -> None:
-    """Build the native network, and see that it holds and computes what the bundle says."""
+def _check_native_network(bundle: Bundle, backend: str) -> None:
+    """Build the native network, and compare its weights and its results with the bundle."""
     engine = backends.load_part(backend, "engine").NativeEngine(bundle, device="cpu")
     returned = engine.network.weights_by_name()
     for name, array in bundle.native_weights().items():
         if returned[name].tobytes() != array.tobytes():
-            raise ConversionError(f"{backend} does not give the weight back bit for bit", file=bundle.path, key=name)
+            raise ConversionError(f"{backend} changes the bits of the weight", file=bundle.path, key=name)
     test = bundle.selftest
     difference = float(np.abs(engine.run(test.diffraction) - test.object).max())
     if not difference <= test.tolerance:
         raise ConversionError(
-            f"{backend} computes another object than the bundle's self-test", file=bundle.path,
+            f"the object that {backend} computes differs from the bundle's self-test", file=bundle.path,
             found=f"a difference of {difference:.2g}", expected=f"at most {test.tolerance:.2g}",
-            remedy="find out where: ptyonnx diff",
+            remedy="locate the difference with ptyonnx diff",
         )  # fmt: skip
 
 
 def _settings(bundle: Bundle, recipe: Recipe) -> Settings:
-    """Settings of the run: the bundle's as far as this version has them; the network's are the recipe's."""
+    """Settings of the run: those of the bundle that this version knows, and the network's from the recipe."""
     stated = bundle.manifest.settings
     try:
         settings = Settings.model_validate({name: stated[name] for name in Settings.model_fields if name in stated})
     except (ValidationError, SettingsError):
-        _logger.warning("%s: its settings are not those of this version; the run has the defaults", bundle.name)
+        _logger.warning(
+            "%s: this version cannot read the settings in the bundle; the run gets the defaults", bundle.name
+        )
         settings = Settings()
     return settings.model_copy(update={name: getattr(recipe, name) for name in NETWORK_SETTINGS})

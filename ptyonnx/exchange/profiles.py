@@ -1,4 +1,4 @@
-"""Write a bundle's network as another system loads it today; see `ptyonnx_converters.to_ptychovit`."""
+"""Write a bundle's network in the form that another system loads; see `ptyonnx_converters.to_ptychovit`."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def export_profile(
     batch : int
         Patterns per call.
     norm : float
-        What the other system divides counts by.
+        Divisor that the other system applies to the counts.
     zero_frequency : {"centre", "corner"}
-        Where it has the zero frequency.
+        Position of the zero frequency in the other system's patterns.
     limit_s : float
-        Seconds that the graph of a foreign bundle may take to be opened, and for each run while it is tried.
+        Time limit in seconds for opening the graph of a foreign bundle, and for each of its test runs.
 
     Raises
     ------
     SettingsError
         No such profile.
     ConversionError
-        The bundle does not fit, or the file would compute something else; nothing is written.
+        The profile does not support the bundle, or the results of the file would differ; nothing is written.
     """
     from importlib.util import find_spec
 

@@ -9,8 +9,18 @@ from typing import Any
 
 from ptyonnx import backends
 from ptyonnx.opening import AnyBundle, AnyScan, open_bundle, open_scan
-from ptyonnx.runs.checkpoints import Saved, Snapshot, State, committed_rows, keep, load, path_of, reconcile, save
-from ptyonnx.runs.folder import check_room, check_unused, install, locked
+from ptyonnx.runs.checkpoints import (
+    LoadedCheckpoint,
+    Snapshot,
+    State,
+    committed_rows,
+    load,
+    path_of,
+    reconcile,
+    save,
+    save_epoch,
+)
+from ptyonnx.runs.folder import check_replaceable, check_unlocked, install_run, locked
 from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
 from ptyonnx.training.journal import Journal
@@ -120,22 +130,22 @@ def train(
             settings, start = continued_settings(initial, settings), Start.from_bundle(initial)
             observer.note(_NEW_OPTIMISER.format(name=start.name))
         task = prepare(scan, settings, observer, test_scan, start)
-        check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
+        check_replaceable(directory, overwrite=overwrite, source=initial.path if initial else None)
         manifest = initial.native_manifest("training") if initial else None
         run = _new_run(directory, name, framework.versions(), scan, task, initial=manifest)
         _install(run, task, start)
         return _fit(framework, run, task, Journal(directory, run.settings, observer))
 
 
-def _last(framework: backends.Backend, run: Run, task: Task) -> Saved:
+def _last(framework: backends.Backend, run: Run, task: Task) -> LoadedCheckpoint:
     """Load the last checkpoint; one of an older version is rewritten in the current format."""
     path = path_of(run.directory, "last")
     saved = load(path)
     if saved.epoch is None:
         epoch, snapshot = framework.from_older_version(task, run.checkpoints) or (0, saved.snapshot)
         if epoch:
-            keep(run.directory, committed_rows(run.directory, epoch), snapshot)
-        saved = Saved(snapshot, epoch)
+            save_epoch(run.directory, committed_rows(run.directory, epoch), snapshot)
+        saved = LoadedCheckpoint(snapshot, epoch)
     return saved
 
 
@@ -167,11 +177,11 @@ def _fit(framework: backends.Backend, run: Run, task: Task, journal: Journal, ea
 def _check_place(directory: Path, backend: str, initial: Bundle | None, *, resume: bool, overwrite: bool) -> None:
     """Check, before a scan is read, that the directory can be written to, or contains a run to resume."""
     check_directory(directory)
-    check_unused(directory)
+    check_unlocked(directory)
     if resume:
         _earlier_run(directory, backend)
     else:
-        check_room(directory, overwrite=overwrite, source=initial.path if initial else None)
+        check_replaceable(directory, overwrite=overwrite, source=initial.path if initial else None)
 
 
 def _check_machine(framework: backends.Backend, settings: Settings) -> None:
@@ -207,7 +217,7 @@ def _install(run: Run, task: Task, start: Start | None) -> None:
         save(path_of(folder, "last"), Snapshot(task.initial_weights, task.probe), epoch=0)
         Run(folder, run.record, run.settings).write()
 
-    install(run.directory, write)
+    install_run(run.directory, write)
 
 
 def _earlier_run(directory: Path, backend: str) -> Run:

@@ -1,4 +1,4 @@
-"""Whether a bundle computes here what it computed at home; the computation is `ptyonnx_runtime.inference.verify`."""
+"""Verify that a bundle gives the results of its self-test on this machine; see `ptyonnx_runtime.inference.verify`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def verify(
     ----------
     bundle : Bundle, Run or path-like
     provider : str
-        Of onnxruntime: ``auto``, ``cpu``, ``cuda`` …
+        Execution provider of onnxruntime: ``auto``, ``cpu``, ``cuda`` …
     threads : int
-        0: as many as there are cores.
+        0: one per core.
     limit_s : float
-        Seconds that the graph of a foreign bundle may take to be opened, and to run.
+        Time limit in seconds for opening the graph of a foreign bundle, and for running it.
 
     Returns
     -------
     Verification
-        Its ``passed`` says whether ``difference`` is within ``tolerance``.
+        ``passed`` is true if ``difference`` is within ``tolerance``.
 
     Raises
     ------

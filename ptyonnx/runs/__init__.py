@@ -1,1 +1,1 @@
-"""The run directory: its record, its history, its checkpoints, and who may write to it."""
+"""The run directory: its record, its history, its checkpoints, and its lock."""

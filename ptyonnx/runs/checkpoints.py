@@ -1,14 +1,14 @@
-"""Checkpoints of a run: what an epoch leaves behind, in files that no kill can bring into disagreement.
+"""Checkpoints of a run, which stay consistent if the process is killed.
 
-Three files are written after every epoch, each of them atomically and in this order:
+Three files are written after every epoch, each atomically, in this order:
 
 1. `history.csv`, with a line for the epoch;
 2. `checkpoints/last.safetensors`: weights, probe and the state of the optimiser, and the epoch's number.
-   The epoch counts from this moment, and lines of the history beyond that number do not;
-3. `checkpoints/best.safetensors`, if the epoch is the best so far. Until the next epoch it equals `last`,
+   The epoch counts from this moment; lines of the history beyond it are ignored;
+3. `checkpoints/best.safetensors`, if the epoch is the best so far. Until the next epoch it equals `last`
    and is read from there.
 
-Files are safetensors whose metadata hold a digest over everything else in them: a damaged one is refused.
+The files are safetensors. Their metadata contain a digest of all other contents, so that damage is detected.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from ptyonnx_bundles.files.input_files import check_regular_file
 __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
-    "Saved",
+    "LoadedCheckpoint",
     "Snapshot",
     "State",
     "committed_rows",
     "epoch_of",
-    "keep",
     "load",
     "path_of",
     "reconcile",
+    "resume_error",
     "save",
-    "unusable",
+    "save_epoch",
 ]
 
 Checkpoint = Literal["last", "best"]
@@ -57,13 +57,13 @@ _OF_OLDER_VERSIONS = ("last.ckpt", "best.ckpt", "last", "best")  # the framework
 
 
 class State(NamedTuple):
-    """What a framework needs to go on, besides weights.
+    """What a framework needs besides the weights to resume a training.
 
     Attributes
     ----------
     arrays : dict of str to ndarray
     outline : str
-        How the framework's own file puts the arrays in order.
+        Structure of the arrays, in the framework's own terms.
     """
 
     arrays: dict[str, NDArray[np.generic]]
@@ -86,8 +86,8 @@ class Snapshot(NamedTuple):
     state: State = State({})
 
 
-class Saved(NamedTuple):
-    """What a file holds: a snapshot, and after how many epochs; None in a file of older versions or of no training."""
+class LoadedCheckpoint(NamedTuple):
+    """A snapshot and its number of epochs; None in files of older versions, and without a training."""
 
     snapshot: Snapshot
     epoch: int | None
@@ -106,13 +106,13 @@ def save(path: Path, snapshot: Snapshot, epoch: int | None = None) -> None:
     arrays |= {_STATE + name: np.array(array, order="C") for name, array in snapshot.state.arrays.items()}
     facts = {"epoch": epoch, "outline": snapshot.state.outline}
     facts["digest"] = _digest(arrays, facts)
-    with contextlib.suppress(OSError):  # which the writer says
+    with contextlib.suppress(OSError):  # the writer reports it
         path.parent.mkdir(exist_ok=True)
-    # one entry: the library writes several in an order that changes, and equal epochs must make equal files
+    # one entry: the library writes several in random order, but equal epochs must give equal files
     atomic_write(path, save_tensors(arrays, {_FACTS: json.dumps(facts)}))
 
 
-def load(path: Path) -> Saved:
+def load(path: Path) -> LoadedCheckpoint:
     """Read a checkpoint.
 
     Raises
@@ -135,11 +135,11 @@ def load(path: Path) -> Saved:
         raise _damaged(path)
     state = {name.removeprefix(_STATE): array for name, array in arrays.items() if name.startswith(_STATE)}
     weights = {name: array.astype("<f4") for name, array in arrays.items() if not name.startswith(_STATE)}
-    return Saved(Snapshot(weights, probe, State(state, outline)), epoch)
+    return LoadedCheckpoint(Snapshot(weights, probe, State(state, outline)), epoch)
 
 
-def keep(directory: Path, rows: Sequence[Mapping[str, float]], snapshot: Snapshot) -> None:
-    """Write down a complete epoch, the last of `rows`.
+def save_epoch(directory: Path, rows: Sequence[Mapping[str, float]], snapshot: Snapshot) -> None:
+    """Save a complete epoch, the last of `rows`.
 
     Parameters
     ----------
@@ -160,14 +160,14 @@ def keep(directory: Path, rows: Sequence[Mapping[str, float]], snapshot: Snapsho
 
 
 def committed_rows(directory: Path, epoch: int | None) -> list[dict[str, float]]:
-    """The history as far as the last checkpoint.
+    """The history up to the last checkpoint.
 
     Parameters
     ----------
     directory : Path
         Of the run.
     epoch : int, optional
-        Of the checkpoint; None counts every line.
+        Of the checkpoint; None: all lines.
 
     Raises
     ------
@@ -181,13 +181,13 @@ def committed_rows(directory: Path, epoch: int | None) -> list[dict[str, float]]
     if len(rows) < epoch:
         raise RunError(
             "the history is shorter than the checkpoint", file=path, found=f"{len(rows)} epochs",
-            expected=f"{epoch}", remedy="train anew into another directory",
+            expected=f"{epoch}", remedy="train again into another directory",
         )  # fmt: skip
     return rows[:epoch]
 
 
-def reconcile(directory: Path, last: Saved) -> list[dict[str, float]]:
-    """Bring the other files in line with the last checkpoint; returns the history.
+def reconcile(directory: Path, last: LoadedCheckpoint) -> list[dict[str, float]]:
+    """Make the other files consistent with the last checkpoint, and return the history.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def path_of(directory: Path, which: Checkpoint) -> Path:
 
 
 def epoch_of(path: Path) -> int | None:
-    """After how many epochs a checkpoint was written; None where it does not say, or is not there.
+    """Number of epochs of a checkpoint; None if it is missing or does not state it.
 
     Raises
     ------
@@ -228,8 +228,8 @@ def epoch_of(path: Path) -> int | None:
 
 
 def _read(path: Path, *, facts_only: bool = False) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
-    """Arrays of a file and what is said about them; nothing is said in those of older versions."""
-    check_regular_file(path, RunError, "train anew")
+    """Arrays and metadata of a file; files of older versions have no metadata."""
+    check_regular_file(path, RunError, "train again")
     try:
         with safe_open(path, framework="numpy") as file:
             names = () if facts_only else file.keys()
@@ -242,25 +242,25 @@ def _read(path: Path, *, facts_only: bool = False) -> tuple[dict[str, NDArray[np
             f"cannot be read ({error.strerror or 'no such file'})", file=path,
             remedy="the run has no checkpoint yet: train first",
         ) from None  # fmt: skip
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError):  # what it raises on unknown dtypes
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError):  # raised for unknown dtypes
         raise _damaged(path) from None
 
 
-def unusable(directory: Path, error: Exception, path: Path | None = None) -> RunError:
-    """Say that a framework cannot go on from a checkpoint, in the first line of its own words."""
+def resume_error(directory: Path, error: Exception, path: Path | None = None) -> RunError:
+    """An error that a framework cannot resume from a checkpoint, with the first line of its message."""
     reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     return RunError(
-        f"the training cannot be gone on with ({reason})", file=path or path_of(directory, "last"),
-        remedy="the file is damaged, or of another version of the framework: train anew",
+        f"the training cannot be resumed ({reason})", file=path or path_of(directory, "last"),
+        remedy="the file is damaged, or of another version of the framework: train again",
     )  # fmt: skip
 
 
 def _damaged(path: Path) -> RunError:
-    return RunError("not weights of a run", file=path, remedy="the file is damaged: train anew")
+    return RunError("not weights of a run", file=path, remedy="the file is damaged: train again")
 
 
 def _digest(arrays: Mapping[str, NDArray[np.generic]], facts: Mapping[str, Any]) -> str:
-    """SHA-256 over the names, types, shapes and values of arrays, and over everything that is said about them."""
+    """SHA-256 of the metadata and of the names, types, shapes and values of all arrays."""
     total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(arrays):
         array = arrays[name]

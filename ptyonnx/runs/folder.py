@@ -1,9 +1,12 @@
-"""Who may write into the folder of a run, and how one run takes the place of another.
+"""The lock of a run directory, and the replacement of one run by another.
 
-One process at a time writes there; the operating system's lock says which. A new run becomes complete
-aside, under `.incoming`. Renaming that folder to `.arriving` is the moment from which the new run counts;
-the older one's parts are removed, `.arriving` is renamed to `.moving`, and the new parts move to their
-places. Whatever a kill interrupts, the next one to open the folder completes.
+One process at a time writes into a run directory; it holds the operating system's lock on `.lock` there. A new run
+is first written completely into `.incoming`. Renaming this folder to `.arriving` commits the new run: the parts of
+the older run are removed, `.arriving` is renamed to `.moving`, and the new parts are moved to their places. If a
+process is killed in between, the next process that opens the directory completes the replacement.
+
+This lock protects a whole directory for as long as a training runs. Single files are protected by
+`ptyonnx_bundles.files.atomic`, temporary folders of a command by `ptyonnx.cli.scratch`; all use the same `try_lock`.
 """
 
 from __future__ import annotations
@@ -18,24 +21,24 @@ from pathlib import Path
 from ptyonnx_bundles import make_folder, remove_abandoned, try_lock
 from ptyonnx_bundles.errors import OutputError, RunError
 
-__all__ = ["check_room", "check_unused", "install", "locked", "settle"]
+__all__ = ["check_replaceable", "check_unlocked", "complete_replacement", "install_run", "locked"]
 
 _PARTS = ("checkpoints", "history.csv", "bundle.onnx", "settings.yaml", "run.json")  # the record last
 _LOCK = ".lock"
 _INCOMING, _ARRIVING, _MOVING = ".incoming", ".arriving", ".moving"
-_LONGEST_NUMBER = 20  # digits of a process
+_LONGEST_NUMBER = 20  # digits of a process id
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Be the only one to write into the folder of a run; it is made where it is missing.
+    """Hold the lock of a run directory, which is created if it is missing.
 
-    What an earlier process left half-done there is completed or removed first.
+    A replacement that an earlier process did not finish is completed or removed first.
 
     Parameters
     ----------
     directory : Path
-        Taken away again where it was missing and is empty in the end.
+        If it was created here and is empty at the end, it is removed.
 
     Raises
     ------
@@ -53,11 +56,11 @@ def locked(directory: Path) -> Iterator[None]:
             descriptor = _acquire(path)
         try:
             with _unwritable(directory):
-                _complete(directory)
+                _clean_up(directory)
             yield
         finally:
             try:
-                if os.name != "nt":  # while it is locked, so that nobody else's lock is removed
+                if os.name != "nt":  # while it is locked, so that no other process's lock is removed
                     with contextlib.suppress(OSError):
                         path.unlink()
             finally:
@@ -68,8 +71,8 @@ def locked(directory: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def settle(directory: Path) -> None:
-    """Complete, before a run is read, what a process that was killed there left half-done.
+def complete_replacement(directory: Path) -> None:
+    """Complete a replacement that was interrupted by a kill; called before a run is read.
 
     Raises
     ------
@@ -81,13 +84,13 @@ def settle(directory: Path) -> None:
             pass
 
 
-def check_unused(directory: Path) -> None:
-    """Find out, before the work, whether another process writes into the folder of a run.
+def check_unlocked(directory: Path) -> None:
+    """Check, before a long computation, that no other process writes into a run directory.
 
     Raises
     ------
     RunError
-        It does.
+        Another process does.
     OutputError
     """
     if (directory / _LOCK).exists():
@@ -95,51 +98,51 @@ def check_unused(directory: Path) -> None:
             pass
 
 
-def check_room(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    """Refuse where no new run may be written.
+def check_replaceable(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Check that a new run may be written into a directory.
 
     Parameters
     ----------
     directory : Path
     overwrite : bool
-        A run that stands there may go.
+        An existing run may be replaced.
     source : Path, optional
-        A bundle that the new run comes from: it must not go with an older run.
+        The bundle that the new run starts from; the replacement must not delete it.
 
     Raises
     ------
     RunError
-        A run stands there and is not to be replaced, or the bundle lies in it, or files that are not a run's
-        have the names of one's parts.
+        The directory holds a run and `overwrite` is not set, or the replacement would delete `source`, or files
+        that do not belong to a run have the names of its parts.
     """
-    settle(directory)
-    if source is not None and _goes_with(directory.resolve(), source.resolve()):
+    complete_replacement(directory)
+    if source is not None and _would_be_replaced(directory.resolve(), source.resolve()):
         raise RunError(
-            "holds the bundle that the new run comes from", file=directory, found=source.name,
+            "holds the bundle that the new run starts from", file=directory, found=source.name,
             remedy="name another directory",
         )  # fmt: skip
-    stands = _stands(directory)
-    if stands and not overwrite:
+    occupied = _holds_run(directory)
+    if occupied and not overwrite:
         raise RunError(
             "holds a run already", file=directory,
-            remedy="go on with it (resume=True), replace it (overwrite=True) "
+            remedy="continue it (resume=True), replace it (overwrite=True) "
             "or name another directory",
         )  # fmt: skip
-    for part in () if stands else _parts(directory):
+    for part in () if occupied else _parts(directory):
         raise RunError(
             "holds files that are not a run's", file=directory, found=part.name, remedy="name another directory"
         )
 
 
-def install(directory: Path, write: Callable[[Path], None]) -> None:
-    """Put a new run into a locked folder, in place of one that stands there; other files stay.
+def install_run(directory: Path, write: Callable[[Path], None]) -> None:
+    """Write a new run into a locked directory in place of an existing one; other files stay.
 
     Parameters
     ----------
     directory : Path
-        Locked, and with room: see :func:`check_room`.
+        Locked, and checked by :func:`check_replaceable`.
     write : callable
-        Writes the parts of the new run into the folder that it is given. If it fails, nothing is changed.
+        Writes the parts of the new run into the folder given to it. If it fails, nothing is changed.
 
     Raises
     ------
@@ -155,26 +158,26 @@ def install(directory: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(incoming, ignore_errors=True)
             raise
         try:
-            _take_place(directory)
+            _move_into_place(directory)
         except KeyboardInterrupt:
-            _take_place(directory)
+            _move_into_place(directory)
             raise
 
 
-def _complete(directory: Path) -> None:
-    """Bring a locked folder in order: nobody else is at work there."""
+def _clean_up(directory: Path) -> None:
+    """Complete or remove what interrupted processes left in a locked directory."""
     if any((directory / name).exists() for name in (_ARRIVING, _MOVING)):
-        _take_place(directory)
+        _move_into_place(directory)
     shutil.rmtree(directory / _INCOMING, ignore_errors=True)
     remove_abandoned(directory)
     remove_abandoned(directory / "checkpoints")
 
 
-def _take_place(directory: Path) -> None:
-    """Let the arriving run take the place of the older one; can be interrupted anywhere and repeated."""
+def _move_into_place(directory: Path) -> None:
+    """Replace the older run by the one in `.arriving`. An interruption at any point can be followed by another call."""
     arriving, moving = directory / _ARRIVING, directory / _MOVING
     if arriving.exists():
-        for part in _parts(directory) if _stands(directory) else ():
+        for part in _parts(directory) if _holds_run(directory) else ():
             if part.is_dir() and not part.is_symlink():
                 shutil.rmtree(part)
             else:
@@ -186,7 +189,7 @@ def _take_place(directory: Path) -> None:
     moving.rmdir()
 
 
-def _stands(directory: Path) -> bool:
+def _holds_run(directory: Path) -> bool:
     return (directory / "run.json").exists()
 
 
@@ -195,13 +198,13 @@ def _parts(directory: Path) -> list[Path]:
     return [part for part in parts if part.is_symlink() or part.exists()]
 
 
-def _goes_with(directory: Path, source: Path) -> bool:
-    """Whether a file would go with a run, or in its turn be replaced by the new run's bundle."""
+def _would_be_replaced(directory: Path, source: Path) -> bool:
+    """Whether a replacement would delete a file, or the new run's bundle would overwrite it."""
     return source.parent == directory or source.is_relative_to((directory / "checkpoints").resolve())
 
 
 def _acquire(path: Path) -> int:
-    """The descriptor of a file that holds the lock, and in which this process is named."""
+    """Lock a file and write the id of this process into it; return its descriptor."""
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
         if not _is_free(descriptor):
@@ -212,15 +215,15 @@ def _acquire(path: Path) -> int:
                 remedy="wait until it ends, or name another directory",
             )  # fmt: skip
         if _is_at(path, descriptor):
-            with contextlib.suppress(OSError):  # a full disk is for those to notice who need it
+            with contextlib.suppress(OSError):  # the id is for messages only; a full disk is reported by other writes
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
             return descriptor
-        os.close(descriptor)  # its holder removed it meanwhile
+        os.close(descriptor)  # its holder removed it in the meantime
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file still has its name: its holder may remove it at any moment."""
+    """Whether a path still leads to an open file; the holder of a lock may remove its file at any moment."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False
@@ -230,7 +233,7 @@ def _is_free(descriptor: int) -> bool:
     try:
         return try_lock(descriptor)
     except OSError:
-        return True  # a file system without locks: its users must take care themselves
+        return True  # the file system has no locks
 
 
 def _holder(descriptor: int) -> str | None:

@@ -15,28 +15,28 @@ from ptyonnx_bundles.files.input_files import read_text
 
 __all__ = ["best_epoch", "read_history", "summary", "write_history"]
 
-_LEAST_IMPROVEMENT = 1e-6  # relative: less is rounding
-_FIGURES = ("epoch", "loss", "r_factor", "val_loss", "val_r_factor")  # what every version has written
-_LARGEST_BYTES = 2**26  # nine numbers of 20 characters for each of the most epochs are half of it
+_LEAST_IMPROVEMENT = 1e-6  # relative; smaller changes are rounding
+_FIGURES = ("epoch", "loss", "r_factor", "val_loss", "val_r_factor")  # written by every version
+_LARGEST_BYTES = 2**26  # twice nine numbers of 20 characters for each of the most epochs
 _MOST_COLUMNS = 16
 _LONGEST_LINE = 2**12  # characters
-_REMEDY = "the file is damaged: train anew into another directory"
+_REMEDY = "the file is damaged: train again into another directory"
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The epochs of a training, oldest first; empty where there is no history yet.
+    """The epochs of a training, oldest first; empty if there is no history yet.
 
     Raises
     ------
     RunError
-        Not a history, or larger than any.
+        Not a history, or too large for one.
     """
     try:
         path.stat()
     except FileNotFoundError:
         return []
     except (OSError, ValueError):
-        pass  # the reader says why
+        pass  # the reader reports the reason
     text = read_text(path, RunError, _LARGEST_BYTES, expected="the history of a training", remedy=_REMEDY)
     _check_size(path, text)
     try:
@@ -50,14 +50,14 @@ def read_history(path: Path) -> list[dict[str, float]]:
                 raise RunError("not a training history: a column is missing", file=path, key=key, remedy=_REMEDY)
         if row["epoch"] != number:
             raise RunError(
-                f"not a training history: line {number + 1} is of another epoch", file=path, key="epoch",
+                f"not a training history: line {number + 1} has another epoch", file=path, key="epoch",
                 found=row["epoch"], expected=number, remedy=_REMEDY,
             )  # fmt: skip
     return rows
 
 
 def _check_size(path: Path, text: str) -> None:
-    """Refuse a table whose numbers would take more memory than those of any training."""
+    """Refuse a table with more lines or columns than any training writes."""
     longest = max(map(len, text.split("\n", MOST_EPOCHS + 2)))
     for found, most, what in (
         (text.count("\n"), MOST_EPOCHS + 1, "lines"),
@@ -73,7 +73,7 @@ def _check_size(path: Path, text: str) -> None:
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write all epochs, atomically."""
     text = io.StringIO()
-    columns = dict.fromkeys(key for row in rows for key in row)  # a run of an older version may have had fewer
+    columns = dict.fromkeys(key for row in rows for key in row)  # rows of an older version may have fewer
     writer = csv.DictWriter(text, fieldnames=list(columns), restval=math.nan, lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "epoch": int(row["epoch"])} for row in rows)
@@ -81,7 +81,7 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
-    """Index of the first epoch with the lowest validation loss, -1 where there is none."""
+    """Index of the first epoch with the lowest validation loss, -1 if there is none."""
     best, index = math.inf, -1
     for epoch, row in enumerate(rows):
         margin = _LEAST_IMPROVEMENT * abs(best) if math.isfinite(best) else 0.0
@@ -91,5 +91,5 @@ def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
 
 
 def summary(row: Mapping[str, float]) -> dict[str, float]:
-    """The figures of one epoch that a manifest records."""
+    """The metrics of one epoch that a manifest records."""
     return {key: row[key] for key in _FIGURES}

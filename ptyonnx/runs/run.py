@@ -1,17 +1,17 @@
-"""The run directory: what a training leaves behind, readable without any framework.
+"""The run directory: the results of a training, readable without any framework.
 
 run/
   settings.yaml               settings as resolved
-  run.json                    backend, data, physics, state, where the last bundle was written
+  run.json                    backend, data, physics, state, path of the last bundle
   history.csv                 one line per epoch
   checkpoints/
     best.safetensors          canonical weights and probe of the best epoch
-    last.safetensors          the same, of the last, and the state of the optimiser, with which training goes on
-    initial.safetensors       the same of the bundle that the training began with, if it did
-  bundle.onnx                 what was exported
+    last.safetensors          the same of the last epoch, and the state of the optimiser, for resuming
+    initial.safetensors       the same of the bundle that the training started from, if any
+  bundle.onnx                 the exported bundle
 
-A run that `ptyonnx import` made has weights and no history: its state is "imported". In which order the files of
-an epoch are written says `ptyonnx.runs.checkpoints`, how a run replaces another one `ptyonnx.runs.folder`.
+A run made by `ptyonnx import` has weights but no history; its state is "imported". `ptyonnx.runs.checkpoints`
+describes the order in which the files of an epoch are written, `ptyonnx.runs.folder` how one run replaces another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ptyonnx.runs.checkpoints import Checkpoint, committed_rows, epoch_of, load, path_of
-from ptyonnx.runs.folder import settle
+from ptyonnx.runs.folder import complete_replacement
 from ptyonnx.runs.history import best_epoch, summary
 from ptyonnx.settings import Settings
 from ptyonnx.settings.strict_yaml import read_yaml
@@ -37,13 +37,13 @@ from ptyonnx_bundles.files.input_files import read_text
 __all__ = ["Checkpoint", "Record", "Run", "Trained", "exported_bundle"]
 
 _NO_RUN = "name a directory that 'ptyonnx train' made"
-_LARGEST_RECORD_BYTES = 2**22  # a manifest of 1 MiB is the largest that is part of it
+_LARGEST_RECORD_BYTES = 2**22  # it may contain a manifest, of at most 1 MiB
 
 State = Literal["training", "interrupted", "failed", "complete", "imported"]
 
 
 class Record(BaseModel):
-    """What `run.json` holds; `initial` is the manifest of the bundle that the weights came from, if they did."""
+    """The contents of `run.json`; `initial` is the manifest of the bundle that the weights came from, if any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,12 +59,12 @@ class Record(BaseModel):
 
 
 class Trained(NamedTuple):
-    """What a training made: figures, weights and probe of the same epoch.
+    """The result of a training: metrics, weights and probe of the same epoch.
 
     Attributes
     ----------
     weights : dict of str to ndarray
-        Canonical names, float32, the two whitening constants included.
+        Canonical names, float32, including the two whitening constants.
     probe : (mode, N, N) complex64, sqrt(photons)
     metrics : dict of str to float
         Empty before the first epoch, and in a run that was imported.
@@ -77,7 +77,7 @@ class Trained(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory and what stands in it.
+    """A run directory and its contents.
 
     Attributes
     ----------
@@ -100,11 +100,11 @@ class Run:
             Missing, or not a run directory.
         """
         directory = Path(directory)
-        settle(directory)
+        complete_replacement(directory)
         return cls(directory, _record(directory / "run.json"), _settings(directory / "settings.yaml"))
 
     def write(self, **changes: Any) -> Run:
-        """Write the run's files, with the given fields of the record changed."""
+        """Write settings and record, with the given fields of the record changed."""
         run = Run(self.directory, self.record.model_copy(update=changes), self.settings)
         text = yaml.safe_dump(self.settings.model_dump(mode="json"), sort_keys=False)
         atomic_write(self.directory / "settings.yaml", text.encode())
@@ -122,39 +122,39 @@ class Run:
         return self.record.recipe
 
     def trained(self, which: Checkpoint = "last") -> Trained:
-        """What the last or the best epoch made, while a training goes on as well.
+        """Results of the last or the best epoch, also during a training.
 
         Raises
         ------
         RunError
-            There is none yet, or a file is damaged.
+            No epoch is complete yet, or a file is damaged.
         """
         saved = load(path_of(self.directory, "last"))
         rows = committed_rows(self.directory, saved.epoch)
-        if which == "best" and (not rows or best_epoch(rows) != len(rows) - 1):  # else both are the same epoch
+        if which == "best" and (not rows or best_epoch(rows) != len(rows) - 1):  # otherwise both are the same epoch
             saved = load(path_of(self.directory, which))
             rows = rows[: best_epoch(rows) + 1] if saved.epoch is None else committed_rows(self.directory, saved.epoch)
         return Trained(dict(saved.snapshot.weights), saved.snapshot.probe, summary(rows[-1]) if rows else {})
 
     def metrics(self, which: Checkpoint = "last") -> dict[str, float]:
-        """Figures of the last or the best epoch; empty before the first is complete."""
+        """Metrics of the last or the best epoch; empty before the first epoch is complete."""
         rows = self.history
         return summary(rows[-1 if which == "last" else best_epoch(rows)]) if rows else {}
 
     @property
     def bundle(self) -> Path | None:
-        """The bundle in the run, or else the one that was last exported elsewhere, if there is one."""
+        """The bundle in the run directory, otherwise the last one exported elsewhere, or None."""
         own = self.directory / "bundle.onnx"
         return own if own.is_file() else self.record.bundle
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """Folder of the checkpoints."""
         return self.directory / "checkpoints"
 
     @property
     def history_path(self) -> Path:
-        """The history, CSV."""
+        """Path of the history, a CSV file."""
         return self.directory / "history.csv"
 
     @property
@@ -167,12 +167,12 @@ class Run:
         return self.trained(which).weights
 
     def probe(self, which: Checkpoint = "last") -> NDArray[np.complex64]:
-        """(mode, N, N) complex64, sqrt(photons): the probe that the weights were trained with."""
+        """(mode, N, N) complex64, sqrt(photons): the probe of the same epoch as the weights."""
         return self.trained(which).probe
 
 
 def exported_bundle(path: Path) -> Path:
-    """Give the bundle of a run directory, or the path itself where it is no directory.
+    """Return the path of a run directory's bundle, or the path itself if it is not a directory.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def exported_bundle(path: Path) -> Path:
         return path
     exported = Run.open(path).bundle
     if exported is None:
-        raise BundleError("the run has no bundle yet", file=path, remedy=f"make one: ptyonnx export {path}")
+        raise BundleError("the run has no bundle yet", file=path, remedy=f"export one: ptyonnx export {path}")
     return exported
 
 
@@ -205,5 +205,5 @@ def _settings(path: Path) -> Settings:
         raise RunError(
             error.problem, file=path, key=error.key, found=error.found, expected=error.expected, remedy=error.remedy
         ) from None
-    except ValidationError as error:  # no mapping at all
+    except ValidationError as error:  # not a mapping
         raise RunError.from_validation(error, file=path) from None

@@ -1,5 +1,5 @@
-"""Settings of a training: read from YAML and from the command line, checked once."""
+"""Settings of a training: read from YAML and the command line, and validated."""
 
-from ptyonnx.settings.settings import MOST_EPOCHS, Loss, Settings, shown
+from ptyonnx.settings.settings import MOST_EPOCHS, Loss, Settings, format_for_error
 
-__all__ = ["MOST_EPOCHS", "Loss", "Settings", "shown"]
+__all__ = ["MOST_EPOCHS", "Loss", "Settings", "format_for_error"]

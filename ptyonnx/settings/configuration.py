@@ -1,4 +1,4 @@
-"""From a YAML file and flags to settings: flags win, unknown keys are errors.
+"""Combine a YAML file and flags into settings. Flags override the file, and unknown keys are errors.
 
 Names of PtychoPINN are translated by `ptychopinn_names`; what the settings mean is said in
 `settings`; nothing here reads data.
@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ptyonnx.settings import Loss, Settings, ptychopinn_names, shown
+from ptyonnx.settings import Loss, Settings, format_for_error, ptychopinn_names
 from ptyonnx.settings.ptychopinn_names import BLOCKS, KNOWN, RENAMED
 from ptyonnx.settings.strict_yaml import parse_yaml, read_yaml
 from ptyonnx_bundles.errors import SettingsError
@@ -23,7 +23,7 @@ __all__ = ["Configuration", "RawSetting", "configure", "parse_assignments"]
 
 
 class Declared(TypedDict):
-    """What is declared about a file's patterns, as `load_scan` takes it."""
+    """Conventions of a file's patterns: keyword arguments of `load_scan`."""
 
     values: str | None
     axes: str | None
@@ -31,12 +31,12 @@ class Declared(TypedDict):
 
 
 class Configuration(BaseModel):
-    """Everything that a training is told, from file and flags together.
+    """All settings of a training, from file and flags.
 
     Attributes
     ----------
     backend : str or None
-        As it was written; `ptyonnx.backends` knows the names.
+        As given; `ptyonnx.backends` resolves the names.
     data, test_data : Path or None
         Scans to train and to validate on.
     output : Path or None
@@ -44,16 +44,16 @@ class Configuration(BaseModel):
     probe : Path or None
         A file with a probe, for scans without one.
     values : {"amplitude", "intensity"} or None
-        What the files' patterns are; by default the reader decides from the format.
+        Quantity of the files' patterns; by default the format determines it.
     axes : str or None
         Order of the patterns' axes in the file, such as ``"yxn"``.
     zero_frequency : {"centre", "corner"} or None
-        Where it lies in the files' patterns.
+        Its position in the files' patterns.
     N : int or None
-        Checked against the scan, which decides.
+        Expected size of the patterns; must agree with the scan.
     settings : Settings
     notes : tuple of str
-        Settings that were given under names of PtychoPINN, and how each was translated.
+        The translation of each setting that was given under a name of PtychoPINN.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +76,7 @@ class Configuration(BaseModel):
         return Declared(values=self.values, axes=self.axes, zero_frequency=self.zero_frequency)
 
     def check_size(self, N: int, scan: str) -> None:
-        """Compare a scan's N with the one that was asked for.
+        """Compare a scan's N with the expected one.
 
         Raises
         ------
@@ -85,13 +85,13 @@ class Configuration(BaseModel):
         """
         if self.N not in (None, N):
             raise SettingsError(
-                "another N than the scan", file=scan, key="N", found=N, expected=self.N,
-                remedy="leave N out: the scan decides; or crop the patterns first",
+                "the scan has another N", file=scan, key="N", found=N, expected=self.N,
+                remedy="omit N to use that of the scan, or crop the patterns first",
             )  # fmt: skip
 
 
 class RawSetting(NamedTuple):
-    """A value as it was given, with its key and, if it comes from a file, the file."""
+    """A value as given, with its key and, if it comes from a file, the file."""
 
     value: Any
     key: str
@@ -99,7 +99,7 @@ class RawSetting(NamedTuple):
 
 
 _OWN_NAMES = set(Configuration.model_fields) - {"settings", "notes"}
-_TEXTS = _OWN_NAMES - {"N"}  # files, folders and kinds: a folder may be called on or 2026
+_TEXTS = _OWN_NAMES - {"N"}  # text, even if YAML would read a boolean or a number: a folder may be called on or 2026
 _TEXT_KEYS = _TEXTS | {name for name, renamed in RENAMED.items() if renamed in _TEXTS}
 _PATHS = {"data", "test_data", "output", "probe"}
 _NAMES = _OWN_NAMES | set(Settings.model_fields)
@@ -108,16 +108,16 @@ _NAMES = _OWN_NAMES | set(Settings.model_fields)
 def configure(
     file: Path | str | None = None, flags: Mapping[str, object] | None = None, assignments: Iterable[str] = ()
 ) -> Configuration:
-    """Read a YAML file, let flags override it, and check the outcome.
+    """Read a YAML file, override it with flags, and validate the result.
 
     Parameters
     ----------
     file : path-like, optional
         A YAML mapping of names of this project or of PtychoPINN.
     flags : mapping, optional
-        Name -> value; None stands for a flag that was not given.
+        Name -> value; None for a flag that was not given.
     assignments : iterable of str
-        ``key=value``; as `flags`, they override the file.
+        ``key=value``; like `flags`, they override the file.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def configure(
     Raises
     ------
     SettingsError
-        Unreadable file, unknown name, one setting given twice, or an unusable value.
+        Unreadable file, unknown name, duplicate setting, or invalid value.
     """
     path = None if file is None else Path(file)
     file_settings = [] if path is None else _read_file(path)
@@ -139,7 +139,7 @@ def configure(
     from_file, file_notes = _resolve(file_settings)
     from_flags, flag_notes = _resolve(flag_settings)
     merged = {**from_file, **from_flags}
-    _settle_loss(merged)
+    _resolve_loss_weights(merged)
     notes = dict.fromkeys(file_notes + flag_notes)
     if "batch_size" in merged and any(_name(setting) in KNOWN for setting in file_settings + flag_settings):
         notes[ptychopinn_names.BATCH_SIZE] = None
@@ -147,7 +147,7 @@ def configure(
 
 
 def parse_assignments(assignments: Iterable[str]) -> list[RawSetting]:
-    """``key=value`` pairs, values read as YAML scalars, names and paths as they are.
+    """Parse ``key=value`` pairs. Values are YAML scalars, except that names and paths are kept as text.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def parse_assignments(assignments: Iterable[str]) -> list[RawSetting]:
 
 
 def _resolve(given: Iterable[RawSetting]) -> tuple[dict[str, RawSetting], list[str]]:
-    """Names of this project -> raw setting, and notes about translations."""
+    """Translate keys to names of this project; return raw settings by name, and notes about translations."""
     resolved: dict[str, RawSetting] = {}
     notes: list[str] = []
     for one in given:
@@ -184,12 +184,12 @@ def _resolve(given: Iterable[RawSetting]) -> tuple[dict[str, RawSetting], list[s
 
 
 def _name(setting: RawSetting) -> str:
-    """The key as a name: flags have hyphens."""
+    """The key as a name, with underscores instead of a flag's hyphens."""
     return setting.key.lstrip("-").replace("-", "_")
 
 
-def _settle_loss(resolved: dict[str, RawSetting]) -> None:
-    """Turn PtychoPINN's weights of losses into the one loss that they choose."""
+def _resolve_loss_weights(resolved: dict[str, RawSetting]) -> None:
+    """Replace PtychoPINN's weights of losses by the loss that they select."""
     weights = {name: resolved.pop(name) for name in ptychopinn_names.LOSS_WEIGHTS if name in resolved}
     if not weights:
         return
@@ -197,7 +197,7 @@ def _settle_loss(resolved: dict[str, RawSetting]) -> None:
     chosen = ptychopinn_names.loss_of_weights({name: setting.value for name, setting in weights.items()})
     if chosen is None:
         raise SettingsError(
-            "losses cannot be mixed", file=last.file, key=", ".join(weights),
+            "several losses cannot be combined", file=last.file, key=", ".join(weights),
             found=", ".join(str(setting.value) for setting in weights.values()),
             expected="one weight of 1, the others 0", remedy=f"choose with loss: {', '.join(get_args(Loss))}",
         )  # fmt: skip
@@ -233,7 +233,7 @@ def _validate(resolved: Mapping[str, RawSetting], notes: tuple[str, ...]) -> Con
     for name, setting in resolved.items():
         if isinstance(setting.value, bool) and _annotation(name) is not bool:
             raise SettingsError(
-                "unusable value", file=setting.file, key=setting.key, found=setting.value, expected="no boolean"
+                "invalid value", file=setting.file, key=setting.key, found=setting.value, expected="not a boolean"
             )
     own = {name: setting.value for name, setting in resolved.items() if name in _OWN_NAMES}
     settings = {name: setting.value for name, setting in resolved.items() if name not in _OWN_NAMES}
@@ -242,13 +242,17 @@ def _validate(resolved: Mapping[str, RawSetting], notes: tuple[str, ...]) -> Con
     except SettingsError as error:
         setting = resolved[str(error.key)]
         raise SettingsError(
-            error.problem, file=setting.file, key=setting.key, found=shown(setting.value), expected=error.expected
+            error.problem,
+            file=setting.file,
+            key=setting.key,
+            found=format_for_error(setting.value),
+            expected=error.expected,
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         setting = next(resolved[str(part)] for part in reversed(first["loc"]) if part in resolved)
         raise SettingsError(
-            "unusable value", file=setting.file, key=setting.key, found=repr(setting.value),
+            "invalid value", file=setting.file, key=setting.key, found=repr(setting.value),
             expected=first["msg"].removeprefix("Input should be "),
         ) from None  # fmt: skip
 
@@ -259,7 +263,7 @@ def _annotation(name: str) -> Any:
 
 
 def _parse_scalar(value: object) -> object:
-    """Read a flag's text as YAML does: 3, true, null, or the text itself."""
+    """Parse a flag's text as a YAML scalar: 3, true, null, or the text itself."""
     if not isinstance(value, str):
         return value
     try:
@@ -270,7 +274,7 @@ def _parse_scalar(value: object) -> object:
 
 
 def _read_file(path: Path) -> list[RawSetting]:
-    """What a YAML file says, PtychoPINN's blocks flattened."""
+    """Read the settings of a YAML file, with PtychoPINN's blocks flattened."""
     document = read_yaml(path, texts=_TEXT_KEYS)
     content = {} if document.content is None else document.content
     if not isinstance(content, dict):
@@ -281,7 +285,7 @@ def _read_file(path: Path) -> list[RawSetting]:
 
 
 def _expand_home(setting: RawSetting) -> RawSetting:
-    """Put the home directory in the place of a path's ``~``, as a shell does with flags."""
+    """Expand ``~`` at the beginning of a path, as a shell does for flags."""
     name = _name(setting)
     if RENAMED.get(name, name) not in _PATHS or not isinstance(setting.value, str) or not setting.value.startswith("~"):
         return setting

@@ -1,8 +1,7 @@
-"""PtychoPINN's names for settings, and what they are called here.
+"""Translate PtychoPINN's names of settings.
 
-Names with an equivalent are renamed; for every other one there is a sentence that says what
-replaces it, so that nothing is ignored in silence. Facts about PtychoPINN: its `TrainingConfig`
-and the flags of `ptycho_train`.
+Names with an equivalent are renamed. For every other name a note states its replacement, so that no setting is
+ignored silently. The names are those of PtychoPINN's `TrainingConfig` and of the flags of `ptycho_train`.
 """
 
 from __future__ import annotations
@@ -46,24 +45,24 @@ _VALUES = {
 }
 
 _OBJECT = "object and probe are always N x N patches that overlap (region_size)"
-_PROBE = "the probe of the scan is used as it is (probe_photons, train_probe)"
+_PROBE = "the probe of the scan is used unchanged (see probe_photons, train_probe)"
 _ADAM = "training uses Adam"
 _RATE = "the rate follows one cycle (rate, warmup)"
-_SCREEN = "progress and errors alone are shown"
+_SCREEN = "only progress and errors are shown (quiet and verbose are options of the command line)"
 _CHECKPOINTS = "the best and the last checkpoint are always kept"
 
 REPLACED = {
     "accumulate_grad_batches": "set batch_size, the number of regions per step",
     "amp_activation": "the amplitude is always 1.5 sigmoid",
-    "architecture": "there is one network, PtychoPINN's CNN",
+    "architecture": "the only network is PtychoPINN's CNN",
     "console_level": _SCREEN,
-    "deterministic": "the order of batches and the initial weights follow from seed",
+    "deterministic": "seed determines the order of batches and the initial weights",
     "do_stitching": "'ptyonnx reconstruct' stitches",
     "enable_checkpointing": _CHECKPOINTS,
     "enable_oversampling": "n_groups may exceed the number of patterns",
     "gaussian_smoothing_sigma": _PROBE,
     "gradient_clip_algorithm": "the global norm of the gradient is clipped (clip)",
-    "intensity_scale_trainable": "the scale of the input is measured once and kept in the graph",
+    "intensity_scale_trainable": "the scale of the input is measured once and stored in the graph",
     "neighbor_pool_size": "set neighbor_count",
     "nphotons": "photons are measured from the patterns",
     "num_workers": "the whole scan is held in memory",
@@ -78,13 +77,13 @@ REPLACED = {
     "probe_mask_sigma": _PROBE,
     "probe_scale": _PROBE,
     "quiet": _SCREEN,
-    "realspace_mae_weight": "set loss; no true object takes part in training",
-    "realspace_weight": "set loss; no true object takes part in training",
+    "realspace_mae_weight": "set loss; training uses no true object",
+    "realspace_weight": "set loss; training uses no true object",
     "scheduler": _RATE,
-    "sequential_sampling": "n_subsample draws patterns at random; cut the file to take the first ones",
+    "sequential_sampling": "n_subsample draws patterns at random; shorten the file to use its first patterns",
     "torch_accumulate_grad_batches": "set batch_size, the number of regions per step",
     "torch_checkpoint_save_top_k": _CHECKPOINTS,
-    "torch_deterministic": "the order of batches and the initial weights follow from seed",
+    "torch_deterministic": "seed determines the order of batches and the initial weights",
     "torch_enable_checkpointing": _CHECKPOINTS,
     "torch_logger": "history.csv is always written; set tensorboard for more",
     "torch_mae_pred_l2_match_target": "set probe_photons",
@@ -97,13 +96,13 @@ REPLACED = {
 
 MODEL_TYPE = "model_type"
 BATCH_SIZE = (
-    "batch_size counts regions of region_size overlapping patterns here, not single groups: "
-    "1 is a good value; region_size=1 gives it PtychoPINN's meaning"
+    "batch_size counts regions of region_size overlapping patterns, not single groups: "
+    "1 is a good value; with region_size=1 it has PtychoPINN's meaning"
 )
 LOSS_WEIGHTS = {"nll_weight": "poisson", "mae_weight": "amplitude_mae"}
 KNOWN = frozenset({*RENAMED, *REPLACED, *LOSS_WEIGHTS, MODEL_TYPE})
 OPTIONAL_VALUE = frozenset({*REPLACED, "probe_trainable"})
-"""As flags they may stand alone, which means true."""
+"""Flags that may be given without a value, which means true."""
 
 _PREFIXED_BLOCKS = {"gradient_clip": "gradient_clip_"}
 BLOCKS = frozenset({"model", "data", "sampling", "loss", "tf_loss", *_PREFIXED_BLOCKS})
@@ -111,7 +110,7 @@ BLOCKS = frozenset({"model", "data", "sampling", "loss", "tf_loss", *_PREFIXED_B
 
 
 class Translation(NamedTuple):
-    """What becomes of a name: its name and value here, and a sentence to say aloud."""
+    """Name and value of a setting in this project, and a note for the user."""
 
     name: str | None
     value: object = None
@@ -126,15 +125,17 @@ def translate(name: str, value: object) -> Translation | None:
     name : str
         With underscores.
     value : object
-        As it was written.
+        As given.
 
     Returns
     -------
     Translation or None
-        None where the name is not one of PtychoPINN's alone.
+        None if the name is not specific to PtychoPINN.
     """
     if name == "gradient_clip_val" and value in (0, None):
-        return Translation(None, note="gradient_clip_val: the gradient is always clipped; a large clip switches it off")
+        return Translation(
+            None, note="gradient_clip_val: the gradient is always clipped; set a large clip to disable it"
+        )
     if name == MODEL_TYPE:
         return Translation(None, note=_note_on_model_type(value))
     if name in REPLACED:
@@ -147,9 +148,9 @@ def translate(name: str, value: object) -> Translation | None:
 
 
 def loss_of_weights(weights: Mapping[str, object]) -> str | None:
-    """Find the loss that PtychoPINN's weights choose, None where they mix several or choose none.
+    """Find the loss that PtychoPINN's weights select; None if they select several or none.
 
-    A weight that is not given has PtychoPINN's default: 1 for `nll_weight`, 0 for `mae_weight`.
+    A missing weight has PtychoPINN's default: 1 for `nll_weight`, 0 for `mae_weight`.
     """
     complete = {"nll_weight": 1.0, "mae_weight": 0.0, **weights}
     chosen = [loss for name, loss in LOSS_WEIGHTS.items() if complete[name] not in (0, 0.0)]
@@ -157,7 +158,7 @@ def loss_of_weights(weights: Mapping[str, object]) -> str | None:
 
 
 def flatten(content: Mapping[object, object]) -> Iterator[tuple[object, object]]:
-    """Keys and values with PtychoPINN's blocks (``model:``, ``sampling:`` …) opened."""
+    """Keys and values, with PtychoPINN's blocks (``model:``, ``sampling:`` …) flattened."""
     for key, value in content.items():
         if isinstance(value, Mapping) and key in BLOCKS:
             prefix = _PREFIXED_BLOCKS.get(str(key), "")
@@ -169,4 +170,4 @@ def flatten(content: Mapping[object, object]) -> Iterator[tuple[object, object]]
 def _note_on_model_type(value: object) -> str:
     if value == "pinn":
         return ""
-    return f"model_type: there is no '{value}' training here; the network learns from the physics alone"
+    return f"model_type: '{value}' training is not available; the network is trained by the forward model alone"

@@ -1,4 +1,4 @@
-"""What can be set about training, frozen once read. Where settings come from: `configuration`."""
+"""Settings of a training, immutable. `configuration` reads them from files and flags."""
 
 from __future__ import annotations
 
@@ -11,75 +11,81 @@ from ptyonnx.settings.ptychopinn_names import RENAMED
 from ptyonnx_bundles import Recipe
 from ptyonnx_bundles.errors import SettingsError
 
-__all__ = ["MOST_EPOCHS", "Loss", "Settings", "shown"]
+__all__ = ["MOST_EPOCHS", "Loss", "Settings", "format_for_error"]
 
-MOST_EPOCHS = 200_000  # whose history can be read
+MOST_EPOCHS = 200_000  # a longer history cannot be read
 Loss = Literal["poisson", "amplitude_mse", "amplitude_mae"]
-_LARGEST = 2**32 - 1  # seed that both frameworks take; more of anything else does not end
+_LARGEST = 2**32 - 1  # largest seed of both frameworks; larger counts would never finish
 
 
 class Settings(BaseModel):
-    """Settings of one training: ``Settings(epochs=20, gridsize=2)``; unknown names and unusable values are refused.
+    """Settings of one training: ``Settings(epochs=20, gridsize=2)``; unknown names and invalid values are refused.
 
-    ``ptyonnx train --help`` and docs/settings.md say what each means: field descriptions are the help of the
-    command line.
+    ``ptyonnx train --help`` and docs/settings.md explain each setting; the help shows the field descriptions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     # the network
-    gridsize: int = Field(1, ge=1, le=4, description="gridsize^2 neighbouring patterns enter together")
-    filters_scale: float = Field(0.5, gt=0, le=8, description="factor on the number of filters")
-    depth: int | None = Field(None, ge=1, le=6, description="number of poolings; by default from N")
+    gridsize: int = Field(1, ge=1, le=4, description="the network takes groups of gridsize^2 neighbouring patterns")
+    filters_scale: float = Field(0.5, gt=0, le=8, description="factor for the number of filters")
+    depth: int | None = Field(None, ge=1, le=6, description="number of pooling levels; by default determined by N")
 
     # the data
-    n_subsample: int | None = Field(None, ge=1, le=_LARGEST, description="use only this many patterns, drawn at random")
-    subsample_seed: int = Field(0, ge=0, le=_LARGEST, description="seed of that drawing")
-    n_groups: int | None = Field(None, ge=1, le=_LARGEST, description="groups per epoch; by default every pattern once")
+    n_subsample: int | None = Field(
+        None, ge=1, le=_LARGEST, description="number of patterns to use, drawn at random; by default all"
+    )
+    subsample_seed: int = Field(0, ge=0, le=_LARGEST, description="seed of the random choice of n_subsample patterns")
+    n_groups: int | None = Field(
+        None, ge=1, le=_LARGEST, description="groups per epoch; by default each pattern is used once"
+    )
     neighbor_count: int | None = Field(
         None,
         ge=1,
         le=_LARGEST,
-        description="gridsize > 1: members of a group come from this many nearest; by default max(7, 2 gridsize^2)",
+        description="for gridsize > 1: number of nearest neighbours from which a group is drawn; by default max(7, 2 gridsize^2)",
     )
-    validation_fraction: float = Field(0.05, ge=0, lt=0.5, description="patterns held out for validation")
+    validation_fraction: float = Field(
+        0.05, ge=0, lt=0.5, description="fraction of the patterns held out for validation"
+    )
     probe_photons: Literal["auto", "patterns", "as-is"] = Field(
-        "auto", description="scale the probe to the patterns' photons; auto: only where they differ by more than 2x"
+        "auto",
+        description="patterns: scale the probe to the mean photons of the patterns; as-is: do not; auto: only if they differ by more than a factor of 2",
     )
 
     # the optimisation
     epochs: int = Field(60, ge=1, le=MOST_EPOCHS, description="passes over the training patterns")
     region_size: int = Field(
-        16, ge=1, le=_LARGEST, description="patterns near each other that must agree on the object"
+        16, ge=1, le=_LARGEST, description="number of neighbouring patterns that share one object in the loss"
     )
     batch_size: int = Field(1, ge=1, le=_LARGEST, description="regions per optimiser step")
-    loss: Loss = Field("poisson", description="what is minimised")
+    loss: Loss = Field("poisson", description="loss function")
     rate: float = Field(1e-3, gt=0, description="peak of the one-cycle learning rate (Adam)")
-    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
-    clip: float = Field(0.2, gt=0, description="largest global norm of the gradient")
-    seed: int = Field(0, ge=0, le=_LARGEST, description="seed of initial weights and of the order of batches")
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps during which the learning rate increases")
+    clip: float = Field(0.2, gt=0, description="maximum global norm of the gradient")
+    seed: int = Field(0, ge=0, le=_LARGEST, description="seed of the initial weights and of the order of batches")
     patience: int | None = Field(
         None,
         ge=1,
         le=_LARGEST,
-        description="stop early after this many epochs without a better validation loss; by default never",
+        description="stop after this many epochs without a lower validation loss; by default never",
     )
-    train_probe: bool = Field(False, description="refine the probe together with the network")
-    probe_rate: float = Field(0.1, gt=0, le=1, description="step of the probe relative to that of the weights")
+    train_probe: bool = Field(False, description="optimise the probe together with the network")
+    probe_rate: float = Field(0.1, gt=0, le=1, description="learning rate of the probe relative to that of the weights")
 
     # the machine
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
-    precision: Literal["auto", "float32", "mixed"] = Field("auto", description="mixed: 16 bit on a GPU")
-    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: as many as cores")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="device for the training")
+    precision: Literal["auto", "float32", "mixed"] = Field("auto", description="mixed: 16-bit arithmetic on a GPU")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: one per core")
     tensorboard: bool = Field(False, description="also write TensorBoard logs (needs tensorboard)")
 
     def recipe(self, N: int, file: str | None = None) -> Recipe:
-        """Give the recipe of these settings for patterns of N x N pixels; `file` is named in errors.
+        """The network's recipe for patterns of N x N pixels; `file` is named in errors.
 
         Raises
         ------
         SettingsError
-            There is no such network: N or the depth does not fit.
+            No network exists for this N and depth.
         """
         try:
             return Recipe(N=N, gridsize=self.gridsize, filters_scale=self.filters_scale, depth=self.depth or 0)
@@ -87,12 +93,12 @@ class Settings(BaseModel):
             raise SettingsError.from_validation(error, file=file, key="diffraction") from None
 
     def __init__(self, **values: Any) -> None:
-        """Check every value.
+        """Validate all values.
 
         Raises
         ------
         SettingsError
-            No such setting, with the nearest that there is, or an unusable value.
+            Unknown setting, with the most similar name as remedy, or invalid value.
         """
         try:
             super().__init__(**values)
@@ -106,27 +112,30 @@ class Settings(BaseModel):
 
     @property
     def groups_per_region(self) -> int:
-        """Groups whose patterns together make up one region."""
+        """Number of groups in a region."""
         return max(1, self.region_size // self.channels)
 
 
-def shown(value: object) -> str:
-    """A value as an error shows it, whole numbers of any length included."""
+def format_for_error(value: object) -> str:
+    """Format a value for an error message; integers may have any number of digits."""
     try:
         return repr(value)
-    except ValueError:  # more digits than Python writes
-        return "a number of thousands of digits"
+    except ValueError:  # Python refuses to format so many digits
+        return "an integer of thousands of digits"
 
 
 def _as_settings_error(error: ValidationError) -> SettingsError:
-    """Say the first complaint, and which name is near one that does not exist."""
+    """Report the first problem, and the most similar name for an unknown one."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
         known = {**{field: field for field in Settings.model_fields}, **RENAMED}
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{known[near[0]]}'?" if near else f"there are {', '.join(Settings.model_fields)}"
+        hint = f"did you mean '{known[near[0]]}'?" if near else f"choose from {', '.join(Settings.model_fields)}"
         return SettingsError("no such setting", key=name, remedy=hint)
     return SettingsError(
-        "unusable value", key=name, found=shown(first["input"]), expected=first["msg"].removeprefix("Input should be ")
+        "invalid value",
+        key=name,
+        found=format_for_error(first["input"]),
+        expected=first["msg"].removeprefix("Input should be "),
     )

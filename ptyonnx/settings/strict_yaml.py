@@ -1,8 +1,8 @@
-"""YAML of settings: scalars, mappings and lists, bounded before anything is built of them.
+"""Read YAML with limits on size and depth, which are checked before any object is built.
 
-Merge keys and anchors work as in YAML 1.1. Keys are text as written, a key that stands twice is refused, and
-dates stay text. Where values are paths or names, a number is text as well: a folder may be called 2026.
-What the keys mean is the business of `configuration`.
+Scalars, mappings and lists are read; merge keys and anchors work as in YAML 1.1. Keys are kept as text, duplicate
+keys are refused, and dates stay text. Values that are paths or names are kept as text: a folder may be called 2026.
+`configuration` interprets the keys.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ptyonnx_bundles.files.input_files import read_text
 __all__ = ["Document", "parse_yaml", "read_yaml"]
 
 LARGEST_BYTES = 2**16  # of a file; the settings of a run take one or two thousand
-MOST_NODES = 4096  # keys and values, what aliases stand for counted every time
-DEEPEST = 16  # mappings and lists in each other
+MOST_NODES = 4096  # keys and values; the target of an alias counts at each use
+DEEPEST = 16  # nested mappings and lists
 _CORE = "tag:yaml.org,2002:"
 _MERGE, _TEXT, _NULL = f"{_CORE}merge", f"{_CORE}str", f"{_CORE}null"
 _TAGS = {f"{_CORE}{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
@@ -30,14 +30,14 @@ _TAGS = {f"{_CORE}{kind}" for kind in ("str", "int", "float", "bool", "null", "m
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML text holds.
+    """The contents of a YAML text.
 
     Attributes
     ----------
     content : object
-        Of dict, list, str, int, float, bool and None.
+        Built of dict, list, str, int, float, bool and None.
     templates : frozenset of str
-        Keys of the outermost mapping whose values are merged into other mappings (``<<: *name``).
+        Top-level keys whose values are merged into other mappings (``<<: *name``).
     """
 
     content: Any
@@ -57,11 +57,11 @@ def read_yaml(
     ----------
     path : Path
     texts : collection of str
-        Keys whose values are taken as they are written.
+        Keys whose values are kept as text.
     error : type of PtyonnxError
-        What is raised: unreadable, too large or too deep, not YAML, or what these settings do not need of it.
+        Raised if the file is unreadable, too large, nested too deeply, not YAML, or uses other features of YAML.
     remedy : str
-        What to do about a file that cannot be opened.
+        For a file that cannot be opened.
     """
     text = read_text(path, error, LARGEST_BYTES, expected="YAML", remedy=remedy)
     try:
@@ -74,7 +74,7 @@ def read_yaml(
 
 
 def parse_yaml(text: str, texts: Collection[str] = ()) -> Document:
-    """Read a YAML text of bounded length; see :func:`read_yaml`.
+    """Parse a YAML text whose length has been checked; see :func:`read_yaml`.
 
     Raises
     ------
@@ -93,9 +93,9 @@ def parse_yaml(text: str, texts: Collection[str] = ()) -> Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts nodes and depth as they are composed, and refuses what settings do not need."""
+    """Counts nodes and depth during composition, and refuses features that settings do not need."""
 
-    # dates stay text: nothing here is a date, and a folder may be called 2026-11-28
+    # dates stay text: a folder may be called 2026-11-28
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML has it
         first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_CORE}timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -114,16 +114,16 @@ class _Loader(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
             if event.anchor in self.anchors and event.anchor not in self._sizes:
-                raise _problem("an anchor that refers to itself", event)
+                raise _problem("an anchor refers to itself", event)
             self._count(self._sizes.get(event.anchor, 0), event)
             return super().compose_node(parent, index)
         if getattr(event, "tag", None) not in {None, "!", *_TAGS}:
-            raise _problem(f"the tag '{event.tag}', of which settings have no need", event)
+            raise _problem(f"the tag '{event.tag}' is not allowed in settings", event)
         before = self._nodes
         self._count(1, event)
         self._depth += 1
         if self._depth > DEEPEST:
-            raise _problem(f"nested more than {DEEPEST} deep", event)
+            raise _problem(f"nested more than {DEEPEST} levels deep", event)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if event.anchor is not None:
@@ -133,19 +133,19 @@ class _Loader(yaml.SafeLoader):
     def compose_scalar_node(self, anchor: Any) -> ScalarNode:
         node = super().compose_scalar_node(anchor)
         if not node.value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in node.value):
-            raise _problem("half a character, which no file can hold", node)
+            raise _problem("half a surrogate pair, which is not a character", node)
         return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
-        """Compose a mapping whose keys are text, each once, before anything is merged into it."""
+        """Compose a mapping; its own keys must be text and unique."""
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         pairs = []
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
-                raise _problem("a key that is a mapping or a list", key)
+                raise _problem("a key is a mapping or a list", key)
             if key.value in seen:
-                raise _problem(f"'{key.value}' stands twice", key)
+                raise _problem(f"the key '{key.value}' occurs twice", key)
             seen.add(key.value)
             pairs.append((key if key.tag == _MERGE else _as_text(key), self._written(key.value, value)))
         node.value = pairs
@@ -153,7 +153,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: MappingNode) -> None:
-        """Note what is merged into a mapping, and merge it."""
+        """Merge other mappings into a mapping, and record which."""
         for key, value in node.value:
             if key.tag == _MERGE:
                 parts = value.value if isinstance(value, SequenceNode) else [value]
@@ -161,14 +161,14 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
-        """Build a value; what is no number or no boolean after all is an error of the file."""
+        """Build a value; a malformed number or boolean is an error of the file."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, OverflowError):
-            raise _problem(f"'{str(node.value)[:40]}' is no {node.tag.removeprefix(_CORE)}", node) from None
+            raise _problem(f"'{str(node.value)[:40]}' is not of type {node.tag.removeprefix(_CORE)}", node) from None
 
     def _written(self, key: str, value: Node) -> Node:
-        """The value of a key, as it was written where it is to be text."""
+        """The value of a key, as text if the key requires it."""
         if key in self._texts and isinstance(value, ScalarNode) and value.tag != _NULL:
             return _as_text(value)
         return value
@@ -176,11 +176,11 @@ class _Loader(yaml.SafeLoader):
     def _count(self, nodes: int, event: Any) -> None:
         self._nodes += nodes
         if self._nodes > MOST_NODES:
-            raise _problem(f"more than {MOST_NODES} keys and values, counting those that aliases repeat", event)
+            raise _problem(f"more than {MOST_NODES} keys and values, including those repeated by aliases", event)
 
 
 def _as_text(node: ScalarNode) -> ScalarNode:
-    """A node of its own: an alias may want the number."""
+    """A text node with the same value. It is a copy: an alias elsewhere may need the number."""
     return ScalarNode(_TEXT, node.value, node.start_mark, node.end_mark, style=node.style)
 
 

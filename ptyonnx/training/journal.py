@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ptyonnx.runs.checkpoints import Snapshot, keep
+from ptyonnx.runs.checkpoints import Snapshot, save_epoch
 from ptyonnx.runs.history import best_epoch
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, check_heads
@@ -129,7 +129,7 @@ class Journal:
         self._steps = []
         self._started = time.monotonic()
         self.rows.append(row)
-        keep(self.directory, self.rows, snapshot)
+        save_epoch(self.directory, self.rows, snapshot)
         self.observer.epoch(row)
         self.check_heads()
         return self.finished

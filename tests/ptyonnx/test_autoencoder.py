@@ -240,9 +240,9 @@ def test_a_graph_that_computes_something_else_is_not_written(
             lambda recipe, weights, probe: build(recipe, {**weights, name: weights[name] + np.float32(1e-3)}, probe),
         )  # fmt: skip
     (tmp_path / "out.onnx").write_bytes(b"earlier")
-    what = "another object" if fault == "head" else "other patterns"
-    with pytest.raises(ConversionError, match=f"the exported graph computes {what} than self-test and NumPy"):
+    with pytest.raises(ConversionError) as error:
         export_autoencoder(bundle, tmp_path / "out.onnx")
+    assert error.value.key == ("object" if fault == "head" else "amplitude")
     assert (tmp_path / "out.onnx").read_bytes() == b"earlier"
 
 
@@ -267,8 +267,9 @@ def test_a_graph_that_onnxruntime_does_not_run_is_refused_in_one_line(
 
 def test_a_network_of_another_system_has_no_autoencoder(tmp_path: Path) -> None:
     foreign = make_foreign_bundle(tmp_path / "foreign.onnx")
-    with pytest.raises(BundleError, match="this one is foreign"):
+    with pytest.raises(BundleError) as error:
         export_autoencoder(foreign, tmp_path / "out.onnx")
+    assert error.value.file == str(tmp_path / "foreign.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -285,8 +286,9 @@ def test_the_command_writes_it_from_a_bundle_and_from_a_run(
         assert (written["compared_with"], written["object_tolerance"]) == (reference, 5e-5)
         assert written["object_difference"] <= written["object_tolerance"]
     assert (tmp_path / "run" / "autoencoder.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
-    with pytest.raises(BundleError, match="an ordinary ONNX model is not a bundle"):
+    with pytest.raises(BundleError) as error:
         read_bundle(tmp_path / "a.onnx")
+    assert error.value.key == "ptyonnx.manifest"
     assert "a.onnx: 'ptyonnx.manifest': missing" in refused(
         capsys, tmp_path, "export", "a.onnx", "--graph", "autoencoder"
     )

@@ -120,9 +120,10 @@ def test_null_means_the_default(yaml_file: Write) -> None:
     ],
 )
 def test_an_unknown_name_is_an_error_with_the_nearest_one(assignment: str, key: str, hint: str) -> None:
-    with pytest.raises(SettingsError, match=hint) as caught:
+    with pytest.raises(SettingsError) as caught:
         configure(assignments=[assignment])
     assert caught.value.key == key
+    assert hint in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize(
@@ -153,29 +154,35 @@ def test_an_unusable_value_names_file_and_key_in_one_line(yaml_file: Write, text
 
 
 @pytest.mark.parametrize(
-    "text, problem",
+    "text, key, found",
     [
-        ("- a\n- b\n", "not a mapping"),
-        ("epochs: [", "not YAML in line"),
-        ("epochs: 1\nepochs: 2\n", "stands twice"),
-        ("!!python/object/apply:os.system ['true']", "unusable YAML"),
-        ("epochs: 3\nnepochs: 4\n", "given twice"),
-        ("mae_weight: 0.5\nnll_weight: 0.5\n", "cannot be mixed"),
-        ("mae_weight: 1\n", "cannot be mixed"),
+        ("- a\n- b\n", None, "list"),
+        ("epochs: [", None, None),
+        ("epochs: 1\nepochs: 2\n", None, None),
+        ("!!python/object/apply:os.system ['true']", None, None),
+        ("epochs: 3\nnepochs: 4\n", "nepochs", "4 after 3"),
+        ("mae_weight: 0.5\nnll_weight: 0.5\n", "mae_weight, nll_weight", "0.5, 0.5"),
+        ("mae_weight: 1\n", "mae_weight", "1"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused(yaml_file: Write, text: str, problem: str) -> None:
-    with pytest.raises(SettingsError, match=problem):
-        configure(yaml_file(text))
+def test_a_file_that_makes_no_sense_is_refused(yaml_file: Write, text: str, key: str | None, found: str | None) -> None:
+    path = yaml_file(text)
+    with pytest.raises(SettingsError) as caught:
+        configure(path)
+    assert caught.value.file == str(path)
+    assert set((caught.value.key or "").split(", ")) == set((key or "").split(", "))
+    assert caught.value.found == found
 
 
 def test_a_missing_file_and_a_binary_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError) as caught:
         configure(tmp_path / "absent.yaml")
+    assert caught.value.file == str(tmp_path / "absent.yaml")
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="not a text file"):
+    with pytest.raises(SettingsError) as caught:
         configure(binary)
+    assert caught.value.file == str(binary)
 
 
 def test_the_settings_of_a_run_are_a_configuration(yaml_file: Write) -> None:
@@ -190,21 +197,24 @@ def test_an_empty_file_says_nothing(yaml_file: Write) -> None:
 
 @pytest.mark.parametrize("assignment", ["epochs", "=3", ""])
 def test_set_needs_an_equals_sign(assignment: str) -> None:
-    with pytest.raises(SettingsError, match="key=value"):
+    with pytest.raises(SettingsError) as caught:
         configure(assignments=[assignment])
+    assert (caught.value.found, caught.value.expected) == (assignment, "key=value")
 
 
 def test_a_setting_said_twice_by_flags_is_refused_unless_they_agree() -> None:
     assert configure(flags={"epochs": "3", "nepochs": "3"}).settings.epochs == 3
-    with pytest.raises(SettingsError, match="given twice"):
+    with pytest.raises(SettingsError) as caught:
         configure(flags={"epochs": "3", "nepochs": "4"})
+    assert (caught.value.key, caught.value.found) == ("nepochs", "4 after 3")
 
 
 def test_another_N_than_the_scan_is_an_error() -> None:
     configure(flags={"N": "64"}).check_size(64, "scan.npz")
     configure().check_size(64, "scan.npz")
-    with pytest.raises(SettingsError, match="found 64, expected 128"):
+    with pytest.raises(SettingsError) as caught:
         configure(flags={"N": "128"}).check_size(64, "scan.npz")
+    assert (caught.value.key, caught.value.found, caught.value.expected) == ("N", 64, 128)
 
 
 def test_the_minimal_configuration_is_gridsize_2_and_nothing_else() -> None:

@@ -51,8 +51,8 @@ def test_a_run_is_not_replaced_by_what_is_made_of_a_bundle_in_it(
     Path("link.onnx").symlink_to("own/bundle.onnx")
     Run.open(own).write(bundle=own / "bundle.onnx")
     line = refused(capsys, tmp_path, *words.format(source).split(), "-o", "own", "--overwrite")
-    assert line.startswith("own: holds the bundle that the new run comes from, found ")
-    assert "name another directory" in line
+    assert line.startswith("own: ")
+    assert f"found {Path(source).name}" in line or "found bundle.onnx" in line
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -72,7 +72,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 def test_an_import_that_is_interrupted_anywhere_leaves_one_run_whole(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)  # the framework is no part of this
+    monkeypatch.setattr(
+        "ptyonnx.exchange.importing._check_native_network", lambda *_: None
+    )  # the framework is no part of this
     older = import_bundle(bundle, "torch", tmp_path / "run")
     (older.directory / "bundle.onnx").write_bytes(bundle.model)
     (older.directory / "notes.txt").write_text("mine", encoding="utf-8")
@@ -100,7 +102,7 @@ def test_an_import_that_is_interrupted_anywhere_leaves_one_run_whole(
 def test_an_import_that_is_interrupted_where_no_run_stood_leaves_nothing_or_the_run(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)
+    monkeypatch.setattr("ptyonnx.exchange.importing._check_native_network", lambda *_: None)
     for count in range(5):  # two checkpoints, settings and record become complete; then the run arrives
         with monkeypatch.context() as patch:
             interrupt_after(patch, count)
@@ -139,7 +141,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_a_disk_that_fails_while_a_run_takes_its_place_is_said_and_the_next_to_open_it_goes_on(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)
+    monkeypatch.setattr("ptyonnx.exchange.importing._check_native_network", lambda *_: None)
     import_bundle(bundle, "torch", tmp_path / "run")
     with monkeypatch.context() as patch:
         failing(patch, "settings.yaml")
@@ -166,8 +168,9 @@ def test_files_that_are_not_a_runs_are_not_replaced(tmp_path: Path, bundle: Bund
     mine.parent.mkdir(parents=True)
     mine.write_text("mine", encoding="utf-8")
     before = contents(tmp_path)
-    with pytest.raises(RunError, match=f"holds files that are not a run's, found {Path(name).parts[0]}"):
+    with pytest.raises(RunError) as error:
         import_bundle(bundle, "torch", tmp_path / "folder", overwrite=True)
+    assert (error.value.file, error.value.found) == (str(tmp_path / "folder"), Path(name).parts[0])
     assert contents(tmp_path) == before
 
 

@@ -18,8 +18,8 @@ from small_training import SMALL, simulated_scan
 from ptyonnx import import_bundle
 from ptyonnx.exchange.training import train
 from ptyonnx.formats import write_scan
-from ptyonnx.runs.checkpoints import Snapshot, State, keep, load, path_of, reconcile, save
-from ptyonnx.runs.folder import check_unused, install, locked
+from ptyonnx.runs.checkpoints import Snapshot, State, load, path_of, reconcile, save, save_epoch
+from ptyonnx.runs.folder import check_unlocked, install_run, locked
 from ptyonnx.runs.history import best_epoch
 from ptyonnx.runs.run import Record, Run
 from ptyonnx.settings import Settings
@@ -63,9 +63,9 @@ def whole_run(directory: Path, record: Record, epochs: int, losses: tuple[float,
             save(path_of(folder, "last"), snapshot(0), 0)
             Run(folder, record, Settings()).write()
 
-        install(directory, write)
+        install_run(directory, write)
         for done in range(1, epochs + 1):
-            keep(directory, rows_of(losses)[:done], snapshot(done))
+            save_epoch(directory, rows_of(losses)[:done], snapshot(done))
 
 
 def epochs_seen(directory: Path) -> int:
@@ -87,12 +87,12 @@ def test_an_epoch_counts_wholly_or_not_at_all(tmp_path: Path, record: Record, lo
     directory = tmp_path / "run"
     seen = set()
     shutil.copytree(tmp_path / "two", directory)
-    for _ in every_kill(lambda: keep(directory, rows, snapshot(3))):
+    for _ in every_kill(lambda: save_epoch(directory, rows, snapshot(3))):
         seen.add(epochs_seen(directory))
         with locked(directory):  # as the next training does
             done = reconcile(directory, load(path_of(directory, "last")))
             for number in range(len(done) + 1, 4):
-                keep(directory, rows[:number], snapshot(number))
+                save_epoch(directory, rows[:number], snapshot(number))
         assert contents(directory) == contents(tmp_path / "whole")
         shutil.rmtree(directory)
         shutil.copytree(tmp_path / "two", directory)
@@ -105,7 +105,7 @@ def test_a_run_is_replaced_wholly_or_not_at_all(tmp_path: Path, record: Record) 
 
     def replace() -> None:
         with locked(directory):
-            install(directory, lambda folder: Run(folder, new, Settings()).write() and None)
+            install_run(directory, lambda folder: Run(folder, new, Settings()).write() and None)
 
     whole_run(tmp_path / "older", record, 3, LOSSES["worse"])
     (tmp_path / "older" / "notes.txt").write_text("mine", encoding="utf-8")
@@ -130,7 +130,9 @@ def test_a_run_is_replaced_wholly_or_not_at_all(tmp_path: Path, record: Record) 
 def test_a_killed_import_repeated_leaves_what_an_uninterrupted_one_leaves(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, older: bool
 ) -> None:
-    monkeypatch.setattr("ptyonnx.exchange.importing._prove", lambda *_: None)  # the framework is no part of this
+    monkeypatch.setattr(
+        "ptyonnx.exchange.importing._check_native_network", lambda *_: None
+    )  # the framework is no part of this
     directory = tmp_path / "run"
 
     def begin() -> None:
@@ -211,7 +213,7 @@ def test_the_second_to_write_into_a_run_is_refused_and_a_kill_frees_it(
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert list(contents(directory)) == [".lock"]
-    check_unused(directory)
+    check_unlocked(directory)
     assert contents(directory) == {}
 
 

@@ -75,7 +75,7 @@ def test_python_is_refused_before_the_work_as_well(folder: Path, monkeypatch: py
         raise AssertionError("refused only after the work")
 
     monkeypatch.setattr("ptyonnx.backends.load", worked)
-    monkeypatch.setattr("ptyonnx.exchange.importing._prove", worked)
+    monkeypatch.setattr("ptyonnx.exchange.importing._check_native_network", worked)
     monkeypatch.setattr("ptyonnx.exchange.autoencoder._build", worked)
     bundle = open_bundle("b.onnx")
     with pytest.raises(OutputError):

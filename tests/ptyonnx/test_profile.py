@@ -154,7 +154,7 @@ def test_what_cannot_be_written_is_refused_in_one_line(tmp_path: Path, capsys: p
         ),
         (
             (one, "--profile", "ptychovit", "--batch", 8, "--norm", "-1", *out),
-            "unusable value, found (8, -1.0, 'centre')",
+            "found (8, -1.0, 'centre')",
         ),
         ((one, "--profile", "ptychovit", "--batch", 8, "--zero-frequency", "left", *out), "centre or corner"),
         (

@@ -151,15 +151,18 @@ def test_a_wrong_argument_is_named(folder: Path, case: str) -> None:
 
 
 def test_swapped_arguments_are_called_swapped(folder: Path) -> None:
-    with pytest.raises(SettingsError, match=r"found a scan, expected a bundle, a run, or the path of one; .*swapped"):
+    with pytest.raises(SettingsError) as caught:
         ptyonnx.reconstruct(scan(folder), bundle(folder))  # type: ignore[arg-type]
+    assert (caught.value.key, caught.value.found) == ("bundle", "a scan")
+    assert "swapped" in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize("name, near", [("epoch", "epochs"), ("nepochs", "epochs"), ("filter_scale", "filters_scale")])
 def test_an_unknown_setting_says_which_is_near_it(name: str, near: str) -> None:
-    with pytest.raises(SettingsError, match=f"did you mean '{near}'") as caught:
+    with pytest.raises(SettingsError) as caught:
         Settings(**{name: 3})
     assert caught.value.key == name
+    assert f"'{near}'" in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize("name, value", [("epochs", 0), ("epochs", "many"), ("loss", "l2"), ("rate", float("nan"))])

@@ -20,7 +20,7 @@ from ptyonnx.backends.pytorch.data_parallel import Parts, data_parallel
 from ptyonnx.backends.pytorch.device import full_float32, set_threads, translate_device_errors, use_gpu
 from ptyonnx.backends.pytorch.network import Network
 from ptyonnx.backends.pytorch.workarounds import interruptible, quiet, without_denormals
-from ptyonnx.runs.checkpoints import Snapshot, State, unusable
+from ptyonnx.runs.checkpoints import Snapshot, State, resume_error
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
@@ -245,7 +245,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
     try:
         checkpoint_io = InMemoryCheckpointIO(from_state(earlier) if earlier else None)
     except _BAD_STATE as error:
-        raise unusable(journal.directory, error) from None
+        raise resume_error(journal.directory, error) from None
     report = _JournalCallback(journal, checkpoint_io)
     with quiet(), interruptible(lambda: report.interrupted), without_denormals(), full_float32():
         trainer = lightning.Trainer(
@@ -276,7 +276,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
         except _BAD_STATE as error:
             if earlier is None or report.begun:
                 raise
-            raise unusable(journal.directory, error) from None
+            raise resume_error(journal.directory, error) from None
 
 
 def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | None:
@@ -307,7 +307,7 @@ def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | 
         model.load_state_dict(checkpoint["state_dict"])
         return int(checkpoint["global_step"]) // task.training.steps_per_epoch, model.snapshot(checkpoint)
     except (*_BAD_STATE, OSError, EOFError, UnpicklingError) as error:
-        raise unusable(checkpoints.parent, error, path) from None
+        raise resume_error(checkpoints.parent, error, path) from None
 
 
 def convert(

@@ -18,7 +18,7 @@ from ptyonnx.backends.tensorflow.checkpoint import restore, to_state
 from ptyonnx.backends.tensorflow.device import full_float32, set_threads, translate_device_errors, use_gpu
 from ptyonnx.backends.tensorflow.network import Network
 from ptyonnx.backends.tensorflow.workarounds import without_remapper
-from ptyonnx.runs.checkpoints import Snapshot, State, unusable
+from ptyonnx.runs.checkpoints import Snapshot, State, resume_error
 from ptyonnx.settings import Settings
 from ptyonnx.training.health import HeadSpread, head_spread
 from ptyonnx.training.journal import Journal, Metrics
@@ -256,7 +256,7 @@ def fit(task: Task, journal: Journal, earlier: State | None = None, logs: Path |
             try:
                 restore(model.trained(), earlier)
             except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-                raise unusable(journal.directory, error) from None
+                raise resume_error(journal.directory, error) from None
         callbacks: list[keras.callbacks.Callback] = [_JournalCallback(journal)]
         if logs is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(logs)))
@@ -303,7 +303,7 @@ def from_older_version(task: Task, checkpoints: Path) -> tuple[int, Snapshot] | 
         checkpoint.restore(latest).assert_consumed()
         return int(latest.rsplit("-", 1)[1]), model.snapshot()
     except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
-        raise unusable(checkpoints.parent, error, folder) from None
+        raise resume_error(checkpoints.parent, error, folder) from None
 
 
 def convert(
