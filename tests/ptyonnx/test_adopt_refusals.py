@@ -199,4 +199,4 @@ def test_a_probe_of_another_size_is_refused(tmp_path: Path, capsys: pytest.Captu
     np.save(tmp_path / "p.npy", example_probe(32))
     path = save(tmp_path, ptychonn())
     words = ("adopt", path, "-o", tmp_path / "b.onnx", "--system", "ptychonn", "--probe", tmp_path / "p.npy", *REST)
-    assert "'--probe': " in refused(capsys, tmp_path, *words)
+    assert "'probe': " in refused(capsys, tmp_path, *words)

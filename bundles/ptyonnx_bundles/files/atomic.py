@@ -2,6 +2,9 @@
 
 A killed process may leave a temporary file behind. The writer holds a lock on it, so that a later writer
 in the same folder can distinguish an abandoned file from one that is being written.
+
+These locks protect single temporary files. Writers of a whole directory, such as a run, hold a lock of their own; all
+use `locks.try_lock`.
 """
 
 from __future__ import annotations
