@@ -40,7 +40,7 @@ def test_an_older_ptychopinn_bundle_asks_for_what_it_does_not_say(
     output = tmp_path / "b.onnx"
     assert "declare --probe-big true|false" in refused(capsys, tmp_path, "adopt", older_bundle, "-o", output)
     line = refused(capsys, tmp_path, "adopt", older_bundle, "-o", output, "--probe_big", "true")
-    assert "declare --amp-activation NAME as it was" in line
+    assert "declare --amp-activation NAME" in line
     said = ["--probe-big", "true", "--amp-activation", "sigmoid"]
     assert main(["adopt", str(older_bundle), "-o", str(output), *said]) == 0
     bundle = open_bundle(output)
@@ -99,18 +99,13 @@ def test_an_archive_that_is_no_ptychopinn_bundle_is_never_called_one(
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             for member in members:
                 archive.writestr(member, b"")
-    for name, words in (
-        ("scan.npz", "an NPZ of arrays, not a network, found "),
-        (
-            "model.pth",
-            f"a file of torch.save alone, expected the archive in which PtychoPINN keeps it as {TORCH}; give ",
-        ),
-        (
-            "model.keras",
-            f"a file of Keras alone, expected the archive in which PtychoPINN keeps it as {KERAS}; give the ",
-        ),
-        ("text.docx", "not a bundle of PtychoPINN, found word.xml, expected "),
-        ("no", "not a bundle of PtychoPINN, found no member, expected "),
+    for name, details in (
+        ("scan.npz", "found diffraction"),
+        ("model.pth", f"as {TORCH}; "),
+        ("model.keras", f"as {KERAS}; "),
+        ("text.docx", "found word.xml, expected "),
+        ("no", "found no member, expected "),
     ):
         line = refused(capsys, tmp_path, "adopt", tmp_path / name, "-o", tmp_path / "b.onnx", *said)
-        assert line.startswith(f"{tmp_path / name}: {words}")
+        assert line.startswith(f"{tmp_path / name}: ")
+        assert details in line
