@@ -32,7 +32,8 @@ class _Stage:
     """One thing that a verb does; with a total, also how much of it is done."""
 
     text: str
-    started: float = field(default_factory=monotonic)
+    begun: float = field(default_factory=monotonic)  # of the stage
+    started: float = field(default_factory=monotonic)  # of the bar in it, from which its rate follows
     done: int = 0
     total: int = 0
     unit: str = ""
@@ -83,7 +84,8 @@ class _Status:
     def remove(self, stage: _Stage) -> None:
         """Show the stage around this one again, or nothing."""
         with self._lock:
-            self._stages.remove(stage)
+            if stage in self._stages:  # not where an interrupt came before it was shown
+                self._stages.remove(stage)
             if self._stages:
                 self.draw()
                 return
@@ -140,7 +142,9 @@ def stage(text: str) -> Iterator[Callable[[str], None]]:
 
         def replace(text: str) -> None:
             if text != shown.text:
-                shown.text, shown.started, shown.printed = text, monotonic(), False
+                _say_duration(shown)
+                now = monotonic()
+                shown.text, shown.begun, shown.started, shown.printed = text, now, now, False
                 status.draw()
 
         yield replace
@@ -209,17 +213,21 @@ def bars(first: str, stages: Mapping[str, tuple[str, str]]) -> Iterator[Callable
 def _shown(shown: _Stage, status: _Status | None = None) -> Iterator[_Status]:
     """Show a stage, and with ``-v`` say how long it took."""
     status = status or _running_status()
-    first, begun = shown.text, shown.started
     quiet = verbosity() < 0
-    if not quiet:
-        status.push(shown)
     try:
+        if not quiet:
+            status.push(shown)
         yield status
     finally:
         if not quiet:
             status.remove(shown)
-        if verbosity() > 0:
-            say_aside(f"info: {first}: {monotonic() - begun:.2f} s")
+        _say_duration(shown)
+
+
+def _say_duration(shown: _Stage) -> None:
+    """With ``-v``, say how long a stage took until now."""
+    if verbosity() > 0:
+        say_aside(f"info: {shown.text}: {monotonic() - shown.begun:.2f} s")
 
 
 def _running_status() -> _Status:

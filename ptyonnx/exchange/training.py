@@ -160,12 +160,9 @@ def _fit(framework: backends.Backend, run: Run, task: Task, journal: Journal, ea
     except KeyboardInterrupt:
         run.write(state="interrupted", message="stopped by the user")
         raise
-    except (
-        OutputError,
-        ProviderError,
-    ) as error:  # a full disk or GPU: training can be resumed from the last checkpoint
+    except (OutputError, ProviderError) as error:  # a full disk or GPU: training can be resumed
         if isinstance(error, OutputError):
-            error.remedy = "make room, then continue with resume=True"
+            error.remedy = "make the folder writable again (free space, permissions), then continue with resume=True"
         with contextlib.suppress(OutputError):  # the record then still says that the training is running
             run.write(state="interrupted", message=str(error))
         raise

@@ -89,7 +89,7 @@ def _from_text(path: Path) -> NDArray[np.float64]:
         if path.stat().st_size > _LARGEST_BYTES:
             raise ScanError("too large", file=path, key="positions", expected=f"at most {_LARGEST_BYTES} bytes")
         rows = [line.split("#")[0].replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
-        return np.array([[float(number) for number in row] for row in rows if row], np.float64).reshape(-1, 2)
+        return np.array([[float(number) for number in row] for row in rows if row], np.float64)
     except OSError as error:
         raise ScanError(f"cannot be read ({error.strerror})", file=path, key="positions") from None
     except ValueError:

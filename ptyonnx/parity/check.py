@@ -99,7 +99,7 @@ def check_parity(
         raise SettingsError("must be positive", key="threads", found=threads)
     if not 0 < timeout_s <= _LONGEST_TIMEOUT_s:
         raise SettingsError(
-            f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout", found=f"{timeout_s:g}"
+            f"must lie between 0 and {_LONGEST_TIMEOUT_s:g} seconds, a day", key="timeout_s", found=f"{timeout_s:g}"
         )
     scan = None if scan is None else open_scan(scan)
     source = source if isinstance(source, Recipe) else open_bundle(source, key="source")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ptyonnx.opening import open_bundle, open_scan
 from ptyonnx_bundles.arguments import check_type
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
+from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_bundles.terminal import escape_unprintable
 from ptyonnx_runtime import reconstruct as runtime
 from ptyonnx_runtime.flux import FluxChoice
@@ -244,5 +245,10 @@ def reconstruct(
             engine = open_engine(opened, engine, provider=provider, threads=threads, limit_s=limit_s)
             closing.callback(engine.close)
             options = replace(options, abandon=engine.close)
+        elif missing := [name for name in ("run", "concurrency", "batch_px") if not hasattr(engine, name)]:
+            raise SettingsError(
+                f"not an engine, it has no {missing[0]}", key="engine", found=type(engine).__name__,
+                expected="the name of one, or what ptyonnx.backends.engines.open_engine returned",
+            )  # fmt: skip
         result = runtime.reconstruct(opened, patterns, engine, options)
     return Reconstruction(**vars(result))

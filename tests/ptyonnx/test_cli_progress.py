@@ -151,3 +151,14 @@ def test_a_training_names_its_stages(capsys: Output, monkeypatch: pytest.MonkeyP
         for words in ("building", "2 epochs", "first step", "epoch 1/2: 100%", "validation", "epoch 2/2")
     ]
     assert found == sorted(found)
+
+
+def test_each_part_of_a_stage_has_its_own_duration(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr(progress, "verbosity", lambda: 1)
+    with stage("reading bundle.onnx") as replace:
+        time.sleep(0.01)
+        replace("reading scan.npz")
+        time.sleep(0.2)
+    lines = [line.split(": ") for line in capsys.readouterr().err.splitlines() if line.startswith("info: ")]
+    assert [line[1] for line in lines] == ["reading bundle.onnx", "reading scan.npz"]
+    assert float(lines[1][2].removesuffix(" s")) >= 0.2

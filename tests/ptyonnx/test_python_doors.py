@@ -157,6 +157,13 @@ def test_swapped_arguments_are_called_swapped(folder: Path) -> None:
     assert "swapped" in str(caught.value.remedy)
 
 
+@pytest.mark.parametrize("engine", [None, 3, np.zeros])
+def test_what_is_not_an_engine_is_refused_by_name(folder: Path, engine: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        ptyonnx.reconstruct(bundle(folder), scan(folder), engine=engine)
+    assert caught.value.key == "engine"
+
+
 @pytest.mark.parametrize("name, near", [("epoch", "epochs"), ("nepochs", "epochs"), ("filter_scale", "filters_scale")])
 def test_an_unknown_setting_says_which_is_near_it(name: str, near: str) -> None:
     with pytest.raises(SettingsError) as caught:

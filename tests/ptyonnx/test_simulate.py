@@ -290,7 +290,7 @@ def test_positions_are_read_from_scans_arrays_and_text(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_positions(tmp_path / name), points)
 
 
-@pytest.mark.parametrize("text", ["1 2 3\n", "a b\n", "nan 1\n2 3\n", "1 2\n3\n"])
+@pytest.mark.parametrize("text", ["1 2 3\n", "a b\n", "nan 1\n2 3\n", "1 2\n3\n", "0 1 2 0\n1 3 4 0\n"])
 def test_text_that_holds_no_positions_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "points.txt").write_text(text, encoding="utf-8")
     with pytest.raises(ScanError) as caught:

@@ -259,3 +259,9 @@ def test_the_largest_number_of_a_float_type_is_a_mark(dtype: str) -> None:
     patterns[:, 3, 5] = np.finfo(dtype).max
     with np.errstate(over="ignore"):
         assert str(refusal(diffraction=patterns, values="amplitude").found).endswith("(3, 5)")
+
+
+def test_a_number_in_an_array_without_axes_is_a_number() -> None:
+    """As NumPy reads it from a file."""
+    scan = Scan(np.ones((2, 8, 8), np.float32), [[0, 0], [9, 9]], object_pixel_size_m=np.array(8e-9))
+    assert scan.object_pixel_size_m == 8e-9

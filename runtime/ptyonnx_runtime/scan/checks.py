@@ -147,6 +147,8 @@ def checked_metadata(given: Any, file: str, key: str) -> float:
         Not a number, or not a plausible one: zero, negative, NaN or far outside of the range.
     """
     least, most, unit = METADATA_RANGES[key]
+    if isinstance(given, np.ndarray) and given.ndim == 0:  # as NumPy reads one number from a file
+        given = given.item()
     try:
         value = float(given) if isinstance(given, Real) and not isinstance(given, bool) else math.nan
     except OverflowError:
