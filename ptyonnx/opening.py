@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AnyBundle", "AnyRun", "AnyScan", "open_bundle", "open_run", "open_scan"]
 
-AnyPath: TypeAlias = "str | os.PathLike[str]"
 AnyBundle: TypeAlias = "Bundle | Run | str | os.PathLike[str]"
 AnyScan: TypeAlias = "Scan | str | os.PathLike[str]"
 AnyRun: TypeAlias = "Run | str | os.PathLike[str]"

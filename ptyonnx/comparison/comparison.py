@@ -9,6 +9,7 @@ and only patches and images decide. Two engines of one function must agree in ev
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from ptyonnx_bundles.arguments import check_type
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import ScanError, SettingsError
 from ptyonnx_bundles.terminal import escape_unprintable
+from ptyonnx_runtime.inference.engine import Engine
 from ptyonnx_runtime.scan import Scan
 
 __all__ = ["TOLERANCE", "Comparison", "Level", "compare"]
@@ -33,6 +35,8 @@ __all__ = ["TOLERANCE", "Comparison", "Level", "compare"]
 TOLERANCE = (
     1e-4  # of the complex object: an export may differ by 5e-5 from its native network, two exports by twice that
 )
+
+_NO_SCAN = Images(None, "not compared: no scan was given")
 
 Level = Identity | Weights | Activations | Images
 
@@ -158,19 +162,35 @@ class Comparison:
         return f"images correlate to {self.image.phase_correlation:.3f}"
 
     @property
-    def _obstacles(self) -> list[str]:
-        """What is wrong beyond a difference of functions."""
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong beyond a difference of functions: an engine, non-finite pixels, flaws of an image."""
         broken = 0 if self.patches is None else self.patches.not_finite_a + self.patches.not_finite_b
         attribution = self.activations.attribution
         engines = f"the engines differ at {self.activations.first} by more than rounding explains"
         if attribution is not None and attribution.wrong:
             engines += f" ({' and '.join(attribution.wrong)} {'is' if len(attribution.wrong) == 1 else 'are'} wrong)"
-        return [
+        return (
             *([engines] if self.engines_differ else []),
             *(["non-finite pixels"] if broken or (self.images.passed is False and self.image is None) else []),
             *(self.image.flaws if self.image is not None else ()),
-            *([self.activations.sentence] if self.patches is None and not self.same_function else []),
-        ]
+        )
+
+    @property
+    def _obstacles(self) -> list[str]:
+        """The faults, and why the objects could not be compared."""
+        not_compared = self.patches is None and not self.same_function
+        return [*self.faults, *([self.activations.sentence] if not_compared else [])]
+
+    def is_fault(self, level: str) -> bool:
+        """Whether a level that is not passed is a fault, not a difference that two functions may have.
+
+        Parameters
+        ----------
+        level : str
+            A key of :attr:`levels`.
+        """
+        not_finite = level == "activations" and any(layer.problem for layer in self.activations.layers)
+        return self.same_function or not_finite or (level in self.deciding and bool(self.faults))
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON; None stands for infinity."""
@@ -249,12 +269,33 @@ def _run(
 ) -> tuple[Activations, PatchComparison | None, Images]:
     """Run both, if there are patterns that fit both."""
     unfit = _unfit(a, b, scan)
-    without_scan = Images(None, "not compared: no scan was given")
     if unfit:
-        return Activations(None, unfit), None, Images(None, unfit) if scan else without_scan
+        return Activations(None, unfit), None, Images(None, unfit) if scan else _NO_SCAN
     if scan is None and identity.passed and a.engine_label == b.engine_label and a.opened is b.opened:
-        return Activations(None, "not compared: same function and same engine"), None, without_scan
-    engines = a.open(), b.open()
+        return Activations(None, "not compared: same function and same engine"), None, _NO_SCAN
+    with ExitStack() as closing:
+        engines = _open(a, closing), _open(b, closing)
+        return _run_engines(a, b, engines, scan, identity, tolerance=tolerance)
+
+
+def _open(implementation: Implementation, closing: ExitStack) -> Engine:
+    """Open the engine, and have it closed unless it is the caller's."""
+    engine = implementation.open()
+    if implementation.opened is None:
+        closing.callback(engine.close)
+    return engine
+
+
+def _run_engines(
+    a: Implementation,
+    b: Implementation,
+    engines: tuple[Engine, Engine],
+    scan: Scan | None,
+    identity: Identity,
+    *,
+    tolerance: float,
+) -> tuple[Activations, PatchComparison | None, Images]:
+    """Run both on patterns that fit both."""
     patterns = patterns_of_selftests(a.bundle, b.bundle) if scan is None else patterns_of_scan(a.bundle, scan)
     if identity.graph_a != identity.graph_b:
         activations = Activations(None, "not comparable: the graphs differ")
@@ -269,8 +310,8 @@ def _run(
             activations = replace(activations, sentence=sentence, attribution=attribution)
     free = not identity.passed  # two engines of one function must agree in scale and phase, too
     where = patterns if scan is None else scan
-    patches = compare_patches(engines, (a.bundle, b.bundle), where, tolerance=tolerance, free=free)
-    images = without_scan if scan is None else compare_stitched(a, b, engines, scan, tolerance, free=free)
+    patches = compare_patches(a, b, engines, where, tolerance=tolerance, free=free)
+    images = _NO_SCAN if scan is None else compare_stitched(a, b, engines, scan, tolerance, free=free)
     return activations, patches, images
 
 

@@ -19,6 +19,7 @@ from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S
 from ptyonnx_bundles.errors import SettingsError
 from ptyonnx_runtime.inference.engine import Engine
 from ptyonnx_runtime.inference.onnx_session import PROVIDERS
+from ptyonnx_runtime.inference.options import Options
 from ptyonnx_runtime.inference.session import Session
 
 __all__ = ["AnyImplementation", "Implementation", "open_implementation"]
@@ -70,6 +71,16 @@ class Implementation:
             The engine is not installed, not usable on this machine, or cannot compute this bundle.
         """
         return self.opened or open_engine(self.bundle, self.engine, provider=self.provider, limit_s=self.limit_s)
+
+    def options(self, engine: Engine) -> Options:
+        """Options of a run of the engine: an interruption closes it, unless it is the caller's.
+
+        Parameters
+        ----------
+        engine : Engine
+            The result of :meth:`open`.
+        """
+        return Options(abandon=engine.close if self.opened is None else None)
 
 
 def open_implementation(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.comparison.images import Difference, difference
+from ptyonnx.comparison.implementation import Implementation
 from ptyonnx.reference.pattern_selection import PatternGroups, middle_of_scan
 from ptyonnx_bundles import Bundle
 from ptyonnx_runtime.inference.engine import Engine
@@ -64,8 +65,9 @@ class PatchComparison:
 
 
 def compare_patches(
+    a: Implementation,
+    b: Implementation,
     engines: tuple[Engine, Engine],
-    bundles: tuple[Bundle, Bundle],
     where: Scan | PatternGroups,
     *,
     tolerance: float,
@@ -75,9 +77,9 @@ def compare_patches(
 
     Parameters
     ----------
+    a, b : Implementation
     engines : pair of Engine
-    bundles : pair of Bundle
-        The bundles that they compute.
+        The engines of A and B.
     where : Scan or PatternGroups
         A scan, from whose centre patterns are taken, or groups of patterns that fit both.
     tolerance : float
@@ -92,9 +94,12 @@ def compare_patches(
     else:
         part = middle_of_scan(where)
         source, count = "scan", len(part)
-        first, second = (patches(bundle, part, engine) for bundle, engine in zip(bundles, counting, strict=True))
+        first, second = (
+            patches(each.bundle, part, engine, each.options(engine))
+            for each, engine in zip((a, b), counting, strict=True)
+        )
     broken_a, broken_b = broken = counting[0].not_finite, counting[1].not_finite
-    known = _known(bundles, first.shape[-1])
+    known = _known((a.bundle, b.bundle), first.shape[-1])
     left, right = first[..., known], second[..., known]
     found = Difference.infinite(left.size) if any(broken) else difference(left, right, free=free)
     passed = found.maximum <= tolerance and not any(broken)

@@ -284,7 +284,7 @@ def compare_stitched(
 
 
 def _stitch(implementation: Implementation, engine: Engine, scan: Scan) -> Reconstruction:
-    return reconstruct(implementation.bundle, scan, engine)
+    return reconstruct(implementation.bundle, scan, engine, implementation.options(engine))
 
 
 def _sentence(image: ImageComparison, passed: bool, tolerance: float) -> str:

@@ -51,10 +51,14 @@ def build_report(comparison: Comparison, a: Implementation, b: Implementation, s
         title=f"{name_a} and {name_b}",
         subtitle=_subtitle(comparison, a, b, scan_name),
         outcome=Verdict(
-            "outcome", comparison.passed, comparison.sentence, comparison.question, must_pass=comparison.same_function
+            "outcome",
+            comparison.passed,
+            comparison.sentence,
+            comparison.question,
+            must_pass=comparison.same_function or bool(comparison.faults),
         ),
         verdicts=tuple(
-            Verdict(name, level.passed, level.sentence, _QUESTIONS[name], must_pass=comparison.same_function)
+            Verdict(name, level.passed, level.sentence, _QUESTIONS[name], must_pass=comparison.is_fault(name))
             for name, level in comparison.levels.items()
         ),
         tables=tuple(_tables(comparison)),

@@ -32,7 +32,8 @@ class Verdict:
     question : str
         What `passed` answers; may be empty.
     must_pass : bool
-        Whether False is a fault. Two computations of one function must agree; two networks need not.
+        Whether False is a fault. Two computations of one function must agree; two networks need not, unless a pixel
+        is non-finite or an image has a flaw.
     """
 
     level: str

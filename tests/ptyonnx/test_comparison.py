@@ -156,7 +156,7 @@ def test_of_a_long_scan_only_the_middle_is_compared_patch_by_patch(a: Bundle, b:
     diffraction = np.resize(scan.diffraction[:], (many, 64, 64))
     engines = Session(a, threads=1), Session(b, threads=1)
     longer = replace(scan, diffraction=diffraction, positions_px=spread)
-    found = compare_patches(engines, (a, b), longer, tolerance=1e-4, free=True)
+    found = compare_patches(Implementation(a), Implementation(b), engines, longer, tolerance=1e-4, free=True)
     assert found.patterns == MOST_PATTERNS
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_factory import make_bundle
+from bundle_factory import make_bundle, overflowing
 from float32_bounds import of_roundings
 from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ from ptyonnx import load_scan
 from ptyonnx.cli import main
 from ptyonnx.comparison import Comparison, Implementation, compare, compare_objects, open_implementation
 from ptyonnx.report.comparison_report import build_report
+from ptyonnx.report.content import Report
 from ptyonnx.report.page import render
 from ptyonnx.runs.history import write_history
 from ptyonnx.runs.run import Record, Run
@@ -163,6 +164,41 @@ def test_the_two_are_called_by_capitals(word: str, compared: Compared, tmp_path:
     assert re.search(rf"{word} [AB]\b", sentences)
     assert not re.search(rf"{word} [ab]\b", sentences)
     assert "only in A" in render(build_report(unlike, subjects[0], Implementation(other)))
+
+
+def _styles(found: Comparison, a: Implementation, b: Implementation) -> dict[str, str]:
+    """Styles of the outcome and of the levels that may be a fault of one network or a fact about two."""
+    report = build_report(found, a, b)
+    assert report.outcome is not None
+    verdicts = {verdict.level: verdict for verdict in (report.outcome, *report.verdicts)}
+    styles = {}
+    for name in ("outcome", "activations", "images"):
+        (style,) = re.findall(r'<li class="(\w+)">', render(Report("t", verdicts=(verdicts[name],))))
+        styles[name] = style
+    return styles
+
+
+@pytest.mark.parametrize("data", [True, False], ids=["scan", "self-tests"])
+def test_non_finite_pixels_are_a_fault_of_a_network_however_much_two_may_differ(
+    compared: Compared, tmp_path: Path, data: bool
+) -> None:
+    _, sound, _ = compared
+    broken = Implementation(overflowing(sound.bundle, tmp_path / "broken.onnx"))
+    found = compare(sound, broken, load_scan(SCAN) if data else None)
+    assert not found.same_function
+    images = "failed" if data else "unknown"
+    assert _styles(found, sound, broken) == {"outcome": "failed", "activations": "failed", "images": images}
+
+
+def test_a_flaw_of_an_image_is_a_fault_and_a_difference_of_two_networks_is_none(compared: Compared) -> None:
+    found, *subjects = compared
+    assert _styles(found, *subjects) == {"outcome": "differs", "activations": "differs", "images": "differs"}
+    broken = _object_of(found).copy()
+    broken[-20:] = np.inf
+    image = compare_objects(broken, _object_of(found), unknown=(np.isnan(broken), np.isnan(_object_of(found))))
+    assert image.flaws
+    flawed = replace(found, images=replace(found.images, image=image))
+    assert _styles(flawed, *subjects) == {"outcome": "failed", "activations": "differs", "images": "failed"}
 
 
 def _object_of(found: Comparison) -> NDArray[np.complex64]:

@@ -121,15 +121,20 @@ def test_values_on_the_way_come_from_a_process_too(tmp_path: Path) -> None:
         session.activations(bundle.selftest.diffraction)
 
 
-@pytest.mark.parametrize("command", ["verify", "reconstruct"])
+@pytest.mark.parametrize("command", ["verify", "reconstruct", "diff"])
 def test_ctrl_c_ends_what_a_hostile_graph_computes(tmp_path: Path, command: str) -> None:
     bundle = hostile_bundle(tmp_path / "hostile.onnx", "endless")
-    arguments = ["verify", str(bundle.path)]
-    if command == "reconstruct":
-        sample = Path(__file__).parents[2] / "samples" / "siemens_star_64.npz"
-        arguments = ["reconstruct", str(bundle.path), "--data", str(sample), "-o", str(tmp_path / "result.h5")]
+    path, data = str(bundle.path), str(Path(__file__).parents[2] / "samples" / "siemens_star_64.npz")
+    arguments = {
+        "verify": [path],
+        "reconstruct": [path, "--data", data, "-o", str(tmp_path / "result.h5")],
+        "diff": [path, path, "--data", data],
+    }[command]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ptyonnx", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "ptyonnx", command, *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     grandchild = busy_child(process.pid)
     process.send_signal(signal.SIGINT)
