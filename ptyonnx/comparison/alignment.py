@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ptyonnx.comparison.images import Image, global_factor
+from ptyonnx.comparison.images import Image, global_factor, nothing_in_common
 from ptyonnx_bundles.errors import ObjectError
 
 __all__ = ["Alignment", "align", "edge_window"]
@@ -119,7 +119,7 @@ def align(image: Image, reference: Image) -> tuple[Alignment, NDArray[np.complex
         fit = _Fit(image, reference, centre)
     known = fit.known(best, border)
     if not (known & fit.known_b).any():
-        raise ObjectError("the two images have no pixel in common")
+        raise nothing_in_common(image, reference)
     alignment = Alignment(math.exp(log_scale), math.remainder(phase, 2 * math.pi), ramp, shift)
     return alignment, np.where(known, fit.model(best), complex(np.nan, np.nan))
 
@@ -288,7 +288,7 @@ def _common(image: Image, reference: Image) -> Mask:
         raise ObjectError("images of different shapes", found=image.shape, expected=reference.shape)
     common = ~(np.isnan(image) | np.isnan(reference))
     if not common.any():
-        raise ObjectError("the two images have no pixel in common")
+        raise nothing_in_common(image, reference)
     return common
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "comparable",
     "difference",
     "global_factor",
+    "nothing_in_common",
     "on_canvas",
     "phase_correlation",
     "rms",
@@ -133,7 +134,7 @@ def difference(
     a, b = (each[counts].astype(np.complex128) for each in (image, reference))
     finite = np.isfinite(a) & np.isfinite(b)
     if not finite.any():
-        raise ObjectError("the two images have no pixel in common")
+        raise nothing_in_common(image, reference)
     if not finite.all():
         return Difference.infinite(a.size)
     if not free:
@@ -179,7 +180,7 @@ def phase_correlation(image: Image, reference: Image, central: tuple[float, floa
     _check_shapes(image, reference)
     a, b = _common(image[part], reference[part], None)
     if a.size == 0:
-        raise ObjectError("the two images have no pixel in common")
+        raise nothing_in_common(image[part], reference[part])
     middle = np.conj(np.mean(b / np.maximum(np.abs(b), np.finfo(np.float32).tiny)))
     factor = global_factor(a, b)
     first, second = (phase - phase.mean() for phase in (np.angle(factor * a * middle), np.angle(b * middle)))
@@ -215,6 +216,12 @@ def on_canvas(image: Image, origin_px: tuple[float, float], shape: tuple[int, in
         inside = tuple(slice(low, high) for low, high in zip(first - origin, last - origin, strict=True))
         canvas[first[0] : last[0], first[1] : last[1]] = image[inside]
     return canvas
+
+
+def nothing_in_common(image: Image, reference: Image) -> ObjectError:
+    """The error for two images without a common pixel."""
+    counts = [int(np.isfinite(each).sum()) for each in (image, reference)]
+    return ObjectError("the two images have no pixel in common", found=f"{counts[0]:,} and {counts[1]:,} known pixels")
 
 
 def _common(image: Image, reference: Image, mask: NDArray[np.bool_] | None) -> tuple[NDArray[np.complex128], ...]:

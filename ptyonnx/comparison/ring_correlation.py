@@ -113,8 +113,12 @@ def ring_correlation(image: Image, reference: Image, pixel_size_m: float | None 
     if image.shape != reference.shape:
         raise ObjectError("images of different shapes", found=image.shape, expected=reference.shape)
     known = np.isfinite(image) & np.isfinite(reference)
-    if not known.any() or min(np.ptp(axis) + 1 for axis in np.nonzero(known)) < _SMALLEST:
-        raise ObjectError(f"the two images have fewer than {_SMALLEST} x {_SMALLEST} pixels in common")
+    extent = [int(np.ptp(axis)) + 1 if axis.size else 0 for axis in np.nonzero(known)]
+    if min(extent) < _SMALLEST:
+        raise ObjectError(
+            "the region that both images know is too small", found=f"{extent[0]} x {extent[1]} pixels",
+            expected=f"at least {_SMALLEST} x {_SMALLEST}",
+        )  # fmt: skip
     part = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(known))
     window = edge_window(known[part])
     first, second = (_spectrum(each[part], known[part], window) for each in (image, reference))

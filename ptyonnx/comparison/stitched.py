@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx.comparison.alignment import Alignment, align
-from ptyonnx.comparison.images import Difference, Image, comparable, phase_correlation, rms
+from ptyonnx.comparison.images import Difference, Image, comparable, nothing_in_common, phase_correlation, rms
 from ptyonnx.comparison.implementation import Implementation
 from ptyonnx.comparison.ring_correlation import RingCorrelation, ring_correlation
 from ptyonnx.comparison.similarity import Similarity, compare_amplitudes, compare_phases
@@ -191,7 +191,7 @@ def compare_objects(
     first, second = _hidden(a, unknown_a), _hidden(b, unknown_b)
     common = ~np.isnan(first) & ~np.isnan(second)
     if not common.any():
-        raise ObjectError("the two images have no pixel in common")
+        raise nothing_in_common(first, second)
     amplitudes = rms(first[common]), rms(second[common])
     alignment = _UNMOVED
     if free:

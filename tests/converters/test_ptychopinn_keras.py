@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import io
 import json
+import marshal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -64,43 +66,43 @@ def kind(layer: str, module: str, name: str) -> Callable[[dict[str, Any]], None]
 @pytest.mark.parametrize(
     "change, words",
     [
-        (kind("amp", "keras.layers", "Lambda"), "'amp': "),
+        (kind("amp", "keras.layers", "Lambda"), "found keras.layers.Lambda"),
         (kind("amp", "keras.layers", "TorchModuleWrapper"), "found keras.layers.TorchModuleWrapper"),
         (kind("amp", "evil", "ActivationLayer"), "found evil.ActivationLayer"),
         (kind("conv2d", "ptycho.custom_layers", "Conv2D"), "found ptycho.custom_layers.Conv2D"),
-        (option("conv2d", "strides", [2, 2]), "found [2, 2], expected [1, 1]"),
-        (option("conv2d", "padding", "valid"), "'conv2d': "),
-        (option("conv2d", "dilation_rate", [2, 2]), "'conv2d': "),
-        (option("conv2d", "groups", True), "found True"),
+        (option("conv2d", "strides", [2, 2]), "strides, found [2, 2], expected [1, 1]"),
+        (option("conv2d", "padding", "valid"), "padding, found valid, expected 'same'"),
+        (option("conv2d", "dilation_rate", [2, 2]), "dilation_rate, found [2, 2], expected [1, 1]"),
+        (option("conv2d", "groups", True), "groups, found True, expected 1"),
         (option("conv2d", "activation", "gelu"), "found gelu"),
-        (option("conv2d", "activation", {"class_name": "function"}), "'conv2d': "),
-        (option("conv2d", "filters", 3), "expected float32 ("),
-        (option("conv2d", "filters", "many"), "'conv2d': "),
-        (option("conv2d", "data_format", "channels_first"), "'conv2d': "),
-        (option("conv2d", "kernel_size", [2, 2]), "'conv2d': "),
-        (option("max_pooling2d", "pool_size", [3, 3]), "'max_pooling2d': "),
-        (option("up_sampling2d", "interpolation", "bilinear"), "'up_sampling2d': "),
+        (option("conv2d", "activation", {"class_name": "function"}), "activation, found {'class_name': 'function'}, expected 'relu'"),
+        (option("conv2d", "filters", 3), "found float32 (3, 3, 1, 8), expected float32 (3, 3, 1, 3)"),
+        (option("conv2d", "filters", "many"), "filters, found many"),
+        (option("conv2d", "data_format", "channels_first"), "data_format, found channels_first"),
+        (option("conv2d", "kernel_size", [2, 2]), "kernel_size, found [2, 2], expected [1, 1] or [3, 3]"),
+        (option("max_pooling2d", "pool_size", [3, 3]), "pool_size, found [3, 3], expected [2, 2]"),
+        (option("up_sampling2d", "interpolation", "bilinear"), "interpolation, found bilinear"),
         (option("amp", "activation_name", "exec"), "found exec"),
-        (option("amp", "scale", 2.0), "'amp': "),
+        (option("amp", "scale", 2.0), "scale, found 2.0, expected 1"),
         (option("phi", "scale", float("nan")), "found nan"),
-        (option("obj", "use_polar", False), "'obj': "),
+        (option("obj", "use_polar", False), "use_polar, found False, expected True"),
         (lambda config: layer_of(config, "obj")["config"].pop("use_polar"), "found nothing, expected True"),
-        (option("center_mask_layer", "N", 32), "'center_mask_layer': "),
-        (option("amp_padded", "padding", [[1, 1], [2, 2]]), "'amp_padded': "),
+        (option("center_mask_layer", "N", 32), "N, found 32, expected 64"),
+        (option("amp_padded", "padding", [[1, 1], [2, 2]]), "padding, found [[1, 1], [2, 2]]"),
         (option("amp_padded", "padding", [[8, 8], [8, 8]]), "found ((1, 48), (1, 64))"),
-        (option("amp_padded", "padding", [[10**9, 0], [10**9, 0]]), "'amp_padded': "),
-        (option("trimmed_obj", "output_size", 32), "'trimmed_obj': "),
-        (option("input", "batch_shape", [None, 64, 32, 1]), "'input': "),
-        (option("input", "batch_shape", [None, 10**9, 10**9, 1]), "'center_mask_layer': "),
+        (option("amp_padded", "padding", [[10**9, 0], [10**9, 0]]), "padding, found [[1000000000, 0], [1000000000, 0]]"),
+        (option("trimmed_obj", "output_size", 32), "output_size, found 32, expected 64"),
+        (option("input", "batch_shape", [None, 64, 32, 1]), "'input': an input that is neither diffraction nor positions, found [None, 64, 32, 1]"),
+        (option("input", "batch_shape", [None, 10**9, 10**9, 1]), "N, found 64, expected 1000000000"),
         (lambda config: config.update(class_name="Sequential"), "not a functional Keras model, found Sequential"),
         (lambda config: config["config"].update(layers=[{}] * 2000), "not a functional Keras model"),
         (lambda config: config["config"].update(layers=[{}]), "a layer without name, class, options or inputs"),
         (lambda config: config["config"].update(output_layers=[["obj", 0, 0]]), "expected a merged object as output"),
         (lambda config: config["config"].update(output_layers=[["conv2d", 0, 0]]), "not a network of PtychoPINN"),
-        (lambda config: config["config"].update(output_layers=[]), "'output_layers': "),
+        (lambda config: config["config"].update(output_layers=[]), "output, found []"),
         (lambda config: config["config"]["layers"].remove(layer_of(config, "max_pooling2d")), "'max_pooling2d': "),
         (lambda config: config["config"]["layers"].append(config["config"]["layers"][3]), "two layers of one name"),
-        (lambda config: layer_of(config, "conv2d").update(inbound_nodes=[]), "'conv2d': "),
+        (lambda config: layer_of(config, "conv2d").update(inbound_nodes=[]), "inputs, found 0, expected 1 images"),
         (lambda config: layer_of(config, "conv2d")["inbound_nodes"].append({}), "'conv2d': "),
         (
             lambda config: layer_of(config, "conv2d").update(inbound_nodes=layer_of(config, "conv2d_1")["inbound_nodes"]),
@@ -112,6 +114,29 @@ def test_a_configuration_that_is_not_the_networks(
     change: Callable[[dict[str, Any]], object], words: str, keras_path: Path, tmp_path: Path
 ) -> None:
     assert words in refused(with_config(keras_path, tmp_path, change))
+
+
+def test_the_code_of_a_lambda_layer_is_not_run(
+    keras_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither built nor called: the code writes a file, and no byte of it is unmarshalled."""
+    trace = tmp_path / "executed"
+    code = marshal.dumps(compile(f"__import__('pathlib').Path({str(trace)!r}).touch()", "lambda", "eval"))
+    stored = {"code": base64.b64encode(code).decode("ascii"), "defaults": None, "closure": None}
+    loads, unmarshalled = marshal.loads, list[bytes]()
+    monkeypatch.setattr(
+        marshal, "loads", lambda data, **options: (unmarshalled.append(bytes(data)), loads(data, **options))[1]
+    )
+
+    def change(config: dict[str, Any]) -> None:
+        layer_of(config, "amp").update(module="keras.layers", class_name="Lambda")
+        layer_of(config, "amp")["config"] = {"name": "amp", "function": {"class_name": "__lambda__", "config": stored}}
+
+    assert "'amp': " in refused(with_config(keras_path, tmp_path, change))
+    assert code not in unmarshalled
+    assert not trace.exists()
+    eval(loads(code))  # noqa: S307 - would have left this trace
+    assert trace.exists()
 
 
 def _places(part: object, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -176,15 +201,16 @@ def test_channels_that_are_taken_in_another_way(keras_path: Path, tmp_path: Path
         layer["inbound_nodes"][0]["args"][1] = item
 
     ellipsis = {"class_name": "__ellipsis__", "config": {}}
-    for item in (
-        [ellipsis, 3],
-        [{"class_name": "__slice__", "config": {}}, ellipsis],
-        [ellipsis, {"class_name": "__slice__", "config": {"step": -1}}],
-        [ellipsis, {"class_name": "__slice__", "config": {"start": 1e9}}],
-        [ellipsis, {"class_name": "__slice__", "config": {"start": 10**9}}],
+    for item, facts in (
+        ([ellipsis, 3], ", 3],), expected [..., start:stop]"),
+        ([{"class_name": "__slice__", "config": {}}, ellipsis], "found ([{'class_name': '__slice__'"),
+        ([ellipsis, {"class_name": "__slice__", "config": {"step": -1}}], "found None:None:-1, expected start:stop"),
+        ([ellipsis, {"class_name": "__slice__", "config": {"start": 1e9}}], "found 1000000000.0:None:None, expected"),
+        ([ellipsis, {"class_name": "__slice__", "config": {"start": 10**9}}], "found 8 to 8 of 8"),
     ):
         line = refused(with_config(keras_path, tmp_path, lambda config, item=item: change(config, item)))
         assert "'get_item" in line
+        assert facts in line
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"[" * 100_000, b"\xff\xfe", b'{"class_name": "Functional"}'])
@@ -235,14 +261,14 @@ def replaced(make: Callable[[h5py.Group, np.ndarray], object]) -> Callable[[h5py
     "change, words",
     [
         (lambda weights: weights.pop("layers/conv2d"), "'conv2d.weight': "),
-        (lambda weights: weights.pop("layers"), "'layers': "),
+        (lambda weights: weights.pop("layers"), "'layers': a group"),
         (lambda weights: weights.pop(f"{KERNEL[:-1]}1"), f"'{KERNEL[:-1]}1': "),
         (lambda weights: weights.pop(KERNEL), f"'{KERNEL}': "),
         (lambda weights: weights.pop("layers/conv2d_1/vars/0"), "'layers/conv2d_1/vars/0': "),
         (lambda weights: weights.move(KERNEL, KERNEL[:-1] + "9" * 5000), f"'{KERNEL}': "),
-        (replaced(lambda group, array: group.create_dataset("0", data=array[..., :-1])), "expected float32 ("),
+        (replaced(lambda group, array: group.create_dataset("0", data=array[..., :-1])), "found float32 (3, 3, 1, 7), expected float32 (3, 3, 1, 8)"),
         (replaced(lambda group, array: group.create_dataset("0", data=array.astype(float))), "found float64"),
-        (replaced(lambda group, array: group.create_dataset("0", data=array * np.nan)), "'conv2d.weight': "),
+        (replaced(lambda group, array: group.create_dataset("0", data=array * np.nan)), "'conv2d.weight': NaN"),
         (replaced(lambda group, _: group.create_dataset("0", data="words")), "not an array of numbers"),
         (
             replaced(lambda group, _: group.create_dataset("0", (10**5, 10**5), "f4", chunks=(100, 100))),
@@ -251,16 +277,16 @@ def replaced(make: Callable[[h5py.Group, np.ndarray], object]) -> Callable[[h5py
         (replaced(lambda group, _: group.create_dataset("0", (10**5, 10**5), "f4")), "too large"),
         (
             replaced(lambda group, _: group.create_dataset("0", (36,), "f4", external=[("/etc/hostname", 0, 144)])),
-            "'model.weights.h5/layers/conv2d/vars/0': ",
+            "found /etc/hostname",
         ),
         (
             replaced(lambda group, _: group.__setitem__("0", h5py.ExternalLink("/etc/hostname", "/x"))),
-            "layers/conv2d/vars/0': ",
+            "found /etc/hostname",
         ),
         (replaced(lambda group, _: group.__setitem__("0", h5py.SoftLink("/layers"))), "not an array"),
         (
             lambda weights: weights["layers"].create_group("dense/vars").create_dataset("0", data=np.ones(2, "f4")),
-            "'layers/dense': ",
+            "'layers/dense': weights that do not belong to a convolution, found 1 arrays",
         ),
         (lambda weights: weights["layers"].__setitem__("conv2d/again", weights["layers"]), "weights that"),
     ],

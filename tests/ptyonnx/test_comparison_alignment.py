@@ -123,9 +123,10 @@ def test_an_image_without_contrast_is_not_moved() -> None:
 
 
 def test_images_that_share_nothing_are_refused() -> None:
-    image = _object(0)
-    with pytest.raises(ObjectError):
-        align(_masked(image, np.arange(96)[:, np.newaxis] < 40), _masked(image, np.arange(96)[:, np.newaxis] > 50))
+    image, row = _object(0), np.arange(96)[:, np.newaxis]
+    with pytest.raises(ObjectError) as refusal:
+        align(_masked(image, row < 40), _masked(image, row > 50))
+    assert str(refusal.value.found).startswith(f"{40 * image.shape[1]:,} and {45 * image.shape[1]:,} ")
     with pytest.raises(ObjectError) as refusal:
         align(image, image[1:])
     assert refusal.value.expected == image[1:].shape

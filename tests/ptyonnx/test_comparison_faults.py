@@ -88,6 +88,10 @@ def _check_attributed(found: Comparison, weight: str, layer: str) -> None:
     assert all(entry.largest == 0 for entry in before)
 
 
+def _filters_in(sentence: str) -> list[str]:
+    return re.findall(r"\bfilters? ([\d, ]*\d)", sentence)
+
+
 def test_one_flipped_bit_is_named_with_its_place(good: Bundle, tmp_path: Path) -> None:
     weights, name, place = _weights(), "decoder.phase.1.conv.0.weight", (1, 2, 0, 1)
     flipped = weights[name].copy()
@@ -98,6 +102,7 @@ def test_one_flipped_bit_is_named_with_its_place(good: Bundle, tmp_path: Path) -
     entry = found.weights.arrays[0]
     assert (entry.differing, entry.where, entry.filters) == (1, place, (1,))
     assert entry.maximum == pytest.approx(abs(float(flipped[place]) - float(weights[name][place])))
+    assert _filters_in(found.weights.sentence) == ["1"]
     assert not found.passed
 
 
@@ -119,6 +124,7 @@ def test_two_swapped_filters_are_named(good: Bundle, tmp_path: Path) -> None:
     found = compare(good, make_bundle(tmp_path / "swapped.onnx", RECIPE, weights={**weights, name: swapped}))
     _check_attributed(found, name, "encoder.1.conv.1")
     assert found.weights.arrays[0].filters == (0, 3)
+    assert _filters_in(found.weights.sentence) == ["0, 3"]
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -86,8 +88,9 @@ def test_what_is_no_number_is_infinitely_far_away(number: complex, free: bool) -
 def test_images_that_cannot_be_compared_are_refused() -> None:
     nothing = np.full((60, 70), np.nan, complex)
     for compare in (difference, phase_correlation):
-        with pytest.raises(ObjectError):
+        with pytest.raises(ObjectError) as refusal:
             compare(_object(0), nothing)
+        assert re.fullmatch(r"[1-9][\d,]* and 0 \D+", str(refusal.value.found))
         with pytest.raises(ObjectError) as refusal:
             compare(_object(0), _object(0)[1:])
         assert refusal.value.expected == _object(0)[1:].shape

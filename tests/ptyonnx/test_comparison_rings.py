@@ -110,8 +110,10 @@ def test_a_common_edge_alone_is_no_agreement() -> None:
 
 
 def test_images_that_are_too_small_are_refused() -> None:
-    with pytest.raises(ObjectError):
+    with pytest.raises(ObjectError) as refusal:
         ring_correlation(_noise(0, (7, 90)), _noise(0, (7, 90)))
+    assert (refusal.value.found, refusal.value.expected) == ("7 x 90 pixels", "at least 8 x 8")
+    assert ring_correlation(_noise(0, (8, 90)), _noise(0, (8, 90))).agreement == "everywhere"
     with pytest.raises(ObjectError) as refusal:
         ring_correlation(_noise(0), _noise(0)[1:])
     assert refusal.value.expected == _noise(0)[1:].shape

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -65,9 +66,12 @@ def test_images_of_one_brightness_are_the_same_from_both_sides_too() -> None:
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6, 1 / 101, 101])
 def test_a_dead_image_differs_even_if_a_factor_would_make_it_equal(scale: float) -> None:
-    for found in _both_ways(_object(0), scale * _object(0)):
+    for found, (original, scaled) in zip(_both_ways(_object(0), scale * _object(0)), ("AB", "BA"), strict=True):
         assert found.difference.maximum == np.inf
-        assert found.flaws
+        (flaw,) = found.flaws
+        assert flaw.split()[0] == (scaled if scale < 1 else original)
+        assert f"{found.rms_amplitude_a:.2g}" in flaw
+        assert f"{found.rms_amplitude_b:.2g}" in flaw
         json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -86,7 +90,9 @@ def test_two_dead_images_differ_by_what_they_hold() -> None:
     for found in _both_ways(1e-6 * _object(0), 1e-6 * _object(1)):
         assert found.difference.maximum > 0.5
     nothing = np.zeros(SHAPE, complex)
-    assert len(compare_objects(nothing, nothing).flaws) == 1
+    found = compare_objects(nothing, nothing)
+    assert len(found.flaws) == 1
+    assert (found.rms_amplitude_a, found.rms_amplitude_b, found.not_finite_a, found.unlike) == (0, 0, 0, ())
     assert compare_objects(nothing, nothing, free=False).difference.maximum == 0
 
 
@@ -118,7 +124,8 @@ def test_what_is_no_number_outside_of_the_mask_is_a_difference(number: complex, 
     for found, name in zip(_both_ways(a, b, unknown=(unknown, unknown), free=free), "BA", strict=True):
         assert found.difference.maximum == np.inf
         assert (found.not_finite_a, found.not_finite_b) == (10 * (name == "A"), 10 * (name == "B"))
-        assert len(found.flaws) == 1
+        (flaw,) = found.flaws
+        assert re.fullmatch(rf"10 \D+ {name}", flaw)
         assert (found.only_a, found.only_b) == (0, 0)
         json.dumps(found.to_dict(), allow_nan=False)
     for found in _both_ways(b, b, unknown=(unknown, unknown), free=free):  # both of them
@@ -135,7 +142,7 @@ def test_pixels_that_one_alone_knows_are_counted_and_shown_and_of_one_function_a
     assert (found.only_a, found.only_b) == (swapped.only_b, swapped.only_a) == (45 * 6, 3 * 50)
     assert found.in_common == 45 * 50
     assert (found.only_a, found.only_b) == (270, 150)
-    assert len(found.unlike) == 2
+    assert [re.findall(r"\d+|\b[AB]\b", each) for each in found.unlike] == [["270", "A"], ["150", "B"]]
     assert found.flaws == (() if free else found.unlike)
     assert found.difference.maximum < 1e-9
     np.testing.assert_array_equal(np.isnan(found.object_a), np.isnan(a))
@@ -148,7 +155,9 @@ def test_images_most_of_which_is_known_to_one_alone_are_not_the_same() -> None:
     for found, name in zip(_both_ways(a, b), "AB", strict=True):
         assert found.difference.maximum < 1e-9
         assert (found.in_common, {"A": found.only_a, "B": found.only_b}[name]) == (1288, 1400)
-        assert len(found.flaws) == 1
+        (flaw,) = found.flaws
+        assert re.findall(r"[\d,]*\d", flaw) == ["1,288", "1,400"]
+        assert re.findall(r"\b[AB]\b", flaw) == [name]
 
 
 def test_a_shift_makes_no_pixel_unknown_to_one_alone() -> None:

@@ -1,5 +1,6 @@
 """Whatever is wrong with a scan is one line that names file and key."""
 
+import errno
 import io
 import os
 import re
@@ -54,7 +55,7 @@ BAD = {
     "complex patterns": ("diffraction", np.ones((COUNT, N, N), np.complex64), "found complex64"),
     "patterns of text": ("diffraction", np.full((COUNT, N, N), "1"), "found <U1"),
     "patterns of booleans": ("diffraction", np.ones((COUNT, N, N), bool), "found bool"),
-    "patterns of objects": ("diffraction", np.full((COUNT, N, N), None), "asarray"),
+    "patterns of objects": ("diffraction", np.full((COUNT, N, N), None), r"found \|O, .*asarray"),
     "oblong patterns": ("diffraction", np.ones((COUNT, N, N + 2), np.float32), "crop the patterns"),
     "pattern last": ("diffraction", np.ones((N, N, COUNT), np.float32), "axes=.yxn"),
     "odd N": ("diffraction", 0.5 * np.ones((COUNT, 33, 33)), "even number"),
@@ -64,7 +65,7 @@ BAD = {
     "inf": ("diffraction", with_value(a["diffraction"], np.inf), "found inf in pattern 1"),
     "negative": ("diffraction", with_value(a["diffraction"], -1), "found -1.0 in pattern 1"),
     "negative counts": ("diffraction", with_value(np.ones((COUNT, N, N), np.int32), -3), "found -3"),
-    "dark": ("diffraction", np.zeros((COUNT, N, N), np.float32), ""),
+    "dark": ("diffraction", np.zeros((COUNT, N, N), np.float32), "; check which array"),
     "counts": ("diffraction", np.rint(a["diffraction"] ** 2), "whole number.*values=.intensity"),
     "counts of integers": ("diffraction", np.full((COUNT, N, N), 7, np.uint16), "values=.intensity"),
     "scaled counts": ("diffraction", 1.5e6 * a["diffraction"], "values=.intensity"),
@@ -73,16 +74,16 @@ BAD = {
     "fewer positions": ("xcoords", a["xcoords"][:-1], "found 11 positions, expected 12"),
     "more positions": ("ycoords", np.arange(COUNT + 1.0), "found 13 positions"),
     "NaN position": ("xcoords", with_value(a["xcoords"], np.nan), "found pattern 1"),
-    "positions outside": ("xcoords", a["xcoords"] + 500, ""),
-    "one position outside": ("ycoords", with_value(a["ycoords"], -40), "pattern 1 at"),
+    "positions outside": ("xcoords", a["xcoords"] + 500, r"\b12 positions.*found pattern 0 at .*\(80, 100\)"),
+    "one position outside": ("ycoords", with_value(a["ycoords"], -40), r"\b1 positions.*found pattern 1 at"),
     "probe of another N": ("probeGuess", np.ones((64, 64), np.complex64), r"expected .*\(32, 32\)"),
     "probe without phase": ("probeGuess", np.ones((N, N), np.float32), "expected complex"),
-    "dark probe": ("probeGuess", np.zeros((N, N), np.complex64), ""),
-    "NaN probe": ("probeGuess", with_value(a["probeGuess"], np.nan), ""),
+    "dark probe": ("probeGuess", np.zeros((N, N), np.complex64), "; check which array"),
+    "NaN probe": ("probeGuess", with_value(a["probeGuess"], np.nan), "found 1 non-finite pixels of 1,024"),
     "no mode": ("probeGuess", np.ones((0, N, N), np.complex64), r"found \(0, 32, 32\)"),
     "probe of objects": ("probeGuess", np.full((N, N), None), "asarray"),
     "object of rank 1": ("objectGuess", np.ones(100, np.complex64), r"found complex64 \(100,\)"),
-    "NaN object": ("objectGuess", with_value(a["objectGuess"], np.nan), ""),
+    "NaN object": ("objectGuess", with_value(a["objectGuess"], np.nan), "found 1 non-finite pixels of 8,000"),
 }  # fmt: skip
 
 
@@ -97,11 +98,14 @@ def test_a_bad_array_is_refused_by_name(tmp_path: Path, case: str, save: Any) ->
     assert re.search(facts, str(error))
 
 
-@pytest.mark.parametrize("offset", [0, 1e-6])
-def test_a_scan_that_stands_still_is_refused(tmp_path: Path, offset: float) -> None:
+@pytest.mark.parametrize("offset, extent", [(0, "extent 0"), (1e-6, "extent 1.1e-05")])
+def test_a_scan_that_stands_still_is_refused(tmp_path: Path, offset: float, extent: str) -> None:
     places = 40 + offset * np.arange(COUNT)
     np.savez(tmp_path / "a.npz", **{**good(), "xcoords": places, "ycoords": places})
-    assert refused(tmp_path / "a.npz").key == "xcoords, ycoords"
+    error = refused(tmp_path / "a.npz")
+    assert error.key == "xcoords, ycoords"
+    assert (error.found, error.expected) == (extent, "object pixels")
+    assert "metres" in str(error.remedy)
 
 
 def test_negative_counts_stay_an_error_when_declared(tmp_path: Path) -> None:
@@ -119,15 +123,28 @@ def test_an_unknown_declaration_is_refused(tmp_path: Path, key: str, value: Any)
     assert (caught.value.key, caught.value.found) == (key, value)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"PK\3\4 but no archive", b"\x89HDF\r\n\x1a\n", b"x,y\n1,2\n"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content, found, remedy",
+    [
+        (b"", "another format", "check the path"),
+        (b"PK", None, "the file is truncated"),
+        (b"PK\3\4 but no archive", None, "the file is truncated"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "convert it"),
+        (b"x,y\n1,2\n", "another format", "check the path"),
+    ],
+)
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes, found: str | None, remedy: str) -> None:
     (tmp_path / "a.npz").write_bytes(content)
-    assert refused(tmp_path / "a.npz").key is None
+    error = refused(tmp_path / "a.npz")
+    assert (error.key, error.found) == (None, found)
+    assert str(error.remedy).startswith(remedy)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path / "a.npz").key is None
-    assert refused(tmp_path).key is None
+    missing, folder = refused(tmp_path / "a.npz"), refused(tmp_path)
+    assert (missing.key, folder.key) == (None, None)
+    assert os.strerror(errno.ENOENT) in missing.problem
+    assert "path of a file" in str(folder.remedy)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
@@ -137,11 +154,15 @@ def test_a_truncated_or_damaged_file_is_refused(tmp_path: Path, save: Any) -> No
     content = path.read_bytes()
     for length in (1, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
-        refused(path)
+        error = refused(path)
+        assert (error.key, error.found) == (None, "another format" if length == 1 else None)
+        assert "truncated" in str(error.remedy)
     damaged = bytearray(content)
     damaged[20_000] ^= 1
     path.write_bytes(damaged)
-    assert refused(path).key == "diffraction"
+    error = refused(path)
+    assert error.key == "diffraction"
+    assert "damaged" in str(error.remedy)
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
@@ -154,7 +175,8 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
         if key == "_metadata":
             assert len(load_scan(tmp_path / "a.npz")) == COUNT
         else:
-            assert refused(tmp_path / "a.npz").key == key
+            error = refused(tmp_path / "a.npz")
+            assert (error.key, str(error.found)) == (key, "|O")
     assert not (tmp_path / "exploded").exists()
 
 
@@ -182,7 +204,9 @@ def test_a_forged_member_is_refused_before_anything_is_allocated(tmp_path: Path,
     np.savez(tmp_path / "a.npz", **{key: value for key, value in good().items() if key != "diffraction"})
     with zipfile.ZipFile(tmp_path / "a.npz", "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("diffraction.npy", member)
-    assert refused(tmp_path / "a.npz").key == "diffraction"
+    error = refused(tmp_path / "a.npz")
+    assert error.key == "diffraction"
+    assert "damaged" in str(error.remedy)
 
 
 def test_a_bomb_is_stopped_by_the_size_it_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

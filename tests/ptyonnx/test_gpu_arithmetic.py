@@ -34,8 +34,20 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def torch_switches() -> tuple[Any, ...]:
     import torch
 
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    return cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.deterministic, cudnn.benchmark
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    if newer_settings_of_torch():
+        full = cudnn.conv.fp32_precision == "ieee", matmul.fp32_precision == "ieee"
+    else:
+        full = not cudnn.allow_tf32, not matmul.allow_tf32
+    return *full, cudnn.deterministic, cudnn.benchmark
+
+
+def newer_settings_of_torch() -> bool:
+    """Whether PyTorch has `fp32_precision` (since 2.9) beside `allow_tf32`."""
+    import torch
+
+    return hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
 def tensorflow_switches() -> tuple[Any, ...]:
@@ -45,7 +57,7 @@ def tensorflow_switches() -> tuple[Any, ...]:
 
 
 SWITCHES: dict[str, Callable[[], tuple[Any, ...]]] = {"pytorch": torch_switches, "tensorflow": tensorflow_switches}
-FULL = {"pytorch": ("ieee", "ieee", True, False), "tensorflow": (False,)}
+FULL = {"pytorch": (True, True, True, False), "tensorflow": (False,)}
 
 
 def as_they_are() -> None:
@@ -62,7 +74,10 @@ def high_precision_of_torch() -> None:
 def newer_precision_of_torch() -> None:
     import torch
 
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    if newer_settings_of_torch():
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
 
 
@@ -83,8 +98,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         import torch
 
         torch.set_float32_matmul_precision("highest")
-        torch.backends.cuda.matmul.fp32_precision = "none"
-        torch.backends.mkldnn.matmul.fp32_precision = "none"
+        if newer_settings_of_torch():
+            torch.backends.cuda.matmul.fp32_precision = "none"
+            torch.backends.mkldnn.matmul.fp32_precision = "none"
         torch.backends.cudnn.benchmark = False
 
 
@@ -116,6 +132,37 @@ def test_training_has_all_bits_of_float32_and_leaves_the_process_as_it_was(backe
     train(backend, simulated_scan(), settings, tmp_path / "run", observer=Watching())
     assert Watching.seen == {FULL[backend]}
     assert SWITCHES[backend]() == before != FULL[backend]
+
+
+def test_full_float32_of_pytorch_before_2_9(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `fp32_precision`, the older switches forbid TF32 and are restored."""
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    torch.set_float32_matmul_precision("high")
+    newer = type(matmul).__getattr__
+
+    def older(self: Any, name: str) -> Any:
+        if name == "fp32_precision":
+            raise AttributeError(name)
+        return newer(self, name)
+
+    monkeypatch.setattr(type(matmul), "__getattr__", older)
+    assert not newer_settings_of_torch()
+    before = torch_switches()
+    try:
+        assert (cudnn.allow_tf32, matmul.allow_tf32) == (True, True)
+        with load_part("pytorch", "device").full_float32():
+            assert (cudnn.allow_tf32, matmul.allow_tf32) == (False, False)
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert torch_switches() == FULL["pytorch"]
+        assert (cudnn.allow_tf32, matmul.allow_tf32) == (True, True)
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch_switches() == before
+    finally:
+        monkeypatch.undo()
+        torch.set_float32_matmul_precision("highest")
 
 
 def without_memory(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,9 @@ def test_a_run_is_not_replaced_by_what_is_made_of_a_bundle_in_it(
     Run.open(own).write(bundle=own / "bundle.onnx")
     line = refused(capsys, tmp_path, *words.format(source).split(), "-o", "own", "--overwrite")
     assert line.startswith("own: ")
-    assert f"found {Path(source).name}" in line or "found bundle.onnx" in line
+    name = "bundle.onnx" if source == "own" else Path(source).name
+    assert f", found {name}; " in line
+    assert line.endswith("name another directory")
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

@@ -132,7 +132,9 @@ class _Reader:
         if plan.get_layout() not in {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}:
             raise Refused("a virtual data set, whose data are in other files", key=found.name)
         if plan.get_external_count():
-            raise Refused("a data set whose data are in another file", key=found.name)
+            raise Refused(
+                "a data set whose data are in another file", key=found.name, found=os.fsdecode(plan.get_external(0)[0])
+            )
         for index in range(plan.get_nfilters()):
             code, _, _, name = plan.get_filter(index)
             if code not in _FILTERS:
@@ -176,7 +178,10 @@ class _Reader:
                 here = here[name]
                 walked.append(name)
             else:
-                raise Refused("a link into another file", key=path, remedy="ask for a file without such links")
+                raise Refused(
+                    "a link into another file", key=path, found=getattr(link, "filename", type(link).__name__),
+                    remedy="ask for a file without such links",
+                )  # fmt: skip
         return here
 
 

@@ -174,9 +174,11 @@ def _item(graph: PatchGraph, layer: Layer) -> Value:
         case ([{"class_name": "__ellipsis__"}, {"class_name": "__slice__", "config": dict(bounds)}],):
             start, stop, step = (bounds.get(key) for key in ("start", "stop", "step"))
         case _:
-            raise layer.refused("an unsupported selection; only channels can be selected")
+            raise layer.refused(
+                "an unsupported selection; only channels can be selected", layer.arguments, "[..., start:stop]"
+            )
     if not all(bound is None or type(bound) is int for bound in (start, stop, step)) or step not in {None, 1}:
-        raise layer.refused("channel indices that are not integers")
+        raise layer.refused("channel indices that are not integers", f"{start}:{stop}:{step}", "start:stop")
     first, last, _ = slice(start, stop).indices(image.channels)
     if first >= last:
         raise layer.refused("an empty selection of channels", f"{first} to {last} of {image.channels}")

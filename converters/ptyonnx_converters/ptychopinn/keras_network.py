@@ -115,7 +115,7 @@ def _layers(config: Mapping[str, Any], file: Path) -> dict[str, dict[str, Any]]:
 def _check_kind(kind: str, module: object, name: str, file: Path) -> None:
     if kind == "Lambda":
         raise ConversionError(
-            "a Lambda layer, which holds code; it was not run", file=file, key=name,
+            "a Lambda layer, which holds code; it was not run", file=file, key=name, found=f"{module}.Lambda",
             remedy="save the network again with a PtychoPINN whose layers have classes",
         )  # fmt: skip
     origin = LAYERS[kind][0] if kind in LAYERS else None

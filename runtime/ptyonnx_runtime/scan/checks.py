@@ -189,9 +189,9 @@ def checked_probe(probe: Any, N: int, file: str, key: str = "probe") -> NDArray[
             "unusable number of modes", file=file, key=key, found=array.shape, expected=f"1 to {MOST_MODES}"
         )
     if not np.isfinite(modes).all():
-        raise ScanError("NaN or infinity", file=file, key=key)
+        raise ScanError("NaN or infinity", file=file, key=key, found=_non_finite(modes))
     if not modes.any():
-        raise ScanError("the probe is zero everywhere", file=file, key=key)
+        raise ScanError("the probe is zero everywhere", file=file, key=key, remedy="check which array holds the probe")
     return modes
 
 
@@ -218,7 +218,7 @@ def checked_object(obj: Any, file: str, key: str = "object") -> NDArray[np.compl
     with np.errstate(over="ignore"):  # refused below
         image = array.reshape(array.shape[-2:]).astype(np.complex64, copy=False)
     if not np.isfinite(image).all():
-        raise ScanError("NaN or infinity", file=file, key=key)
+        raise ScanError("NaN or infinity", file=file, key=key, found=_non_finite(image))
     return image
 
 
@@ -249,3 +249,7 @@ def refuse_far_positions(
             expected=f"patches that touch an object of {shape}",
             remedy="check unit (object pixels), order and sign, or leave the reference object out",
         )  # fmt: skip
+
+
+def _non_finite(array: NDArray[np.complex64]) -> str:
+    return f"{int(np.sum(~np.isfinite(array))):,} non-finite pixels of {array.size:,}"
