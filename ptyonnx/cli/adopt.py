@@ -104,11 +104,12 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
       ptyonnx adopt vit.onnx -o bundle.onnx --system ptychovit --zero-frequency corner --scale norm=25000,times=10000 --mean-photons unknown
     """
     from ptyonnx.exchange.adopting import adopt
+    from ptyonnx.exchange.output_path import check_onnx_path
     from ptyonnx.formats.probes import load_probe
-    from ptyonnx_bundles import check_apart, check_writable
+    from ptyonnx_bundles import check_apart
 
     check_apart(output, probe_file)
-    check_writable(output)
+    check_onnx_path(output)
     declaration = _declaration(options)
     probe = None if probe_file is None else load_probe(probe_file)
     others = {name: options[name] for name in ("probe_big", "amp_activation", "licence", "notes", "limit_s")}

@@ -76,7 +76,7 @@ def command(a: str, b: str, data: Path | None, report: Path | None, **options: A
         found = compare(first, second, scan, tolerance=tolerance)
     if report is not None:
         write_report(report, build_report(found, first, second, None if scan is None else scan.name))
-    answer(found.to_dict(), lambda: _text(found))
+    answer({**found.to_dict(), "report": report}, lambda: _text(found, report))
     return 0 if found.passed else _DIFFERENT
 
 
@@ -93,8 +93,11 @@ def _opened(implementation: Implementation) -> Implementation:
     return replace(implementation, opened=opened)
 
 
-def _text(found: Comparison) -> str:
-    """The whole text: names, levels, figures, with ``--verbose`` all differences, and the outcome on the last line."""
+def _text(found: Comparison, report: Path | None) -> str:
+    """The whole text: names, levels, figures, with ``--verbose`` all differences, and the outcome on the last line.
+
+    Before the outcome it names the page, or the options that show all differences.
+    """
     verbose = verbosity() > 0
     sections = [
         "\n".join(f"{letter}  {_tail(name, verbose=verbose)}" for letter, name in (("A", found.a), ("B", found.b))),
@@ -104,7 +107,10 @@ def _text(found: Comparison) -> str:
     answer = "Yes." if found.passed else "No."
     outcome = f"{found.question} {answer}\n{found.sentence}"
     hidden = not verbose and (found.manifest or not found.weights.passed or found.activations.passed is False)
-    hint = "All differences: --verbose, --json or --report FILE.\n" if hidden else ""
+    if report is not None:
+        hint = f"Page with all differences: {report}\n"
+    else:
+        hint = "All differences: --verbose, --json or --report FILE.\n" if hidden else ""
     return "\n\n".join([*filter(None, sections), hint + outcome])
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptyonnx.cli.output import summary
+from ptyonnx.cli.output import note, summary
 from ptyonnx.cli.progress import stage
 from ptyonnx.cli.verb import Verb, with_limit
 
 if TYPE_CHECKING:
-    from ptyonnx.runs.run import Checkpoint
+    from ptyonnx.runs.run import Checkpoint, Run
 
 __all__ = ["command"]
 
@@ -110,19 +110,20 @@ def _check_options(context: click.Context, mode: str, source: Path) -> None:
 
 
 def _check_output(output: Path, bundle: Path | None) -> None:
-    """Refuse to overwrite the source bundle with a file that is not a bundle."""
-    from ptyonnx_bundles import check_apart, check_writable
+    """Refuse to overwrite the source bundle with a file that is not a bundle, and another suffix than .onnx."""
+    from ptyonnx.exchange.output_path import check_onnx_path
+    from ptyonnx_bundles import check_apart
 
     check_apart(output, bundle)
-    check_writable(output)
+    check_onnx_path(output)
 
 
 def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licence: str | None, notes: str) -> None:
     """Write a run's weights as a bundle."""
     from ptyonnx.cli.framework import load_quietly
     from ptyonnx.exchange.exporting import export
+    from ptyonnx.exchange.output_path import check_onnx_path
     from ptyonnx.runs.run import Run
-    from ptyonnx_bundles import check_writable
     from ptyonnx_bundles.errors import RunError
 
     if source.is_file():
@@ -132,10 +133,11 @@ def _bundle(source: Path, output: Path | None, checkpoint: Checkpoint, *, licenc
         )  # fmt: skip
     opened = Run.open(source)
     output = output or source / "bundle.onnx"
-    check_writable(output)
+    check_onnx_path(output)
     load_quietly(opened.backend)
     with stage(f"exporting {output}"):
         bundle = export(opened, output, which=checkpoint, licence=licence, notes=notes)
+    _note_partial(opened)
     digests = bundle.manifest.digests
     _summarize({"bundle": bundle.path, "digest": bundle.digest, "weights": digests.weights, "graph": digests.graph}, {})
 
@@ -191,6 +193,8 @@ def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> N
         load_quietly(opened.backend, "autoencoder")
     with stage(f"exporting {output}"):
         written = export_autoencoder(opened, output, which=checkpoint)
+    if isinstance(opened, Run):
+        _note_partial(opened)
     _summarize(
         {
             "file": written.path, "compared_with": written.reference,
@@ -202,6 +206,12 @@ def _autoencoder(source: Path, output: Path | None, checkpoint: Checkpoint) -> N
             "amplitude": f"differs by {written.amplitude_difference:.2g} of its maximum (tolerance {AMPLITUDE_TOLERANCE:g})",
         },
     )  # fmt: skip
+
+
+def _note_partial(run: Run) -> None:
+    """Say that the exported weights are those of an unfinished training."""
+    if run.is_partial:
+        note(f"{run.directory}: {run.progress}; the exported weights are not those of a complete training")
 
 
 def _summarize(values: dict[str, Any], sentences: dict[str, str]) -> None:

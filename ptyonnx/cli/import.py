@@ -53,7 +53,7 @@ def command(bundle: Path, backend: str | None, output: Path | None, overwrite: b
     output = output or Path("runs") / f"{Path(opened.name).stem}-{name}"
     check_directory(output)
     check_unlocked(output)
-    check_replaceable(output, overwrite=overwrite, source=opened.path)
+    check_replaceable(output, overwrite=overwrite, source=opened.path, resumable=False)
     load_quietly(name, "engine")
     with stage(f"writing {output} and running its self-test"):
         run = import_bundle(opened, name, output, overwrite=overwrite)

@@ -26,7 +26,8 @@ _SETTINGS_PER_LINE = 5
 def command(bundle: Path) -> None:
     """Show a bundle's network, training data, settings and digests.
 
-    For a run, its directory, state and framework are shown first, then its bundle.
+    For a run, its directory, state and framework are shown first, then its bundle. A run without a bundle is
+    refused: export it first.
 
     The digest covers the graph, weights, manifest, probe and self-test: compare it with the digest that the sender
     published. Two bundles compute the same function if their digests of weights and graph are equal.
@@ -68,9 +69,9 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
 
 
 def _describe_run(run: Run) -> dict[str, str]:
-    """Describe the run; its bundle may be the one that it was imported from."""
+    """Describe the run: where it is, how far its training came, and its framework."""
     message = f" ({run.record.message})" if run.record.message else ""
-    return {"run": str(run.directory), "state": f"{run.record.state}{message}", "framework": run.backend}
+    return {"run": str(run.directory), "state": f"{run.progress}{message}", "framework": run.backend}
 
 
 def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, object]]:
@@ -109,7 +110,7 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
     if physics.object_pixel_size_m:
         yield "pixel size", f"{physics.object_pixel_size_m:.4g} m"
     for name, number in manifest.metrics.items():
-        yield name, float(number)
+        yield name, _epoch(manifest, number) if name == "epoch" else float(number)
     settings = [f"{name}={value}" for name, value in manifest.settings.items()]
     for start in range(0, len(settings), _SETTINGS_PER_LINE):
         yield "" if start else "settings", ", ".join(settings[start : start + _SETTINGS_PER_LINE])
@@ -120,6 +121,12 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
     yield "licence", manifest.licence
     if manifest.notes:
         yield "notes", manifest.notes
+
+
+def _epoch(manifest: AnyManifest, epoch: float) -> str:
+    """The epoch of the weights, beside the number of epochs that the training was to have."""
+    epochs = manifest.settings.get("epochs")
+    return f"{epoch:.0f}" if epochs is None else f"{epoch:.0f} of {epochs}"
 
 
 def _parameters(bundle: Bundle) -> int:

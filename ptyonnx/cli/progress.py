@@ -32,13 +32,17 @@ class _Stage:
     """One thing that a verb does; with a total, also how much of it is done."""
 
     text: str
-    begun: float = field(default_factory=monotonic)  # of the stage
-    started: float = field(default_factory=monotonic)  # of the bar in it, from which its rate follows
+    begun: float = field(init=False)  # of the stage
+    started: float = field(init=False)  # of the bar in it, from which its rate follows
     done: int = 0
+    initial: int = 0  # done when the bar started; the rate is that of the others
     total: int = 0
     unit: str = ""
     figures: str = ""
     printed: bool = False
+
+    def __post_init__(self) -> None:
+        self.begun = self.started = monotonic()
 
     def line(self, columns: int) -> str:
         """One line for a terminal."""
@@ -54,6 +58,7 @@ class _Stage:
                 prefix=self.text,
                 unit=self.unit,
                 postfix=self.figures,
+                initial=self.initial,
             )
         turn = _SPINNER[int(seconds / _TICK_s) % len(_SPINNER)]
         return f"{turn} {self.text} …" + (f" {seconds:.0f} s" if seconds >= _SHOW_SECONDS_s else "")
@@ -172,7 +177,7 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         def report(done: int, total: int) -> None:
             first = not shown.total
             if first:
-                shown.started = monotonic()
+                shown.started, shown.initial = monotonic(), done
             shown.done, shown.total = done, total
             status.draw(at_most_every_s=0.0 if first or done == total else _TICK_s)
 
@@ -269,14 +274,17 @@ class TrainingBars:
             f"{epochs} epoch{'s' if epochs > 1 else ''} of {steps_per_epoch} steps"
             + (f", {epoch} of them done earlier" if epoch else "")
         )
-        self._show(_Stage(f"epoch {epoch + 1}/{epochs}: compiling the first step"))
+        self._show(_Stage(f"{self._next_epoch()}: compiling the first step"))
 
     def step(self, loss: float, r_factor: float) -> None:
         """Advance the bar by one optimiser step."""
         shown = self._shown
-        if shown is None or not shown.total:
-            shown = _Stage(f"epoch {self._epoch + 1}/{self._epochs}", total=self._steps, unit="step")
+        if shown is None:
+            shown = _Stage(self._next_epoch())
             self._show(shown)
+        if not shown.total:  # the stage began with the epoch, so that its duration is that of the epoch
+            shown.text, shown.unit, shown.started, shown.initial = self._next_epoch(), "step", monotonic(), 1
+            shown.total, shown.printed = self._steps, True
         shown.done += 1
         shown.figures = f"loss {loss:.4f}, R {r_factor:.3f}"
         self._status.draw(at_most_every_s=0.0 if shown.done in {1, shown.total} else _TICK_s)
@@ -291,11 +299,15 @@ class TrainingBars:
             f"  rate {row['rate']:.1e}  {row['seconds']:.1f} s"
         )
         more = self._epoch < self._epochs
-        self._show(_Stage(f"epoch {self._epoch + 1}/{self._epochs}" if more else "saving the run"))
+        # where there is no terminal, the line of a complete epoch is its only one
+        self._show(_Stage(self._next_epoch(), printed=True) if more else _Stage("saving the run"))
 
     def note(self, text: str) -> None:
         """Print a note above the bar."""
         self._say(f"note: {text}")
+
+    def _next_epoch(self) -> str:
+        return f"epoch {self._epoch + 1}/{self._epochs}"
 
     def _say(self, line: str) -> None:
         if not self._quiet:

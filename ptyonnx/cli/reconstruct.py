@@ -129,7 +129,7 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
             limit_s=options["limit_s"],
         )
     seconds = perf_counter() - start
-    _write(result, output, plot, drawn)
+    _write(result, output, plot, drawn, declared)
     values = {
         "r_factor": result.r_factor, "vacuum_r_factor": result.vacuum_r_factor, "patterns": len(scan),
         "seconds": seconds, "provider": result.provider, "engine": result.engine, "photons": result.flux,
@@ -138,14 +138,23 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     summary(values, lambda: _rows(values))
 
 
-def _write(result: Reconstruction, output: Path | None, plot: Path | None, drawn: dict[str, Any]) -> None:
+def _write(
+    result: Reconstruction,
+    output: Path | None,
+    plot: Path | None,
+    drawn: dict[str, Any],
+    declared: dict[str, str | None],
+) -> None:
     """Write result and picture, with a note if the object explains the patterns hardly better than vacuum."""
     if output is not None:
         with stage(f"writing {output}"):
             result.save(output)
     if result.is_hardly_better_than_vacuum:
+        flags = ("values", "zero_frequency")
+        given = [f"--{name.replace('_', '-')} {declared[name]}" for name in flags if declared[name] is not None]
         note(
-            "the object explains the patterns hardly better than vacuum does, or worse; check the orientation of the "
+            "the object explains the patterns hardly better than vacuum does, or worse; check "
+            f"{''.join(f'{each}, ' for each in given)}the orientation of the "
             "patterns (axes and positions may be swapped or mirrored), the unit of the positions (object pixels), and "
             "whether the bundle is for this kind of sample; with very few photons no object explains much"
         )

@@ -227,7 +227,8 @@ def _report(run: Run, exporting: bool) -> None:
     if exporting:
         with stage(f"exporting {run.directory / 'bundle.onnx'}"):
             bundle = export(run, run.directory / "bundle.onnx").path
-    values = {"backend": run.backend, **run.metrics(), "run": run.directory, "bundle": bundle}
+    metrics = {name: int(figure) if name == "epoch" else figure for name, figure in run.metrics().items()}
+    values = {"backend": run.backend, **metrics, "run": run.directory, "bundle": bundle}
     missing = f"none yet: ptyonnx export {run.directory}"
     summary(values, lambda: columns({**values, "bundle": bundle or missing}.items()))
 

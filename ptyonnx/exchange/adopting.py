@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.exchange.output_path import check_onnx_path
 from ptyonnx_bundles import (
     FOREIGN,
     Bundle,
@@ -24,7 +25,6 @@ from ptyonnx_bundles import (
     ForeignRecipe,
     SelfTest,
     check_apart,
-    check_writable,
     digests,
     read_bundle,
     write_bundle,
@@ -88,7 +88,7 @@ def adopt(
     Raises
     ------
     OutputError
-        The output is the input file.
+        The output is the input file, cannot be written, or has another suffix than .onnx.
     ConversionError
         The file has another format, or its network cannot become a bundle; nothing is written.
     SettingsError
@@ -102,7 +102,7 @@ def adopt(
 
     file = as_path(path, "path", "the path of an ONNX file or of a PtychoPINN bundle")
     check_apart(as_path(output, "output", "the path of the bundle"), path)
-    check_writable(output)
+    check_onnx_path(output)
     check_type(declaration, "declaration", Declaration, "a ptyonnx_converters.foreign.declaration.Declaration")
     probe = None if probe is None else _probe(probe, output)
     settings = {"probe_big": probe_big, "amp_activation": amp_activation}

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from ptyonnx import backends
 from ptyonnx.exchange.exporting import check_exportable, selftest_patterns
+from ptyonnx.exchange.output_path import check_onnx_path
 from ptyonnx.opening import AnyBundle, open_bundle, open_run
 from ptyonnx.runs.run import Checkpoint, Run
 from ptyonnx.training.objective import expected_intensity, objective_constants, overlap_weight
-from ptyonnx_bundles import Bundle, Recipe, atomic_write, check_writable
+from ptyonnx_bundles import Bundle, Recipe, atomic_write
 from ptyonnx_bundles.arguments import as_path
 from ptyonnx_bundles.errors import ConversionError, MissingDependencyError
 from ptyonnx_converters.selftest import TOLERANCE as OBJECT_TOLERANCE
@@ -80,7 +81,7 @@ def export_autoencoder(source: AnyBundle, path: Path | str, *, which: Checkpoint
     MissingDependencyError
         onnx, onnxruntime or the run's framework is not installed.
     """
-    check_writable(as_path(path, "path", "the path of the file"))
+    check_onnx_path(as_path(path, "path", "the path of the file"), "path")
     if not isinstance(source, Run | Bundle):
         place = as_path(source, "source", "a run, a bundle, or the path of one")
         source = open_run(place) if place.is_dir() else open_bundle(place, key="source")

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyonnx import backends
+from ptyonnx.exchange.output_path import check_onnx_path
 from ptyonnx.opening import AnyRun, open_run
 from ptyonnx.runs.folder import check_unlocked, locked
 from ptyonnx.runs.run import Checkpoint, Run
-from ptyonnx_bundles import Bundle, Digests, Manifest, check_writable, digests, protocol_of, write_bundle
+from ptyonnx_bundles import Bundle, Digests, Manifest, digests, protocol_of, write_bundle
 from ptyonnx_bundles.arguments import as_path
 from ptyonnx_bundles.errors import OutputError, RunError, SettingsError
 from ptyonnx_converters.selftest import make_selftest
@@ -56,10 +57,10 @@ def export(
     ConversionError
         The results of the ONNX graph differ from those of the native network; nothing is written.
     OutputError
-        The file cannot be written.
+        The file cannot be written, or its suffix is not .onnx.
     """
     run = open_run(run)
-    check_writable(as_path(path, "path", "the path of the bundle"))
+    check_onnx_path(as_path(path, "path", "the path of the bundle"), "path")
     if which not in get_args(Checkpoint):
         raise SettingsError("no such checkpoint", key="which", found=which, expected=" or ".join(get_args(Checkpoint)))
     check_exportable(run)

@@ -45,7 +45,7 @@ def import_bundle(bundle: AnyBundle, backend: str, directory: Path | str, *, ove
     Returns
     -------
     Run
-        Its state is "imported".
+        Its state is "imported". It has no bundle of its own until it is exported.
 
     Raises
     ------
@@ -70,7 +70,6 @@ def import_bundle(bundle: AnyBundle, backend: str, directory: Path | str, *, ove
             "training_data": manifest.training_data,
             "state": "imported",
             "message": f"imported from {bundle.name}",
-            "bundle": bundle.path and bundle.path.resolve(),
             "initial": manifest,
         }
     )
@@ -82,7 +81,7 @@ def import_bundle(bundle: AnyBundle, backend: str, directory: Path | str, *, ove
         Run(folder, record, settings).write()
 
     with locked(directory):
-        check_replaceable(directory, overwrite=overwrite, source=bundle.path)
+        check_replaceable(directory, overwrite=overwrite, source=bundle.path, resumable=False)
         _check_native_network(bundle, name)
         install_run(directory, write)
     return Run(directory, record, settings)

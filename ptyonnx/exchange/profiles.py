@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptyonnx.exchange.output_path import check_onnx_path
 from ptyonnx.opening import open_bundle
-from ptyonnx_bundles import atomic_write, check_writable
+from ptyonnx_bundles import atomic_write
 from ptyonnx_bundles.confinement import DEFAULT_LIMIT_S, Confinement
 from ptyonnx_bundles.errors import MissingDependencyError, SettingsError
 
@@ -60,7 +61,7 @@ def export_profile(
         if find_spec(package) is None:
             raise MissingDependencyError(f"profiles need {package}, which is not installed", remedy=remedy)
     bundle = open_bundle(bundle, key="bundle")
-    check_writable(path)
+    check_onnx_path(path, "path")
     from ptyonnx_converters import to_ptychovit
 
     confinement = Confinement(limit_s)

@@ -98,7 +98,7 @@ def check_unlocked(directory: Path) -> None:
             pass
 
 
-def check_replaceable(directory: Path, *, overwrite: bool, source: Path | None = None) -> None:
+def check_replaceable(directory: Path, *, overwrite: bool, source: Path | None = None, resumable: bool = True) -> None:
     """Check that a new run may be written into a directory.
 
     Parameters
@@ -108,6 +108,8 @@ def check_replaceable(directory: Path, *, overwrite: bool, source: Path | None =
         An existing run may be replaced.
     source : Path, optional
         The bundle that the new run starts from; the replacement must not delete it.
+    resumable : bool
+        The caller can continue an existing run; the remedy then names this.
 
     Raises
     ------
@@ -125,7 +127,7 @@ def check_replaceable(directory: Path, *, overwrite: bool, source: Path | None =
     if occupied and not overwrite:
         raise RunError(
             "holds a run already", file=directory,
-            remedy="continue it (resume=True), replace it (overwrite=True) "
+            remedy=f"{'continue it (resume=True), ' if resumable else ''}replace it (overwrite=True) "
             "or name another directory",
         )  # fmt: skip
     for part in () if occupied else _parts(directory):

@@ -10,7 +10,8 @@ run/
     initial.safetensors       the same of the bundle that the training started from, if any
   bundle.onnx                 the exported bundle
 
-A run made by `ptyonnx import` has weights but no history; its state is "imported". `ptyonnx.runs.checkpoints`
+A run made by `ptyonnx import` has weights, but no history and, until it is exported, no bundle; its state is
+"imported". `ptyonnx.runs.checkpoints`
 describes the order in which the files of an epoch are written, `ptyonnx.runs.folder` how one run replaces another.
 """
 
@@ -148,6 +149,19 @@ class Run:
         return own if own.is_file() else self.record.bundle
 
     @property
+    def is_partial(self) -> bool:
+        """Whether the training was interrupted, or still runs."""
+        return self.record.state in {"interrupted", "training"}
+
+    @property
+    def progress(self) -> str:
+        """State of the run; of a partial one also the number of complete epochs."""
+        if not self.is_partial:
+            return self.record.state
+        word = {"interrupted": "interrupted after", "training": "training, not complete:"}[self.record.state]
+        return f"{word} {len(self.history)} of {self.settings.epochs} epochs"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.directory / "checkpoints"
@@ -177,7 +191,7 @@ def exported_bundle(path: Path) -> Path:
     Raises
     ------
     BundleError
-        The run has no bundle yet.
+        The run has no bundle yet, or its bundle was moved or removed.
     RunError
         Not a run directory.
     """
@@ -185,7 +199,12 @@ def exported_bundle(path: Path) -> Path:
         return path
     exported = Run.open(path).bundle
     if exported is None:
-        raise BundleError("the run has no bundle yet", file=path, remedy=f"export one: ptyonnx export {path}")
+        raise BundleError("the run has no bundle yet", file=path, remedy=f"make one: ptyonnx export {path}")
+    if not exported.exists():
+        raise BundleError(
+            "the bundle of the run was moved or removed", file=path, key="bundle", found=f"no file {exported}",
+            remedy=f"give its new path, or make it again: ptyonnx export {path}",
+        )  # fmt: skip
     return exported
 
 

@@ -115,3 +115,17 @@ def test_the_engine_that_is_wrong_is_named_on_the_last_line(
     assert max(map(len, lines)) <= COLUMNS
     assert lines[-1].startswith("same function; ")
     assert "encoder.1.pool" in lines[-1]
+
+
+@pytest.mark.parametrize("words", [(), ("--verbose",)])
+def test_the_page_is_named_instead_of_the_advice_to_write_one(
+    bundles: tuple[Bundle, Bundle], diff: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    page = tmp_path / "page.html"
+    paths = [bundle.path for bundle in bundles]
+    _, lines = diff(*paths, "--report", page, *words)
+    assert page.is_file()
+    assert str(page) in lines[-3]
+    assert not any("--report" in line for line in lines)
+    _, found = diff(*paths, "--report", page, "--json")
+    assert json.loads("\n".join(found))["report"] == str(page)

@@ -153,6 +153,66 @@ def test_a_training_names_its_stages(capsys: Output, monkeypatch: pytest.MonkeyP
     assert found == sorted(found)
 
 
+ROW = {"epoch": 1, "loss": 0.5, "r_factor": 0.2, "val_loss": 0.6, "val_r_factor": 0.3, "rate": 1e-3, "seconds": 3.0}
+
+
+def _train_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for two epochs of 7 s and 5 s, of which the first step takes 4 s and 3 s."""
+    waited = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal waited
+        waited += seconds
+        bars._status.draw()
+
+    monkeypatch.setattr(progress, "monotonic", lambda: time.monotonic() + waited)
+    monkeypatch.setattr(progress, "_TICK_s", 1000.0)  # the thread does not draw
+    with TrainingBars() as bars:
+        bars.started(epochs=2, steps_per_epoch=3, epoch=0)
+        for epoch, first in ((1, 4.0), (2, 3.0)):
+            for seconds in (first, 1.0, 1.0):
+                wait(seconds)
+                bars.step(0.5, 0.2)
+            wait(1.0 if epoch == 1 else 0.0)
+            bars.epoch({**ROW, "epoch": epoch})
+
+
+def test_verbose_states_the_duration_of_each_epoch_once(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr(progress, "verbosity", lambda: 1)
+    _train_by_the_clock(monkeypatch)
+    lines = [line.split() for line in capsys.readouterr().err.splitlines() if line.startswith("info: epoch")]
+    durations = [(words[2], int(float(words[3]))) for words in lines]  # the test itself takes far less than a second
+    assert durations == [("1/2:", 7), ("2/2:", 5)]
+
+
+def test_where_there_is_no_terminal_an_epoch_has_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    _train_by_the_clock(monkeypatch)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("  ")[0] for line in lines if line.startswith("epoch")] == [
+        "epoch 1/2: compiling the first step …",
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
+
+
+def test_a_rate_is_shown_from_the_second_step_on(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "monotonic", lambda: now)
+    monkeypatch.setattr(progress, "_TICK_s", 0.2)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    with bar("counting", "group") as report:
+        now = 1.0
+        report(1, 4)
+        now = 1.001
+        report(1, 4)
+        first = capsys.readouterr().err
+        now = 3.0
+        report(4, 4)
+    assert "?group/s" in first
+    assert "1.50group/s" in capsys.readouterr().err
+
+
 def test_each_part_of_a_stage_has_its_own_duration(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     monkeypatch.setattr(progress, "verbosity", lambda: 1)
     with stage("reading bundle.onnx") as replace:
