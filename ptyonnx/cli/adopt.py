@@ -108,7 +108,7 @@ def command(file: Path, output: Path, probe_file: Path | None, **options: Any) -
     from ptyonnx.formats.probes import load_probe
     from ptyonnx_bundles import check_apart
 
-    check_apart(output, probe_file)
+    check_apart(output, file, probe_file)
     check_onnx_path(output)
     declaration = _declaration(options)
     probe = None if probe_file is None else load_probe(probe_file)

@@ -98,6 +98,8 @@ def _text(found: Comparison, report: Path | None) -> str:
 
     Before the outcome it names the page, or the options that show all differences.
     """
+    from ptyonnx_bundles.terminal import escape_unprintable
+
     verbose = verbosity() > 0
     sections = [
         "\n".join(f"{letter}  {_tail(name, verbose=verbose)}" for letter, name in (("A", found.a), ("B", found.b))),
@@ -108,7 +110,7 @@ def _text(found: Comparison, report: Path | None) -> str:
     outcome = f"{found.question} {answer}\n{found.sentence}"
     hidden = not verbose and (found.manifest or not found.weights.passed or found.activations.passed is False)
     if report is not None:
-        hint = f"Page with all differences: {report}\n"
+        hint = f"Page with all differences: {escape_unprintable(str(report))}\n"
     else:
         hint = "All differences: --verbose, --json or --report FILE.\n" if hidden else ""
     return "\n\n".join([*filter(None, sections), hint + outcome])

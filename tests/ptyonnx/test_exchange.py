@@ -126,7 +126,7 @@ def test_an_imported_run_opens_without_a_framework_and_keeps_licence_and_notes(
     assert opened == run
     assert (opened.recipe, opened.record.initial) == (TINY, bundle.manifest)
     assert bits(opened.weights("best")) == bits(opened.weights("last"))
-    assert opened.bundle == bundle.path
+    assert opened.bundle is None
     assert opened.settings.recipe(32) == TINY
     exported = export(run, tmp_path / "out.onnx", licence="CC0-1.0", notes="passed on")
     assert (exported.manifest.licence, exported.manifest.notes) == ("CC0-1.0", "passed on")
@@ -347,6 +347,7 @@ def test_the_commands_lead_from_a_bundle_to_a_run_and_on(capsys: Output, folder:
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     digests = open_bundle("bundle.onnx").manifest.digests
     assert said == {"backend": "tensorflow", "run": "tf", "weights": digests.weights, "graph": digests.graph}
+    assert main(["export", "tf"]) == 0
     words = "train --backend torch --data scan.npz -o on --from tf --epochs 1 --threads 1"
     assert main(words.split()) == 0
     assert "note: training starts from the weights of" in capsys.readouterr().err

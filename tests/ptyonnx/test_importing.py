@@ -186,16 +186,16 @@ def test_a_bundle_below_a_directory_without_a_run_is_no_obstacle(
     assert (Run.open(".").backend, (tmp_path / "bundles" / "one.onnx").read_bytes()) == ("pytorch", bundle.model)
 
 
-def test_inspect_names_the_run_and_its_framework_beside_the_bundle_that_it_came_from(
+def test_inspect_names_the_run_and_its_framework_beside_its_bundle(
     capsys: Output, tmp_path: Path, bundle: Bundle
 ) -> None:
-    import_bundle(bundle, "tensorflow", tmp_path / "run")
+    export(import_bundle(bundle, "tensorflow", tmp_path / "run"), tmp_path / "run" / "bundle.onnx")
     assert main(["inspect", str(tmp_path / "run")]) == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if len(line.split()) > 1)
     assert rows["run"] == str(tmp_path / "run")
     assert rows["framework"] == "tensorflow"
     assert rows["state"] == "imported (imported from bundle.onnx)"
-    assert rows["bundle"].startswith(str(bundle.path))
+    assert rows["bundle"].startswith(str(tmp_path / "run" / "bundle.onnx"))
     assert main(["inspect", "--json", str(tmp_path / "run")]) == 0
     assert json.loads(capsys.readouterr().out)["run"]["framework"] == "tensorflow"
 
