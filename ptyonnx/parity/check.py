@@ -104,6 +104,7 @@ def check_parity(
     scan = None if scan is None else open_scan(scan)
     source = source if isinstance(source, Recipe) else open_bundle(source, key="source")
     recipe = source if isinstance(source, Recipe) else source.native_recipe("a framework")
+    temporary_folder()  # refused before the estimate, which says that the work begins
     duration = Duration(estimated_work(recipe, names, steps, reference=NAME))
     remaining(duration.remaining_s)
 
@@ -112,7 +113,6 @@ def check_parity(
         remaining(duration.remaining_s)
         progress(implementation, stage)
 
-    temporary_folder()
     inputs = _shared_inputs(source, scan, seed, steps=steps, threads=threads, train_probe=train_probe)
     with tempfile.TemporaryDirectory(prefix="ptyonnx-parity-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)

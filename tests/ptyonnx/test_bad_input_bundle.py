@@ -116,7 +116,7 @@ def test_inspect_and_diff_show_a_strangers_text_without_obeying_it(capsys: Outpu
         }
     )
     write_bundle(folder / "strange.onnx", made.model, strange, made.probe, made.selftest)
-    for words in (("inspect", "strange.onnx"), ("diff", "good.onnx", "strange.onnx")):
+    for words in (("inspect", "strange.onnx"), ("diff", "good.onnx", "strange.onnx", "--verbose")):
         assert main(list(words)) == 0
         text = capsys.readouterr().out
         assert not CONTROL.search(text)

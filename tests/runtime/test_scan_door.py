@@ -263,5 +263,5 @@ def test_the_largest_number_of_a_float_type_is_a_mark(dtype: str) -> None:
 
 def test_a_number_in_an_array_without_axes_is_a_number() -> None:
     """As NumPy reads it from a file."""
-    scan = Scan(np.ones((2, 16, 16), np.float32), [[0, 0], [9, 9]], object_pixel_size_m=np.array(8e-9))
+    scan = Scan(np.ones((2, 32, 32), np.float32), [[0, 0], [9, 9]], object_pixel_size_m=np.array(8e-9))
     assert scan.object_pixel_size_m == 8e-9
