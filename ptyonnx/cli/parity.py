@@ -26,6 +26,10 @@ _BEYOND = 1  # exit code
 _DEFAULT_N = 64
 _MINUTE_s = 60.0
 _MINUTES_PER_HOUR = 60
+_BRANCHES = (
+    "Here each gradient follows its own branches of rectifiers and poolings. In the table above, float64 follows the\n"
+    "branches of the implementation, so its differences are smaller."
+)
 _LEGEND = """\
 Percentages: largest difference relative to its tolerance; above 100% the implementation is wrong.
 'layer alone': error of each layer for its own input, relative to the strict float32 bound. Single multiplications
@@ -45,7 +49,9 @@ _COMPARED = ("object", "physics", "loss", "gradient", "step", "curve")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Seed of the weights of a recipe. [0]"
 )
-@click.option("--steps", type=int, metavar="NUMBER", help="Optimiser steps of the loss curve. [5]")
+@click.option(
+    "--steps", type=int, metavar="NUMBER", help="Points of the loss curve; the first is before any optimiser step. [5]"
+)
 @click.option("--train-probe", is_flag=True, help="Refine the probe as well, and compare its gradient.")
 @click.option(
     "--threads", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Threads of each implementation. [1]"
@@ -191,6 +197,7 @@ def _sections(found: Parity) -> Iterator[str]:
     pairs = [(a, b) for index, a in enumerate(("float64", *names)) for b in names[index:]]
     rows = [(f"{a} – {b}", *(_agreement(found, stage, a, b) for stage in _COMPARED)) for a, b in pairs]
     yield columns(rows, ("largest relative difference", *_COMPARED))
+    yield _BRANCHES
     yield _losses(found)
     yield "\n".join(_notes(found))
     yield "\n".join(verdict.sentence for verdict in found.verdicts)
