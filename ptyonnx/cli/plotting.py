@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,13 +48,13 @@ def plot_arguments(options: dict[str, Any], plot: Path | None) -> dict[str, Any]
     Raises
     ------
     SettingsError
-        A choice does not exist, or is made although no picture is drawn.
+        A choice does not exist or has no effect, or is made although no picture is drawn.
     """
     from ptyonnx_bundles.errors import SettingsError
 
     panels = None if options["panels"] is None else [name.strip() for name in options["panels"].split(",")]
     arguments = {
-        "panels": panels, "cmap": _cmap(options["cmap"]), "ranges": _ranges(options["ranges"]),
+        "panels": panels, "cmap": _cmap(options["cmap"], panels), "ranges": _ranges(options["ranges"]),
         "probe": options["show_probe"], "ramp": options["ramp"],
     }  # fmt: skip
     if plot is None:
@@ -69,15 +69,17 @@ def plot_arguments(options: dict[str, Any], plot: Path | None) -> dict[str, Any]
     return arguments
 
 
-def _cmap(given: Iterable[str]) -> dict[str, str]:
-    """Colour maps by panel; one without a panel is that of the object's panels that have no other."""
+def _cmap(given: Iterable[str], panels: Sequence[str] | None) -> dict[str, str]:
+    """Colour maps by panel; one without a panel is that of the object's drawn panels that have no other."""
     named, everywhere = {}, {}
+    of_object = ("amplitude", "phase")
+    drawn = [name for name in of_object if panels is None or name in panels]
     for each in given:
         panel, equals, name = each.rpartition("=")
         if equals:
             named[panel] = name
         else:
-            everywhere = {"amplitude": name, "phase": name}
+            everywhere = dict.fromkeys(drawn or of_object, name)
     return {**everywhere, **named}
 
 

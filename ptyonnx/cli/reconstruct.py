@@ -105,6 +105,9 @@ def command(bundle: Path | None, data: Path | None, **options: Any) -> None:
     source = bundle or options["model_path"]
     if source is None:
         raise SettingsError("missing", key="BUNDLE", remedy="name the bundle: ptyonnx reconstruct bundle.onnx …")
+    for used, other in ((bundle, "model_path"), (options["output"], "output_dir")):
+        if used is not None and options[other] is not None:
+            raise SettingsError(f"no effect, because {used} is given", key=other, remedy="give one of them")
     source = exported_bundle(source)
     output, plot = _outputs(options, data, source)
     drawn = plot_arguments(options, plot)

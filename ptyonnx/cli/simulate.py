@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["command"]
+
+T = TypeVar("T")
 
 _PATH = click.Path(path_type=Path)
 
@@ -39,8 +42,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--step-px", type=float, metavar="PIXELS", help="Between neighbours, instead of --overlap.")
 @click.option("--count", type=int, metavar="NUMBER", help="Patterns; spread over the object unless a step is given.")
 @click.option("--probe-modes", type=int, metavar="NUMBER", help="Add incoherent modes.")
-@click.option("--second-mode-power", type=float, default=0.2, metavar="FRACTION", help="Of the first two. [0.2]")
-@click.option("--seed", type=int, default=0, metavar="NUMBER", help="Of noise and random positions. [0]")
+@click.option("--second-mode-power", type=float, metavar="FRACTION", help="Of the first two. [0.2]")
+@click.option("--seed", type=int, metavar="NUMBER", help="Of noise and random positions. [0]")
 @click.option("--noise/--no-noise", default=True, help="Poisson noise. [on]")
 def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -> None:
     """Compute a scan from a known object and probe.
@@ -56,9 +59,12 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
 
     check_apart(output, object_file, probe_file, options["amplitude"], options["positions"])
     check_scan_path(output)
+    _check_effects(object_file, options)
+    seed = options["seed"] or 0
     probe = load_probe(probe_file)
     if options["probe_modes"] is not None:
-        probe = add_modes(probe, options["probe_modes"], options["second_mode_power"])
+        power = options["second_mode_power"]
+        probe = add_modes(probe, options["probe_modes"], 0.2 if power is None else power)
     obj = _object(object_file, options)
     with stage("computing the patterns") as show:
         scan = simulate(
@@ -67,7 +73,7 @@ def command(output: Path, object_file: Path, probe_file: Path, **options: Any) -
             _positions(obj, probe, options),
             photons=options["photons"],
             noise=options["noise"],
-            seed=options["seed"],
+            seed=seed,
             name=output.name,
         )
         show(f"writing {output}")
@@ -87,23 +93,43 @@ def _object(path: Path, options: dict[str, Any]) -> NDArray[np.complex64]:
     from ptyonnx.formats.complex_arrays import COMPLEX_FILES
     from ptyonnx.formats.objects import load_object
     from ptyonnx.simulation import object_from_images
-    from ptyonnx_bundles.errors import SettingsError
 
-    of_images = ("phase_range_rad", "amplitude", "amplitude_range", "object_size")
     if path.suffix.lower() in COMPLEX_FILES:
-        said = [f"--{name.replace('_', '-')}" for name in of_images if options[name] is not None]
-        if said:
-            raise SettingsError("only for images", key=", ".join(said), remedy=f"{path} holds complex numbers already")
         return load_object(path)
-    low, high = _pair(options["amplitude_range"] or "0.9,1", "--amplitude-range")
-    size = None if options["object_size"] is None else _pair(options["object_size"], "--object-size")
+    amplitudes, size = options["amplitude_range"], options["object_size"]
     return object_from_images(
         path,
         options["amplitude"],
         phase_range_rad=1.0 if options["phase_range_rad"] is None else options["phase_range_rad"],
-        amplitude_range=(low, high),
-        shape=None if size is None else (round(size[0]), round(size[1])),
+        amplitude_range=None if amplitudes is None else _pair(amplitudes, "amplitude_range", float, "0.9,1"),
+        shape=None if size is None else _pair(size, "object_size", int, "256,256"),
     )
+
+
+def _check_effects(object_file: Path, options: dict[str, Any]) -> None:
+    """Refuse options that have no effect together with the others."""
+    from ptyonnx.formats.complex_arrays import COMPLEX_FILES
+    from ptyonnx.simulation.positions import KINDS
+    from ptyonnx_bundles.errors import SettingsError
+
+    complex_numbers = object_file.suffix.lower() in COMPLEX_FILES
+    from_file = options["positions"] not in KINDS
+    for names, without_effect, reason in (
+        (
+            ("phase_range_rad", "amplitude", "amplitude_range", "object_size"), complex_numbers,
+            f"{object_file} contains complex numbers",
+        ),
+        (("amplitude_range",), options["amplitude"] is None, "no image of the amplitude is given"),
+        (("second_mode_power",), (options["probe_modes"] or 1) == 1, "no second mode is added"),
+        (("overlap", "step_px", "count"), from_file, "the positions are those of a file"),
+        (
+            ("seed",), not options["noise"] and options["positions"] != "random",
+            "neither noise nor random positions are drawn",
+        ),
+    ):  # fmt: skip
+        given = [name for name in names if options[name] is not None]
+        if given and without_effect:
+            raise SettingsError(f"no effect: {reason}", key=", ".join(given), remedy="omit it")
 
 
 def _positions(
@@ -125,14 +151,16 @@ def _positions(
         return read_positions(Path(kind))
     if step is None and (overlap is not None or count is None):
         step = overlap_step(probe, 0.8 if overlap is None else overlap)
-    return scan_positions(kind, obj.shape[:2], probe.shape[-1], step_px=step, count=count, seed=options["seed"])
+    return scan_positions(kind, obj.shape[:2], probe.shape[-1], step_px=step, count=count, seed=options["seed"] or 0)
 
 
-def _pair(text: str, key: str) -> tuple[float, float]:
+def _pair(text: str, key: str, kind: Callable[[str], T], example: str) -> tuple[T, T]:
     from ptyonnx_bundles.errors import SettingsError
 
     try:
-        first, second = map(float, text.replace("x", ",").split(","))
+        first, second = map(kind, text.replace("x", ",").split(","))
     except ValueError:
-        raise SettingsError("not two numbers", key=key, found=text, expected="such as 0.9,1") from None
+        raise SettingsError(
+            f"not two {'whole ' if kind is int else ''}numbers", key=key, found=text, expected=f"such as {example}"
+        ) from None
     return first, second

@@ -27,6 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Parameters of libraries whose flags have another name.
 _OTHER_NAMES = {
     "scan": "data",
+    "shape": "object_size",
     "initial": "source",
     "input": "input_name",
     "probe": "probe_file",
@@ -89,7 +90,15 @@ class Verb(WithExamples):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments with hyphens or underscores, and refuse values that are not valid UTF-8."""
-        rest = super().parse_args(ctx, [_hyphenated(argument) for argument in args])
+        ctx.allow_extra_args = True  # click's own message has no remedy
+        try:
+            rest = super().parse_args(ctx, [_hyphenated(argument) for argument in args])
+        except (click.MissingParameter, click.BadParameter) as error:
+            raise _with_remedy(error, ctx) from error
+        if rest and not ctx.resilient_parsing:
+            raise Refusal(
+                f"unexpected argument, found {' '.join(rest)}; {_usage(ctx)}; quote names that contain spaces"
+            )
         for parameter in self.get_params(ctx):
             _check_text(parameter, ctx.params.get(parameter.name or ""))
         return rest
@@ -193,6 +202,24 @@ def _with_flags(text: str, flags: Mapping[str, click.Option]) -> str:
         return flag if switch else f"{flag} {metavar if placeholder else quoted or value}"
 
     return _PARAMETER.sub(as_flag, text)
+
+
+def _usage(ctx: click.Context) -> str:
+    return " ".join(["usage:", ctx.command_path, *ctx.command.collect_usage_pieces(ctx)])
+
+
+def _with_remedy(error: click.BadParameter, ctx: click.Context) -> click.ClickException:
+    """Give a remedy for a missing parameter and an unusable path; click's other messages state what was expected."""
+    param = error.param
+    if param is None:
+        return error
+    shown = param.make_metavar(ctx) if isinstance(param, click.Argument) else param.opts[0]
+    if isinstance(error, click.MissingParameter):
+        remedy = _usage(ctx) if isinstance(param, click.Argument) else f"give it: {shown} {param.make_metavar(ctx)}"
+        return Refusal(f"'{shown}': missing; {remedy}")
+    if isinstance(param.type, click.Path):
+        return Refusal(f"'{shown}': {error.message.rstrip('.')}; check the path and its permissions")
+    return error
 
 
 def _hyphenated(argument: str) -> str:

@@ -185,6 +185,10 @@ def load_result(path: str | os.PathLike[str]) -> Result:
 
 
 def _check_path(path: Path, suffixes: Sequence[str]) -> None:
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for a name that is too long
+        raise OutputError(
+            "a folder", file=path, expected="a file", remedy=f"name a file in it: {path / 'name'}{suffixes[0]}"
+        )
     if path.suffix.lower() not in suffixes:
         raise OutputError("unknown format", file=path, found=f"'{path.suffix}'", expected=", ".join(suffixes))
     check_writable(path)

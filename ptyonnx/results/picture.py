@@ -7,6 +7,7 @@ that its image needs, in inches, so that images keep their aspect and their colo
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,6 +134,8 @@ def check_picture_path(path: Path) -> None:
     OutputError
         matplotlib does not know the suffix, or the file cannot be written.
     """
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for a name that is too long
+        raise OutputError("a folder", file=path, expected="a file", remedy=f"name a file in it: {path / 'name.png'}")
     suffix = _suffix(path)
     known = FigureCanvasBase.get_supported_filetypes()
     if suffix not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -75,7 +75,7 @@ def picture_options(
     Raises
     ------
     SettingsError
-        A panel or a colour map does not exist, or a range is not one.
+        A panel or a colour map does not exist, a range is not one, or an option concerns no panel that is drawn.
     """
     chosen = _DEFAULT_PANELS if panels is None else (panels,) if isinstance(panels, str) else tuple(panels)
     for name in chosen:
@@ -92,12 +92,27 @@ def picture_options(
         _check_panel(name, "cmap")
         _check_cmap(value)
     checked = {name: _range(name, pair) for name, pair in (ranges or {}).items()}
+    if not isinstance(cmap, str) or not set(_OF_OBJECT) & set(chosen):
+        _check_drawn(maps, chosen, "cmap")
+    _check_drawn(checked, chosen, "ranges")
+    if not ramp:
+        _check_drawn(["phase"], chosen, "ramp")
     return PictureOptions(chosen, MappingProxyType({**_DEFAULT_CMAPS, **maps}), MappingProxyType(checked), ramp)
 
 
 def _check_panel(name: str, key: str) -> None:
     if name not in PANELS:
         raise SettingsError("no such panel", key=key, found=name, expected=", ".join(PANELS))
+
+
+def _check_drawn(names: Iterable[str], chosen: Sequence[str], key: str) -> None:
+    """Refuse an option for a panel that is not drawn: it would have no effect."""
+    absent = [name for name in names if name not in chosen]
+    if absent:
+        raise SettingsError(
+            "no effect, because the panel is not drawn", key=key, found=", ".join(absent), expected=", ".join(chosen),
+            remedy="add the panel, or omit the option",
+        )  # fmt: skip
 
 
 def _check_cmap(name: str) -> None:
@@ -117,6 +132,13 @@ def _range(name: str, pair: Sequence[float]) -> Range:
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise SettingsError(
-            "not a range", key="ranges", found=f"{name}: {pair}", expected="two finite numbers, the smaller one first"
-        )
+            "not a range", key="ranges", found=f"{name}={_joined(pair)}",
+            expected="two finite numbers, the smaller one first, such as -0.5,0.5",
+        )  # fmt: skip
     return low, high
+
+
+def _joined(pair: object) -> str:
+    if isinstance(pair, Iterable) and not isinstance(pair, str):
+        return ",".join(map(str, pair))
+    return str(pair)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyonnx_bundles.errors import ObjectError, ScanError
+from ptyonnx.simulation.ranges import checked_number, checked_seed
+from ptyonnx_bundles.errors import ObjectError, ScanError, SettingsError
 from ptyonnx_runtime.physics import Pair, dft_matrix, intensity, pair_from_complex, shift_matrices, take
 from ptyonnx_runtime.scan import Scan, chunks
 
@@ -17,6 +18,8 @@ __all__ = ["simulate"]
 
 _PATTERNS_AT_A_TIME = 64
 _ROUNDING = 1e-9  # px
+_FEWEST_PHOTONS = 1e-20  # in a pattern; far from the smallest square that float32 represents
+_MOST_PHOTONS = 9e18  # in a pattern; NumPy draws Poisson counts as int64, up to 9.2e18
 
 
 def simulate(
@@ -40,11 +43,12 @@ def simulate(
     positions_px : (pattern, 2) float, or path-like
         (y, x) of the object pixel at patch index ``(N//2, N//2)``. Between pixels the object is interpolated linearly.
     photons : float, optional
-        Photons per pattern through vacuum, to which the probe is scaled.
+        Photons per pattern through vacuum, to which the probe is scaled; from 1e-20 to 9e18, the latter also after
+        multiplication by the object's largest squared amplitude.
     noise : bool
         Draw Poisson counts; otherwise the patterns are the square roots of the expected counts.
     seed : int
-        Of the noise.
+        Of the noise; 0 or more.
     name : str
 
     Returns
@@ -59,7 +63,7 @@ def simulate(
     ScanError
         A patch reaches beyond the object.
     SettingsError
-        An argument is neither an array nor a path.
+        An argument is neither an array nor a path, or a number is out of range.
     """
     return _simulated(*_opened(obj, probe, positions_px), photons, noise=noise, seed=seed, name=name)
 
@@ -75,16 +79,19 @@ def _simulated(
     name: str,
 ) -> Scan:
     _check(obj, probe, positions_px, name)
-    if photons is not None:
-        probe = probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))
+    probe = _scaled(obj, probe, photons)
     N = probe.shape[-1]
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(checked_seed(seed))
     padded = pair_from_complex(np.pad(obj, ((0, 1), (0, 1))), np.float64)
     modes, dft = pair_from_complex(probe, np.float64), dft_matrix(N, np.float64)
     diffraction: NDArray[np.float32] = np.empty((len(positions_px), N, N), np.float32)
     for part in chunks(len(positions_px), _PATTERNS_AT_A_TIME):
         expected = intensity(_patches(padded, positions_px[part], N), modes, dft)
         diffraction[part] = np.sqrt(generator.poisson(expected) if noise else expected)
+    if not diffraction.any():
+        raise SettingsError(
+            "no photon in any pattern", key="photons" if photons is not None else "probe", remedy="use more photons"
+        )
     return Scan.trusted(
         diffraction=diffraction,
         positions_px=np.asarray(positions_px, np.float64),
@@ -92,6 +99,25 @@ def _simulated(
         object=np.asarray(obj, np.complex64),
         name=name,
     )
+
+
+def _scaled(
+    obj: NDArray[np.complexfloating[Any, Any]], probe: NDArray[np.complexfloating[Any, Any]], photons: float | None
+) -> NDArray[np.complexfloating[Any, Any]]:
+    """Scale the probe to the photons, and refuse photons that patterns or a float32 probe cannot represent."""
+    largest = float(np.abs(obj).max())
+    most = _MOST_PHOTONS / max(1.0, largest) ** 2
+    amplitude = np.abs(probe).astype(np.float64)
+    norm = float(amplitude.max())
+    relative = probe.astype(np.complex128) / norm  # squares of its values cannot overflow
+    own = float(np.sum(np.abs(relative) ** 2))
+    if photons is None:
+        checked_number(own * norm * norm, "probe", low=0, high=most, expected=f"photons up to {most:.2g}")
+        return probe
+    scaled: NDArray[np.complex128] = relative * np.sqrt(
+        checked_number(photons, "photons", low=_FEWEST_PHOTONS, high=most) / own
+    )
+    return scaled
 
 
 def _opened(obj: Any, probe: Any, positions_px: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.simulation.ranges import checked_count, checked_number, checked_seed
 from ptyonnx_bundles.errors import ObjectError, ScanError, SettingsError
 
 __all__ = ["KINDS", "Kind", "overlap_step", "scan_positions"]
@@ -15,6 +16,7 @@ __all__ = ["KINDS", "Kind", "overlap_step", "scan_positions"]
 Kind = Literal["raster", "fermat", "random"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _GOLDEN_ANGLE_rad = math.pi * (3 - math.sqrt(5))
+_MOST_POSITIONS = 10_000_000
 _SHRINK = 0.98  # factor of the step, applied until enough positions fit
 
 
@@ -28,15 +30,14 @@ def overlap_step(probe: NDArray[np.complexfloating[Any, Any]], overlap: float) -
     ----------
     probe : (mode, y, x) complex
     overlap : float
-        Between 0 and 1.
+        From 0 to 0.99.
 
     Returns
     -------
     float
         Pixels.
     """
-    if not 0 <= overlap < 1:
-        raise SettingsError("unusable value", key="overlap", found=overlap, expected="0 to 0.99")
+    checked_number(overlap, "overlap", low=0, high=0.99)
     illumination = np.sum(np.abs(probe) ** 2, axis=0)
     area = float(illumination.sum() ** 2 / np.sum(illumination**2))
     return (1 - overlap) * 2 * math.sqrt(area / math.pi)
@@ -66,7 +67,7 @@ def scan_positions(
     count : int, optional
         Number of positions; by default, as many as the step allows.
     seed : int
-        Of random positions.
+        Of random positions; 0 or more.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def scan_positions(
     ScanError
         Fewer positions fit than requested.
     SettingsError
-        Neither step nor count is given, or one is not positive.
+        Neither step nor count is given, or a number is out of range.
     """
     area = (object_shape[0] - N, object_shape[1] - N)
     if min(area) < 1:
@@ -89,9 +90,14 @@ def scan_positions(
         )
     if kind not in KINDS:
         raise SettingsError("no such scan pattern", key="positions", found=kind, expected=", ".join(KINDS))
-    given = [number for number in (step_px, count) if number is not None]
-    if not given or not all(number > 0 for number in given):
-        raise SettingsError("unusable value", key="step_px, count", found=(step_px, count), expected="positive numbers")
+    if step_px is None and count is None:
+        raise SettingsError("missing", key="step_px, count", remedy="give one of them, or both")
+    seed = checked_seed(seed)
+    if count is not None:
+        count = checked_count(count, "count", high=_MOST_POSITIONS)
+    if step_px is not None:
+        smallest = math.sqrt((area[0] + 1) * (area[1] + 1) / _MOST_POSITIONS)
+        step_px = checked_number(step_px, "step_px", low=smallest, high=1e9)
     points = _filled(kind, area, count or 1, seed) if step_px is None else _points(kind, area, step_px, count, seed)
     if count is not None and len(points) < count:
         raise ScanError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyonnx.simulation.ranges import checked_count, checked_number
 from ptyonnx_bundles.errors import SettingsError
 
 __all__ = ["add_modes"]
@@ -28,7 +29,7 @@ def add_modes(
     modes : int
         Number of modes of the result.
     second_mode_power : float
-        Photons of the second mode, divided by those of the first two. Further modes decrease by the same ratio.
+        Photons of the second mode, divided by those of the first two, from 1e-6 to 1 - 1e-6. Further modes decrease by the same ratio.
 
     Returns
     -------
@@ -44,11 +45,8 @@ def add_modes(
             "the probe already has several modes", key="probe_modes", found=len(probe), expected=modes,
             remedy="omit the number of modes",
         )  # fmt: skip
-    if not 1 <= modes <= _MOST_MODES or not 0 < second_mode_power < 1:
-        raise SettingsError(
-            "unusable value", key="probe_modes, second_mode_power", found=(modes, second_mode_power),
-            expected=f"1 to {_MOST_MODES} modes and a power between 0 and 1",
-        )  # fmt: skip
+    modes = checked_count(modes, "probe_modes", high=_MOST_MODES)
+    checked_number(second_mode_power, "second_mode_power", low=1e-6, high=1 - 1e-6)
     if modes == len(probe):
         return np.asarray(probe, np.complex64)
     N = probe.shape[-1]

@@ -65,7 +65,7 @@ BEFOREHAND = {
     "no suffix": ((*RECONSTRUCT, "-o", "result"), "found '', expected .h5"),
     "a file as folder": ((*RECONSTRUCT, "-o", "file/result.h5"), "file/result.h5: cannot be written (Not a directory)"),
     "a file as folder above": ((*RECONSTRUCT, "-o", "file/a/b/r.h5"), "file/a/b/r.h5: cannot be written (Not a dir"),
-    "a folder as file": ((*RECONSTRUCT, "-o", "folder.h5"), "folder.h5: cannot be written (not a regular file)"),
+    "a folder as file": ((*RECONSTRUCT, "-o", "folder.h5"), "folder.h5: a folder, expected a file; "),
     "a device": ((*RECONSTRUCT, "-o", "device.h5"), "device.h5: cannot be written (not a regular file)"),
     "long name": ((*RECONSTRUCT, "-o", f"{'x' * 300}.h5"), "cannot be written (File name too long)"),
     "unknown picture": ((*RECONSTRUCT, "-o", "r.h5", "--plot", "p.xyz"), "found '.xyz', expected "),
