@@ -65,7 +65,7 @@ def check_parity(
     seed : int
         Seed of a recipe's weights.
     steps : int
-        Optimiser steps of the loss curve, at least 2.
+        Points of the loss curve, at least 2; the first is before any optimiser step.
     threads : int
         Number of threads of every implementation.
     train_probe : bool

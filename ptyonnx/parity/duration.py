@@ -60,7 +60,7 @@ def estimated_work(
     recipe : Recipe
     backends : sequence of str
     steps : int
-        Optimiser steps of the loss curve.
+        Points of the loss curve.
     reference : str
         Name under which the float64 reference reports its progress.
     clock : callable

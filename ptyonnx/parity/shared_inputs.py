@@ -54,7 +54,7 @@ class SharedInputs:
         Held in memory, with a probe.
     settings : Settings
     steps : int
-        Optimiser steps of the loss curve.
+        Points of the loss curve.
     threads : int
         Threads of each implementation.
     """
