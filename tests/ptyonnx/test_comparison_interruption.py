@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 
 import numpy as np
@@ -21,8 +20,6 @@ from ptyonnx_runtime.scan import Scan
 RECIPE = Recipe(N=32, filters_scale=0.125)
 LONG_S = 10.0  # duration of a batch that nothing ends
 PATCHES, STITCHED = 1, 2  # batches of a comparison on a scan, in order
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to a thread")
 
 
 class SlowEngine:
