@@ -83,7 +83,7 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
     yield "protocol", f"{manifest.protocol} (opset {description['opset']}, IR version {description['ir_version']})"
     for side in ("inputs", "outputs"):
         for value in description[side]:
-            yield side.removesuffix("s"), f"{value['name']} {value['dtype']} {value['shape']}"
+            yield side.removesuffix("s"), f"{value['name']} {value['dtype']} ({', '.join(map(str, value['shape']))})"
     yield (
         "network",
         f"{_network(manifest)}: {description['parameters']:,} parameters in {description['nodes']} nodes",
@@ -111,7 +111,7 @@ def _rows(bundle: Bundle, description: dict[str, Any]) -> Iterator[tuple[str, ob
         yield "pixel size", f"{physics.object_pixel_size_m:.4g} m"
     for name, number in manifest.metrics.items():
         yield name, _epoch(manifest, number) if name == "epoch" else float(number)
-    settings = [f"{name}={value}" for name, value in manifest.settings.items()]
+    settings = [f"{name}={value}" for name, value in manifest.settings.items() if value is not None]
     for start in range(0, len(settings), _SETTINGS_PER_LINE):
         yield "" if start else "settings", ", ".join(settings[start : start + _SETTINGS_PER_LINE])
     yield "digest", bundle.digest

@@ -171,7 +171,7 @@ class Comparison:
             engines += f" ({' and '.join(attribution.wrong)} {'is' if len(attribution.wrong) == 1 else 'are'} wrong)"
         return (
             *([engines] if self.engines_differ else []),
-            *(["non-finite pixels"] if broken or (self.images.passed is False and self.image is None) else []),
+            *(["non-finite pixels"] if broken else [self.images.fault] if self.images.fault else []),
             *(self.image.flaws if self.image is not None else ()),
         )
 

@@ -133,11 +133,14 @@ class Images:
         reconstructed.
     sentence : str
     image : ImageComparison or None
+    fault : str or None
+        Why there is no image although both were run, in a few words.
     """
 
     passed: bool | None
     sentence: str
     image: ImageComparison | None = None
+    fault: str | None = None
 
     def __repr__(self) -> str:
         return f"<Images: {escape_unprintable(self.sentence)}>"
@@ -275,9 +278,9 @@ def compare_stitched(
         masks = first.mask, second.mask
         found = compare_objects(first.object, second.object, scan.object_pixel_size_m, unknown=masks, free=free)
     except NotFiniteError as error:
-        return Images(False, f"beyond any tolerance: {error}")
+        return Images(False, f"beyond any tolerance: {error}", fault="non-finite pixels")
     except ObjectError as error:
-        return Images(False, f"not comparable: {error.problem}")
+        return Images(False, f"not comparable: {error.problem}", fault=error.problem)
     image = replace(found, r_factor_a=first.r_factor, r_factor_b=second.r_factor)
     passed = image.difference.maximum <= tolerance and not image.flaws
     return Images(passed, _sentence(image, passed, tolerance), image)

@@ -233,11 +233,11 @@ def test_every_verb_that_can_work_with_a_foreign_bundle_works(
     assert main(["inspect", str(bundle)]) == 0
     text = capsys.readouterr().out
     for said in (
-        "PtychoNN",
+        "network of PtychoNN",
         "adopted with",
         "photons",
         "unknown: amplitudes are not scaled",
-        "zero_frequency",
+        '"zero_frequency": "centre"',
     ):
         assert said in text
     assert main(["inspect", str(bundle), "--json"]) == 0

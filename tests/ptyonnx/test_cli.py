@@ -160,7 +160,7 @@ def test_inspect_tells_people_and_machines(capsys: Output, bundle: Bundle) -> No
     assert main(["inspect", str(bundle.path)]) == 0
     text = capsys.readouterr().out
     assert bundle.manifest.digests.weights in text
-    assert "diffraction float32 ['batch', 1, 64, 64]" in text
+    assert "diffraction float32 (batch, 1, 64, 64)" in text
     assert main(["inspect", "--json", str(bundle.path)]) == 0
     read = json.loads(capsys.readouterr().out)
     assert read["manifest"] == bundle.manifest.model_dump(mode="json")

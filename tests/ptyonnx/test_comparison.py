@@ -16,6 +16,7 @@ from session_runs import reconstruct
 from ptyonnx.cli import main
 from ptyonnx.comparison import Comparison, Implementation, compare, compare_weights
 from ptyonnx.comparison.patches import compare_patches
+from ptyonnx.comparison.stitched import Images
 from ptyonnx.comparison.weights import judge_weights
 from ptyonnx.reference.pattern_selection import MOST_PATTERNS
 from ptyonnx_bundles import Bundle, ForeignRecipe, Recipe
@@ -44,6 +45,11 @@ def scan() -> Scan:
     positions = np.stack([y.ravel(), x.ravel()], axis=1)
     diffraction = generator.gamma(2.0, 5.0, (len(positions), 64, 64)).astype(np.float32)
     return Scan(diffraction, positions, example_probe(64))
+
+
+def test_images_that_cannot_be_compared_are_a_fault_for_their_own_reason(a: Bundle, b: Bundle) -> None:
+    found = replace(compare(a, b), images=Images(False, "not comparable: no common pixel", fault="no common pixel"))
+    assert found.faults == ("no common pixel",)
 
 
 def test_a_bundle_is_the_same_function_as_itself_and_as_its_twin(a: Bundle, tmp_path: Path) -> None:
