@@ -69,7 +69,7 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     cls=Verbs,
     subcommand_metavar="VERB ...",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"max_content_width": 100},
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context

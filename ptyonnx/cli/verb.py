@@ -46,6 +46,10 @@ class Refusal(click.ClickException):
 class WithExamples(click.Command):
     """A command whose help is its docstring; a paragraph that begins with "Example" keeps its line breaks."""
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name the help option the same in every context: click keeps the option of the first."""
+        return ["-h", "--help"]
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the docstring."""
         with formatter.indentation():

@@ -43,9 +43,9 @@ def _invoke(*words: str) -> Result:
 def test_every_verb_has_the_common_options(name: str) -> None:
     command = commands.get_command(click.Context(commands), name)
     assert isinstance(command, Verb)
-    context = click.Context(command, help_option_names=["-h", "--help"])  # which click keeps from the first on
+    context = click.Context(command)
     options = [option for param in command.get_params(context) for option in param.opts]
-    assert {"--json", "-q", "--quiet", "-v", "--verbose", "--debug"} <= set(options)
+    assert {"--json", "-q", "--quiet", "-v", "--verbose", "--debug", "-h", "--help"} <= set(options)
     assert len(options) == len(set(options))
 
 
