@@ -147,7 +147,8 @@ class Images:
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, for JSON."""
-        return {**vars(self), "image": None if self.image is None else self.image.to_dict()}
+        image = None if self.image is None else self.image.to_dict()
+        return {"passed": self.passed, "sentence": self.sentence, "image": image}
 
 
 def images_installed() -> bool:
